@@ -1,0 +1,1 @@
+"""The arm that runs commands and Python snippets in a sandbox."""

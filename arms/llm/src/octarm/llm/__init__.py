@@ -1,0 +1,1 @@
+"""The arm that answers goals with a language model."""

@@ -1,0 +1,1 @@
+"""The octarm command and the embedded stack."""

@@ -1,0 +1,1 @@
+"""Knows which arms exist, what they can do and who is alive."""

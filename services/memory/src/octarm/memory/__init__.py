@@ -1,0 +1,1 @@
+"""Episodic memory: Redis in front of durable Postgres."""

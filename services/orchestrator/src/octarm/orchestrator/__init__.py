@@ -1,0 +1,1 @@
+"""The task ledger of Octarm: accepts, retries, finishes and accounts."""

@@ -1,0 +1,1 @@
+"""Places ready tasks on arms by policy and explains each decision."""

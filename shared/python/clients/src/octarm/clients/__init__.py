@@ -1,0 +1,1 @@
+"""Typed request clients for Octarm services."""

@@ -1,0 +1,1 @@
+"""Bus, storage, telemetry, health and clock shared by Octarm services."""

@@ -1,0 +1,1 @@
+"""Contracts, events, commands, queries, ids, errors and subjects of Octarm."""

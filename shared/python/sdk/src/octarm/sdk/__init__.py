@@ -1,0 +1,1 @@
+"""Write arms and clients for Octarm."""
