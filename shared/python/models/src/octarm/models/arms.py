@@ -1,0 +1,128 @@
+"""Arms: what they declare, how they beat, how the registry sees them."""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    JsonValue,
+    StringConstraints,
+)
+
+from octarm.models.contracts import LabelKey, LabelValue
+from octarm.models.ids import ArmId, Tag, TaskId, Token
+
+ArmStatus = Literal["online", "degraded", "draining", "offline"]
+SemVer = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$",
+        max_length=64,
+    ),
+]
+MAX_SLOTS = 10_000
+
+
+class RetryPolicy(BaseModel):
+    """How often and how slowly to try again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    max_attempts: int = Field(default=4, ge=1, le=11)
+    initial_seconds: float = Field(default=1.0, ge=0, le=3600)
+    factor: float = Field(default=2.0, ge=1, le=10)
+    max_seconds: float = Field(default=60.0, ge=0, le=86_400)
+    jitter: float = Field(default=0.5, ge=0, le=1, description="Share of the delay, both ways")
+
+
+class ArmCapability(BaseModel):
+    """What an arm declares when it registers."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    arm_id: ArmId
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    description: Annotated[str, StringConstraints(max_length=500)] = ""
+    version: SemVer = "0.1.0"
+    capabilities: frozenset[Tag] = Field(min_length=1, max_length=100)
+    input_schema: dict[str, JsonValue] = Field(
+        default_factory=dict, description="JSON Schema 2020-12 of the task's context"
+    )
+    output_schema: dict[str, JsonValue] = Field(default_factory=dict)
+    cost_tier: int = Field(default=1, ge=1, le=5)
+    slots: int = Field(default=10, ge=1, le=MAX_SLOTS, description="Per instance")
+    timeout_seconds: int = Field(default=30, ge=1, le=1800, description="Seconds")
+    retry_policy: RetryPolicy = RetryPolicy()
+    endpoint: HttpUrl | None = None
+    health_check_url: HttpUrl | None = None
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=20)
+
+
+class RunningAttempt(BaseModel):
+    """One attempt that an instance works on."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    task_id: TaskId
+    attempt: int = Field(ge=1)
+
+
+class Heartbeat(BaseModel):
+    """A sign of life of one instance, on core NATS; the server's clock dates it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    arm_id: ArmId
+    instance_id: Token
+    seq: int = Field(ge=0, description="Counts the beats of this instance")
+    status: Literal["ready", "draining"]
+    slots: int = Field(ge=0, le=MAX_SLOTS)
+    running: list[RunningAttempt] = Field(max_length=MAX_SLOTS)
+    load: float = Field(default=0.0, ge=0, le=1)
+    avg_latency_ms: float = Field(default=0.0, ge=0)
+    error_rate: float = Field(default=0.0, ge=0, le=1)
+    uptime_s: float = Field(default=0.0, ge=0)
+    interval_s: float = Field(default=5.0, gt=0, le=60, description="Seconds until the next one")
+    host: Annotated[str, StringConstraints(max_length=255)] = ""
+
+
+class InstanceInfo(BaseModel):
+    """One instance as the registry last saw it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    instance_id: Token
+    status: Literal["ready", "draining"]
+    slots: int
+    running: int
+    host: str = ""
+    seen_at: AwareDatetime
+
+
+class ArmRecord(BaseModel):
+    """One arm in the directory: the key's value in the KV bucket `octarm_arms`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    arm: ArmCapability
+    status: ArmStatus
+    reason: str = Field(default="", description="Why it is not online")
+    instances: list[InstanceInfo] = Field(default_factory=list)
+    registered_at: AwareDatetime
+    changed_at: AwareDatetime
+    owner: str = Field(default="", description="SHA-256 of the registering key; empty: unowned")
+
+
+class PoolInfo(BaseModel):
+    """The view of an arm's instances on one host."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pool_id: ArmId
+    host: str
+    status: ArmStatus
+    capabilities: frozenset[Tag]
+    instances: int

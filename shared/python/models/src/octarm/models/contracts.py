@@ -1,0 +1,199 @@
+"""The TaskContract: what a client asks for, with its limits.
+
+`TaskSubmission` is the part a client writes (unknown fields are refused);
+`TaskContract` is what travels inside (unknown fields are ignored, so that producers may go
+first) with the fields that the server sets.
+"""
+
+from typing import Annotated, Any, Final, Literal, Self
+
+import msgspec
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from octarm.models.ids import ArmId, Tag, TaskId, Tenant
+
+MAX_CONTEXT_BYTES: Final = 128 * 1024
+MAX_GOAL_CHARS: Final = 10_000
+MAX_INT: Final = 2**53
+SCHEMA_VERSION: Final = "1"
+PRIORITY_WORDS: Final = {"critical": 1, "high": 3, "medium": 5, "low": 8}
+LAST_YEAR: Final = 2999
+
+Tier = Literal["interactive", "batch"]
+Priority = Annotated[
+    int,
+    BeforeValidator(lambda value: PRIORITY_WORDS.get(value, value)),
+    Field(ge=1, le=10, strict=True, description="1 is the most urgent; words are read as 1/3/5/8"),
+]
+Criterion10k = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+PositiveInt53 = Annotated[int, Field(strict=True, ge=1, le=MAX_INT)]
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./-]{1,63}$")]
+LabelValue = Annotated[str, StringConstraints(max_length=256)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class JsonSchemaCriterion(_Part):
+    """The output validates against a JSON Schema (2020-12)."""
+
+    kind: Literal["json_schema"]
+    json_schema: dict[str, JsonValue]
+
+
+class RegexCriterion(_Part):
+    """The output, as text, matches a regular expression somewhere."""
+
+    kind: Literal["regex"]
+    pattern: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+
+
+class ContainsCriterion(_Part):
+    """The output, as text, contains a string."""
+
+    kind: Literal["contains"]
+    text: Criterion10k
+
+
+class ExitCodeCriterion(_Part):
+    """The command ended with this exit code."""
+
+    kind: Literal["exit_code"]
+    code: int = Field(ge=0, le=255)
+
+
+class NumericCriterion(_Part):
+    """The output is a number within `tolerance` of `value`."""
+
+    kind: Literal["numeric"]
+    value: float
+    tolerance: float = Field(ge=0, default=0.0)
+
+
+class JudgeCriterion(_Part):
+    """A judge decides by this rubric."""
+
+    kind: Literal["judge"]
+    rubric: Criterion10k
+
+
+class HumanCriterion(_Part):
+    """A person decides."""
+
+    kind: Literal["human"]
+    question: Criterion10k
+
+
+Criterion = Annotated[
+    JsonSchemaCriterion
+    | RegexCriterion
+    | ContainsCriterion
+    | ExitCodeCriterion
+    | NumericCriterion
+    | JudgeCriterion
+    | HumanCriterion,
+    Field(discriminator="kind"),
+]
+
+
+class ResourceBudget(_Part):
+    """What a task may spend; None is unlimited."""
+
+    max_tokens: PositiveInt53 | None = None
+    max_time_seconds: PositiveInt53 | None = Field(default=None, description="Seconds")
+    max_cost_dollars: float | None = Field(
+        default=None, gt=0, le=1e9, description="US dollars; micro-dollars as an integer inside"
+    )
+    max_llm_calls: PositiveInt53 | None = None
+    max_retries: int = Field(default=3, ge=0, le=10, strict=True)
+
+
+class TaskSubmission(BaseModel):
+    """What a client may say about a task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    goal: Annotated[str, StringConstraints(min_length=1, max_length=MAX_GOAL_CHARS)]
+    constraints: dict[str, JsonValue] = Field(
+        default_factory=dict, max_length=20, description="Hard constraints"
+    )
+    context: dict[str, JsonValue] = Field(
+        default_factory=dict, description="≤ 128 KiB as JSON; larger input by reference"
+    )
+    acceptance_criteria: list[Criterion10k | Criterion] = Field(
+        default_factory=list, max_length=20, description="A string means that a judge decides"
+    )
+    budget: ResourceBudget = ResourceBudget()
+    required_capabilities: frozenset[Tag] = Field(
+        default=frozenset(), max_length=10, description="The arm must have them all"
+    )
+    assigned_arm: ArmId | None = Field(
+        default=None, description="Pins the arm; never falls back silently"
+    )
+    parent_task_id: TaskId | None = None
+    depends_on: list[TaskId] = Field(default_factory=list, max_length=100)
+    priority: Priority = 5
+    tier: Tier | None = Field(
+        default=None, description="Default: interactive when priority ≤ 5, else batch"
+    )
+    deadline: AwareDatetime | None = Field(default=None, description="In the future at accept")
+    timeout_seconds: int = Field(
+        default=300, ge=1, le=1800, strict=True, description="Seconds per attempt"
+    )
+    security_policy: Annotated[str, StringConstraints(max_length=128)] | None = None
+    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=20)
+
+    @field_validator("goal")
+    @classmethod
+    def _not_blank(cls, goal: str) -> str:
+        if goal.isspace():
+            raise ValueError("must not be blank")
+        return goal
+
+    @field_validator("context")
+    @classmethod
+    def _fits(cls, context: dict[str, Any]) -> dict[str, Any]:
+        if len(msgspec.json.encode(context)) > MAX_CONTEXT_BYTES:
+            raise ValueError(f"must be at most {MAX_CONTEXT_BYTES} bytes as JSON; pass a dataref")
+        return context
+
+    @field_validator("deadline")
+    @classmethod
+    def _plausible(cls, deadline: AwareDatetime | None) -> AwareDatetime | None:
+        if deadline is not None and deadline.year > LAST_YEAR:
+            raise ValueError(f"must not be after the year {LAST_YEAR}")
+        return deadline
+
+    @property
+    def effective_tier(self) -> Tier:
+        """The tier given, or the one that the priority implies."""
+        return self.tier or ("interactive" if self.priority <= 5 else "batch")
+
+
+class TaskContract(TaskSubmission):
+    """A submission with what the server adds; travels on the bus."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    task_id: TaskId
+    tenant: Tenant
+    created_at: AwareDatetime
+    schema_version: Literal["1"] = SCHEMA_VERSION
+
+    @model_validator(mode="after")
+    def _not_its_own_relative(self) -> Self:
+        if self.task_id in self.depends_on or self.task_id == self.parent_task_id:
+            raise ValueError("a task can neither depend on itself nor be its own parent")
+        return self

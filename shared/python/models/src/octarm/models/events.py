@@ -1,0 +1,187 @@
+"""Facts, as they stand in the EVENTS stream (CloudEvents 1.0 binary mode, `ce-` headers).
+
+Ids and times are given, never defaulted: the same cause gives the same bytes, so a replay
+publishes nothing new. `seq` counts the events of one task from 1 without a gap.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, JsonValue
+
+from octarm.models.arms import ArmStatus
+from octarm.models.commands import Message
+from octarm.models.errors import Problem
+from octarm.models.ids import ArmId, EventId, TaskId, Tenant, Token
+from octarm.models.results import ExecutionResult
+
+
+class Event(Message):
+    """A fact that has already happened."""
+
+    event_id: EventId = Field(description="Idempotency key, also sent as Nats-Msg-Id and ce-id")
+    occurred_at: AwareDatetime
+
+
+class TaskEvent(Event):
+    """A fact about one task."""
+
+    task_id: TaskId
+    tenant: Tenant
+    seq: int = Field(ge=1, description="Counts the events of this task")
+    attempt: int = Field(ge=0, description="0 before the first attempt")
+    traceparent: str = ""
+
+
+class TaskAccepted(TaskEvent):
+    """The ledger holds the task."""
+
+    type: Literal["task.accepted"] = "task.accepted"
+
+
+class TaskReady(TaskEvent):
+    """Nothing keeps the task from being placed."""
+
+    type: Literal["task.ready"] = "task.ready"
+
+
+class TaskPlaced(TaskEvent):
+    """The attempt was sent to an arm."""
+
+    type: Literal["task.placed"] = "task.placed"
+    arm_id: ArmId
+    policy: str
+    reason: str
+
+
+class TaskStarted(TaskEvent):
+    """An instance works on the attempt."""
+
+    type: Literal["task.started"] = "task.started"
+    arm_id: ArmId
+    instance_id: Token
+
+
+class TaskProgress(TaskEvent):
+    """The arm says how far it is."""
+
+    type: Literal["task.progress"] = "task.progress"
+    fraction: float = Field(ge=0, le=1)
+    message: str = ""
+
+
+class TaskRetried(TaskEvent):
+    """The attempt failed; `attempt` is the next one, ready not before `not_before`."""
+
+    type: Literal["task.retried"] = "task.retried"
+    error: Problem
+    not_before: AwareDatetime
+
+
+class TaskValidated(TaskEvent):
+    """The acceptance criteria were judged."""
+
+    type: Literal["task.validated"] = "task.validated"
+    passed: list[str] = Field(default_factory=list)
+
+
+class TaskEnded(TaskEvent):
+    """A terminal fact; each task has exactly one."""
+
+    arm_id: ArmId | None = None
+    goal: str = Field(default="", description="The first 500 characters")
+    result: ExecutionResult | None = Field(default=None, description="Left out above 64 KiB")
+
+
+class TaskCompleted(TaskEnded):
+    """It succeeded."""
+
+    type: Literal["task.completed"] = "task.completed"
+
+
+class TaskFailed(TaskEnded):
+    """It failed for good."""
+
+    type: Literal["task.failed"] = "task.failed"
+    error: Problem
+
+
+class TaskCancelled(TaskEnded):
+    """Somebody called it off."""
+
+    type: Literal["task.cancelled"] = "task.cancelled"
+    reason: str = ""
+
+
+class TaskTimedOut(TaskEnded):
+    """Its deadline passed."""
+
+    type: Literal["task.timed_out"] = "task.timed_out"
+    error: Problem
+
+
+class TaskRejected(TaskEnded):
+    """It was accepted and then refused."""
+
+    type: Literal["task.rejected"] = "task.rejected"
+    error: Problem
+
+
+class TaskLateResult(TaskEvent):
+    """A result came for an attempt that no longer counts; it is kept, and paid for."""
+
+    type: Literal["task.late_result"] = "task.late_result"
+    late_attempt: int = Field(ge=1)
+    arm_id: ArmId
+    status: Literal["success", "failure", "partial"]
+
+
+AnyTaskEvent = Annotated[
+    TaskAccepted
+    | TaskReady
+    | TaskPlaced
+    | TaskStarted
+    | TaskProgress
+    | TaskRetried
+    | TaskValidated
+    | TaskCompleted
+    | TaskFailed
+    | TaskCancelled
+    | TaskTimedOut
+    | TaskRejected
+    | TaskLateResult,
+    Field(discriminator="type"),
+]
+
+TERMINAL_VERBS = ("completed", "failed", "cancelled", "timed_out", "rejected")
+
+
+class ArmEvent(Event):
+    """A fact about one arm."""
+
+    type: Literal[
+        "arm.registered",
+        "arm.online",
+        "arm.degraded",
+        "arm.draining",
+        "arm.offline",
+        "arm.deregistered",
+    ]
+    arm_id: ArmId
+    status: ArmStatus
+    reason: str = ""
+
+
+class MemoryEvent(Event):
+    """A memory was promoted or has expired."""
+
+    type: Literal["memory.promoted", "memory.expired"]
+    tenant: Tenant
+    memory_id: str
+
+
+class PolicyEvent(Event):
+    """A scheduling policy was deployed, rolled back, or failed."""
+
+    type: Literal["policy.deployed", "policy.rolled_back", "policy.failed"]
+    policy: str
+    detail: dict[str, JsonValue] = Field(default_factory=dict)

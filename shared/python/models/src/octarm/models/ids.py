@@ -1,0 +1,89 @@
+"""Identifiers: TypeIDs (`tsk_` + 26 characters of a UUIDv7) and names that people choose.
+
+Every id may become a token of a NATS subject, so nothing outside `[A-Za-z0-9_-]{1,64}`
+is ever accepted as one. The text form follows the TypeID 0.3 specification.
+"""
+
+import hashlib
+import os
+import re
+import time
+from typing import Annotated, Final, Literal
+
+from pydantic import StringConstraints
+
+Prefix = Literal["tsk", "epi", "mem", "dep", "ses", "evt", "pol"]
+
+SUFFIX: Final = r"[0-7][0-9a-hjkmnp-tv-z]{25}"
+TASK_ID_PATTERN: Final = rf"^tsk_{SUFFIX}$"
+EPISODE_ID_PATTERN: Final = rf"^epi_{SUFFIX}$"
+MEMORY_ID_PATTERN: Final = rf"^mem_{SUFFIX}$"
+EVENT_ID_PATTERN: Final = rf"^evt_{SUFFIX}$"
+NAME_PATTERN: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+TOKEN_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
+CORRELATION_PATTERN: Final = r"^[A-Za-z0-9-]{1,64}$"
+TAG_PATTERN: Final = r"^[a-z0-9_.:/@-]+$"
+SHA256_PATTERN: Final = r"^[0-9a-f]{64}$"
+
+TaskId = Annotated[str, StringConstraints(pattern=TASK_ID_PATTERN)]
+EpisodeId = Annotated[str, StringConstraints(pattern=EPISODE_ID_PATTERN)]
+MemoryId = Annotated[str, StringConstraints(pattern=MEMORY_ID_PATTERN)]
+EventId = Annotated[str, StringConstraints(pattern=EVENT_ID_PATTERN)]
+ArmId = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]
+Tenant = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]
+Token = Annotated[str, StringConstraints(pattern=TOKEN_PATTERN)]
+Tag = Annotated[str, StringConstraints(pattern=TAG_PATTERN, max_length=64)]
+CorrelationId = Annotated[str, StringConstraints(pattern=CORRELATION_PATTERN)]
+Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+_VALUE: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
+_IS_TOKEN: Final = re.compile(TOKEN_PATTERN)
+_IS_TASK: Final = re.compile(TASK_ID_PATTERN)
+
+
+def is_token(text: str) -> bool:
+    """Tell whether `text` may stand as one token of a subject."""
+    return _IS_TOKEN.fullmatch(text) is not None
+
+
+def is_task_id(text: str) -> bool:
+    """Tell whether `text` has the shape of a task id."""
+    return _IS_TASK.fullmatch(text) is not None
+
+
+def typeid(prefix: Prefix, uuid: int) -> str:
+    """Write a 128-bit UUID as `<prefix>_` and 26 characters of Crockford base32."""
+    pairs = _PAIRS
+    return f"{prefix}_" + "".join([pairs[uuid >> shift & 1023] for shift in range(120, -1, -10)])
+
+
+def uuid7(unix_ms: int, entropy: int) -> int:
+    """Build a UUIDv7 (RFC 9562 §5.7) of a time in ms and at least 74 random bits."""
+    random_a = entropy >> 62 & 0xFFF
+    random_b = entropy & (1 << 62) - 1
+    return unix_ms << 80 | 7 << 76 | random_a << 64 | 2 << 62 | random_b
+
+
+def new_id(prefix: Prefix) -> str:
+    """Make a fresh id whose order follows its time of creation to the millisecond."""
+    return typeid(prefix, uuid7(time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))))
+
+
+def derived_id(prefix: Prefix, cause: str, *, unix_ms: int) -> str:
+    """Make the one id that belongs to `cause`: the same cause and time give the same id."""
+    digest = hashlib.sha256(cause.encode()).digest()
+    return typeid(prefix, uuid7(unix_ms, int.from_bytes(digest[:10])))
+
+
+def with_prefix(prefix: Prefix, other_id: str) -> str:
+    """Give the id of the one thing of kind `prefix` that belongs to `other_id`."""
+    return f"{prefix}_{other_id[4:]}"
+
+
+def event_id(task_id: str, seq: int) -> str:
+    """Give the id of a task's event number `seq` (1 – 32,767): the task's, varied in 15 bits."""
+    a, b, c = (_VALUE[letter] for letter in task_id[-3:])
+    varied = (a << 10 | b << 5 | c) ^ (seq & 0x7FFF)
+    return f"evt_{task_id[4:-3]}{_ALPHABET[varied >> 10]}{_PAIRS[varied & 1023]}"

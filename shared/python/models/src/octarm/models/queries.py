@@ -1,0 +1,252 @@
+"""Requests and their replies. Every reply is `{"ok": …}` or `{"problem": …}`."""
+
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import AwareDatetime, Field, JsonValue, StringConstraints
+
+from octarm.models.arms import ArmCapability, ArmRecord
+from octarm.models.commands import MAX_SUBMISSIONS, Message, SubmitTask
+from octarm.models.contracts import TaskContract
+from octarm.models.errors import Problem
+from octarm.models.ids import ArmId, EpisodeId, Tag, TaskId, Tenant
+from octarm.models.memory import EpisodicMemory, Source
+from octarm.models.results import ExecutionResult
+from octarm.models.states import TaskState
+
+R = TypeVar("R")
+Cursor = Annotated[str, StringConstraints(max_length=200)]
+Limit = Annotated[int, Field(ge=1, le=500)]
+
+
+class Reply(Message, Generic[R]):
+    """An answer or a problem, never both."""
+
+    ok: R | None = None
+    problem: Problem | None = None
+
+
+class SubmitTasks(Message):
+    """Accept these; answered one by one, in order, once they are durable."""
+
+    tenant: Tenant
+    submissions: list[SubmitTask] = Field(min_length=1, max_length=MAX_SUBMISSIONS)
+
+
+class Accepted(Message):
+    """The ledger holds this task; `created` is false when the key was known already."""
+
+    task_id: TaskId
+    state: TaskState
+    created: bool
+
+
+class SubmitAnswer(Message):
+    """What became of one submission."""
+
+    accepted: Accepted | None = None
+    problem: Problem | None = None
+
+
+class SubmitAnswers(Message):
+    """One answer for each submission, in order."""
+
+    answers: list[SubmitAnswer]
+
+
+class AttemptView(Message):
+    """One try at a task."""
+
+    attempt: int
+    arm_id: ArmId | None = None
+    instance_id: str | None = None
+    placed_at: AwareDatetime | None = None
+    started_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    outcome: str | None = Field(default=None, description="success, failure, lost, cancelled, …")
+    reason: str | None = None
+    decision: dict[str, JsonValue] | None = Field(
+        default=None, description="Why it went to this arm: policy, reason, scores"
+    )
+    tokens_used: int = 0
+    cost_dollars: float = 0.0
+    llm_calls: int = 0
+
+
+class TaskView(Message):
+    """A task as its owner may see it."""
+
+    task_id: TaskId
+    tenant: Tenant
+    state: TaskState
+    status: str = Field(description="JobStatus: the state in five words")
+    attempt: int
+    arm_id: ArmId | None = None
+    instance_id: str | None = None
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    terminal_at: AwareDatetime | None = None
+    not_before: AwareDatetime | None = None
+    error: Problem | None = None
+    tokens_used: int = 0
+    cost_dollars: float = 0.0
+    llm_calls: int = 0
+    traceparent: str = ""
+    attempts: list[AttemptView] = Field(default_factory=list)
+    task: TaskContract
+
+
+class GetTask(Message):
+    """Show one task of a tenant."""
+
+    tenant: Tenant
+    task_id: TaskId
+
+
+class FindTasks(Message):
+    """Page through a tenant's tasks, newest first."""
+
+    tenant: Tenant
+    state: TaskState | None = None
+    arm_id: ArmId | None = None
+    label: Annotated[str, StringConstraints(max_length=320)] | None = Field(
+        default=None, description="`key` or `key=value`"
+    )
+    cursor: Cursor = ""
+    limit: Limit = 50
+
+
+class TasksFound(Message):
+    """One page; an empty cursor means that it was the last."""
+
+    tasks: list[TaskView]
+    cursor: str = ""
+
+
+class GetStates(Message):
+    """Ask for the outcome of many tasks at once."""
+
+    tenant: Tenant
+    task_ids: list[TaskId] = Field(min_length=1, max_length=1000)
+
+
+class Outcome(Message):
+    """Where a task stands, with its result once it has ended."""
+
+    task_id: TaskId
+    state: TaskState
+    attempt: int = 0
+    result: ExecutionResult | None = None
+    error: Problem | None = None
+
+
+class StatesFound(Message):
+    """The outcomes of the tasks that exist; unknown ones are left out."""
+
+    outcomes: list[Outcome]
+
+
+class CancelTask(Message):
+    """Call a task off; doing it twice is doing it once."""
+
+    tenant: Tenant
+    task_id: TaskId
+    reason: Annotated[str, StringConstraints(max_length=500)] = ""
+
+
+class RegisterArm(Message):
+    """Make an arm known, or update it; `key` proves ownership on later changes."""
+
+    arm: ArmCapability
+    key: Annotated[str, StringConstraints(max_length=256)] = ""
+
+
+class ArmKey(Message):
+    """Name one arm; `key` is needed to change an owned one."""
+
+    arm_id: ArmId
+    key: Annotated[str, StringConstraints(max_length=256)] = ""
+
+
+class FindArms(Message):
+    """Arms that have every one of these tags; none given: all arms."""
+
+    capabilities: list[Tag] = Field(default_factory=list, max_length=10)
+
+
+class ArmsFound(Message):
+    """Arms, by id."""
+
+    arms: list[ArmRecord]
+
+
+class QueueView(Message):
+    """What waits at a scheduler."""
+
+    shard: int
+    leader: str
+    policy: str
+    queued: int
+    by_tier: dict[str, int]
+    by_tenant: dict[str, int]
+    blocked: dict[str, int] = Field(description="Reason → tasks that wait for it")
+    oldest_wait_s: float
+    in_flight: dict[str, int] = Field(description="Arm → attempts placed and not ended")
+
+
+class GetQueue(Message):
+    """Show the queue of a shard."""
+
+    shard: int = Field(default=0, ge=0, lt=64)
+
+
+class WhyWaiting(Message):
+    """Ask why one task has not been placed."""
+
+    task_id: TaskId
+
+
+class Waiting(Message):
+    """Why a task waits; `position` counts the tasks before it, None when it is not queued here."""
+
+    task_id: TaskId
+    position: int | None
+    reason: str
+    arms: dict[str, str] = Field(default_factory=dict, description="Arm → what keeps it out")
+
+
+class GetEpisode(Message):
+    """Show one episode."""
+
+    tenant: Tenant
+    episode_id: EpisodeId
+
+
+class FindEpisodes(Message):
+    """Page through a tenant's episodes, newest first."""
+
+    tenant: Tenant
+    arm_id: ArmId | None = None
+    task_id: TaskId | None = None
+    cursor: Cursor = ""
+    limit: Limit = 50
+
+
+class EpisodeFound(Message):
+    """One episode and where it came from."""
+
+    episode: EpisodicMemory
+    source: Source
+    degraded: bool = Field(default=False, description="Redis did not answer")
+
+
+class EpisodesFound(Message):
+    """One page; an empty cursor means that it was the last."""
+
+    episodes: list[EpisodicMemory]
+    cursor: str = ""
+
+
+class Done(Message):
+    """It has been done (or had been already)."""
+
+    changed: bool

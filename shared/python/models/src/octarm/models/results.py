@@ -1,0 +1,63 @@
+"""The ExecutionResult: what an arm reports about one attempt, and where it came from."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+from octarm.models.contracts import MAX_INT
+from octarm.models.errors import Problem
+from octarm.models.ids import ArmId, Sha256, TaskId, Token
+
+ResultStatus = Literal["success", "failure", "partial"]
+Text = Annotated[str, StringConstraints(max_length=4000)]
+
+
+class ProvenanceMetadata(BaseModel):
+    """Where a result came from; survives every redaction."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    arm_id: ArmId
+    timestamp: AwareDatetime
+    command_hash: Sha256 = Field(description="SHA-256 hex of the executed command or prompt")
+    data_sources: list[Text] = Field(default_factory=list, max_length=1000)
+    model_version: Text | None = None
+    tests_passed: list[Text] = Field(default_factory=list, max_length=1000)
+    library_lock: Text | None = None
+    chain: list[Text] = Field(default_factory=list, max_length=1000, description="Ordered steps")
+
+
+class ExecutionResult(BaseModel):
+    """What came of one attempt."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    task_id: TaskId
+    attempt: int = Field(ge=1, description="The fencing token: older attempts never end a task")
+    arm_id: ArmId
+    instance_id: Token
+    status: ResultStatus
+    output: JsonValue = Field(default=None, description="> 128 KiB by reference")
+    confidence: float = Field(default=1.0, ge=0, le=1)
+    started_at: AwareDatetime | None = None
+    execution_time_ms: int = Field(ge=0, le=MAX_INT, description="Milliseconds")
+    tokens_used: int = Field(default=0, ge=0, le=MAX_INT)
+    cost_dollars: float = Field(default=0.0, ge=0, le=1e9)
+    llm_calls: int = Field(default=0, ge=0, le=MAX_INT)
+    error: Problem | None = Field(default=None, description="Present unless status is success")
+    retryable: bool = False
+    provenance: ProvenanceMetadata
+
+    @model_validator(mode="after")
+    def _error_unless_success(self) -> Self:
+        if (self.error is None) != (self.status == "success"):
+            raise ValueError("error must be present exactly when status is not success")
+        return self

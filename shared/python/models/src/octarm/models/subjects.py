@@ -1,0 +1,174 @@
+"""Every subject and stream of the bus; no other file spells one.
+
+Grammar: `octarm.v1.<kind>.<entity>.<verb>.<ids…>`; ids come last and each is one token.
+"""
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from octarm.models import commands, events, queries
+from octarm.models.arms import ArmRecord, Heartbeat
+from octarm.models.ids import is_token
+from octarm.models.results import ExecutionResult
+
+M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R", bound=BaseModel)
+
+_PARAMETER: Final = re.compile(r"\{\w+\}")
+PREFIX: Final = "octarm.v1"
+
+INTAKE: Final = "OCTARM_INTAKE"
+READY: Final = "OCTARM_READY"
+DISPATCH: Final = "OCTARM_DISPATCH"
+RESULTS: Final = "OCTARM_RESULTS"
+EVENTS: Final = "OCTARM_EVENTS"
+DLQ: Final = "OCTARM_DLQ"
+ARMS_BUCKET: Final = "octarm_arms"
+LEADERS_BUCKET: Final = "octarm_leaders"
+MAX_SHARDS: Final = 64
+
+
+class NotASubjectToken(ValueError):
+    """A parameter holds something that must never stand in a subject."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject(Generic[M]):
+    """A NATS subject and the one message type that may travel on it."""
+
+    template: str
+    message: Any
+
+    @property
+    def pattern(self) -> str:
+        """What a consumer filters on: each `{parameter}` becomes `*`."""
+        return _PARAMETER.sub("*", self.template)
+
+    def at(self, **parameters: str | int) -> str:
+        """Give the concrete subject.
+
+        Raises:
+            NotASubjectToken: a value is not one token of `[A-Za-z0-9_-]{1,64}`.
+        """
+        for name, value in parameters.items():
+            if not is_token(str(value)):
+                raise NotASubjectToken(f"{name} cannot stand in a subject")
+        return self.template.format_map(parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[M, R]):
+    """A request subject, the type that asks and the type that answers."""
+
+    template: str
+    asks: type[M]
+    answers: type[R]
+
+    def at(self, **parameters: str | int) -> str:
+        """Give the concrete subject; see `Subject.at`."""
+        return Subject[M](self.template, self.asks).at(**parameters)
+
+
+SUBMIT_TASK: Final = Subject[commands.SubmitTask](
+    f"{PREFIX}.cmd.task.submit.{{tenant}}", commands.SubmitTask
+)
+PLACE_TASKS: Final = Subject[commands.PlaceTasks](
+    f"{PREFIX}.cmd.task.place.{{shard}}", commands.PlaceTasks
+)
+RUN_TASK: Final = Subject[commands.RunTask](f"{PREFIX}.cmd.arm.run.{{arm_id}}", commands.RunTask)
+RESULT: Final = Subject[ExecutionResult](f"{PREFIX}.evt.result.{{arm_id}}", ExecutionResult)
+ATTEMPTS_UPDATED: Final = Subject[commands.AttemptsUpdated](
+    f"{PREFIX}.evt.attempt.{{arm_id}}", commands.AttemptsUpdated
+)
+PLACEMENTS_MADE: Final = Subject[commands.PlacementsMade](
+    f"{PREFIX}.evt.placement.{{shard}}", commands.PlacementsMade
+)
+TASK_EVENT: Final = Subject[events.TaskEvent](
+    f"{PREFIX}.evt.task.{{verb}}.{{tenant}}.{{task_id}}", events.AnyTaskEvent
+)
+ARM_EVENT: Final = Subject[events.ArmEvent](
+    f"{PREFIX}.evt.arm.{{verb}}.{{arm_id}}", events.ArmEvent
+)
+MEMORY_EVENT: Final = Subject[events.MemoryEvent](
+    f"{PREFIX}.evt.memory.{{verb}}.{{tenant}}.{{memory_id}}", events.MemoryEvent
+)
+POLICY_EVENT: Final = Subject[events.PolicyEvent](
+    f"{PREFIX}.evt.policy.{{verb}}.{{policy}}", events.PolicyEvent
+)
+HEARTBEAT: Final = Subject[Heartbeat](f"{PREFIX}.hb.{{arm_id}}.{{instance_id}}", Heartbeat)
+CONTROL: Final = Subject[commands.CancelAttempt](f"{PREFIX}.ctl.{{arm_id}}", commands.CancelAttempt)
+CHUNK: Final = Subject[commands.Chunk](f"{PREFIX}.chunk.{{task_id}}", commands.Chunk)
+DEAD_LETTER: Final = f"{PREFIX}.dlq.{{origin}}"
+
+SUBMIT_TASKS: Final = Query(f"{PREFIX}.qry.task.submit", queries.SubmitTasks, queries.SubmitAnswers)
+GET_TASK: Final = Query(f"{PREFIX}.qry.task.get", queries.GetTask, queries.TaskView)
+FIND_TASKS: Final = Query(f"{PREFIX}.qry.task.find", queries.FindTasks, queries.TasksFound)
+GET_STATES: Final = Query(f"{PREFIX}.qry.task.states", queries.GetStates, queries.StatesFound)
+CANCEL_TASK: Final = Query(f"{PREFIX}.qry.task.cancel", queries.CancelTask, queries.Outcome)
+REGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.register", queries.RegisterArm, ArmRecord)
+DEREGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.deregister", queries.ArmKey, queries.Done)
+DRAIN_ARM: Final = Query(f"{PREFIX}.qry.arm.drain", queries.ArmKey, ArmRecord)
+GET_ARM: Final = Query(f"{PREFIX}.qry.arm.get", queries.ArmKey, ArmRecord)
+FIND_ARMS: Final = Query(f"{PREFIX}.qry.arm.find", queries.FindArms, queries.ArmsFound)
+GET_QUEUE: Final = Query(f"{PREFIX}.qry.queue.get.{{shard}}", queries.GetQueue, queries.QueueView)
+WHY_WAITING: Final = Query(f"{PREFIX}.qry.queue.why.{{shard}}", queries.WhyWaiting, queries.Waiting)
+GET_EPISODE: Final = Query(f"{PREFIX}.qry.memory.get", queries.GetEpisode, queries.EpisodeFound)
+FIND_EPISODES: Final = Query(
+    f"{PREFIX}.qry.memory.find", queries.FindEpisodes, queries.EpisodesFound
+)
+
+SUBJECTS: Final[tuple[Subject[Any], ...]] = (
+    SUBMIT_TASK,
+    PLACE_TASKS,
+    RUN_TASK,
+    RESULT,
+    ATTEMPTS_UPDATED,
+    PLACEMENTS_MADE,
+    TASK_EVENT,
+    ARM_EVENT,
+    MEMORY_EVENT,
+    POLICY_EVENT,
+    HEARTBEAT,
+    CONTROL,
+    CHUNK,
+)
+QUERIES: Final[tuple[Query[Any, Any], ...]] = (
+    SUBMIT_TASKS,
+    GET_TASK,
+    FIND_TASKS,
+    GET_STATES,
+    CANCEL_TASK,
+    REGISTER_ARM,
+    DEREGISTER_ARM,
+    DRAIN_ARM,
+    GET_ARM,
+    FIND_ARMS,
+    GET_QUEUE,
+    WHY_WAITING,
+    GET_EPISODE,
+    FIND_EPISODES,
+)
+
+
+def shard_of(tenant: str, task_id: str, shards: int) -> int:
+    """Give the shard (0 … shards-1) of a task: the same in every process, for ever."""
+    return zlib.crc32(f"{tenant}/{task_id}".encode()) % shards
+
+
+def place_msg_id(task_id: str, attempt: int) -> str:
+    """Give the Msg-Id under which an attempt is made ready on its own."""
+    return f"p:{task_id}:{attempt}"
+
+
+def dispatch_msg_id(task_id: str, attempt: int) -> str:
+    """Give the Msg-Id of a run command: an attempt is dispatched once."""
+    return f"d:{task_id}:{attempt}"
+
+
+def result_msg_id(task_id: str, attempt: int) -> str:
+    """Give the Msg-Id of a result: an attempt has one."""
+    return f"r:{task_id}:{attempt}"
