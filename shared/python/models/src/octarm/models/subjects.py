@@ -70,38 +70,44 @@ class Query(Generic[M, R]):
 
     def at(self, **parameters: str | int) -> str:
         """Give the concrete subject; see `Subject.at`."""
-        return Subject[M](self.template, self.asks).at(**parameters)
+        return Subject(self.template, self.asks).at(**parameters)
 
 
-SUBMIT_TASK: Final = Subject[commands.SubmitTask](
+SUBMIT_TASK: Final[Subject[commands.SubmitTask]] = Subject(
     f"{PREFIX}.cmd.task.submit.{{tenant}}", commands.SubmitTask
 )
-PLACE_TASKS: Final = Subject[commands.PlaceTasks](
+PLACE_TASKS: Final[Subject[commands.PlaceTasks]] = Subject(
     f"{PREFIX}.cmd.task.place.{{shard}}", commands.PlaceTasks
 )
-RUN_TASK: Final = Subject[commands.RunTask](f"{PREFIX}.cmd.arm.run.{{arm_id}}", commands.RunTask)
-RESULT: Final = Subject[ExecutionResult](f"{PREFIX}.evt.result.{{arm_id}}", ExecutionResult)
-ATTEMPTS_UPDATED: Final = Subject[commands.AttemptsUpdated](
+RUN_TASK: Final[Subject[commands.RunTask]] = Subject(
+    f"{PREFIX}.cmd.arm.run.{{arm_id}}", commands.RunTask
+)
+RESULT: Final[Subject[ExecutionResult]] = Subject(
+    f"{PREFIX}.evt.result.{{arm_id}}", ExecutionResult
+)
+ATTEMPTS_UPDATED: Final[Subject[commands.AttemptsUpdated]] = Subject(
     f"{PREFIX}.evt.attempt.{{arm_id}}", commands.AttemptsUpdated
 )
-PLACEMENTS_MADE: Final = Subject[commands.PlacementsMade](
+PLACEMENTS_MADE: Final[Subject[commands.PlacementsMade]] = Subject(
     f"{PREFIX}.evt.placement.{{shard}}", commands.PlacementsMade
 )
-TASK_EVENT: Final = Subject[events.TaskEvent](
+TASK_EVENT: Final[Subject[events.TaskEvent]] = Subject(
     f"{PREFIX}.evt.task.{{verb}}.{{tenant}}.{{task_id}}", events.AnyTaskEvent
 )
-ARM_EVENT: Final = Subject[events.ArmEvent](
+ARM_EVENT: Final[Subject[events.ArmEvent]] = Subject(
     f"{PREFIX}.evt.arm.{{verb}}.{{arm_id}}", events.ArmEvent
 )
-MEMORY_EVENT: Final = Subject[events.MemoryEvent](
+MEMORY_EVENT: Final[Subject[events.MemoryEvent]] = Subject(
     f"{PREFIX}.evt.memory.{{verb}}.{{tenant}}.{{memory_id}}", events.MemoryEvent
 )
-POLICY_EVENT: Final = Subject[events.PolicyEvent](
+POLICY_EVENT: Final[Subject[events.PolicyEvent]] = Subject(
     f"{PREFIX}.evt.policy.{{verb}}.{{policy}}", events.PolicyEvent
 )
-HEARTBEAT: Final = Subject[Heartbeat](f"{PREFIX}.hb.{{arm_id}}.{{instance_id}}", Heartbeat)
-CONTROL: Final = Subject[commands.CancelAttempt](f"{PREFIX}.ctl.{{arm_id}}", commands.CancelAttempt)
-CHUNK: Final = Subject[commands.Chunk](f"{PREFIX}.chunk.{{task_id}}", commands.Chunk)
+HEARTBEAT: Final[Subject[Heartbeat]] = Subject(f"{PREFIX}.hb.{{arm_id}}.{{instance_id}}", Heartbeat)
+CONTROL: Final[Subject[commands.CancelAttempt]] = Subject(
+    f"{PREFIX}.ctl.{{arm_id}}", commands.CancelAttempt
+)
+CHUNK: Final[Subject[commands.Chunk]] = Subject(f"{PREFIX}.chunk.{{task_id}}", commands.Chunk)
 DEAD_LETTER: Final = f"{PREFIX}.dlq.{{origin}}"
 
 SUBMIT_TASKS: Final = Query(f"{PREFIX}.qry.task.submit", queries.SubmitTasks, queries.SubmitAnswers)
