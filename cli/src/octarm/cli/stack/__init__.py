@@ -1,0 +1,1 @@
+"""The embedded stack: every server, service and arm of Octarm as child processes of one command."""

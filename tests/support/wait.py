@@ -1,0 +1,38 @@
+"""Waiting for something to become true, instead of sleeping."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+
+_FIRST_PAUSE_S = 0.002
+_LONGEST_PAUSE_S = 0.1
+
+
+async def wait_until(
+    predicate: Callable[[], object | Awaitable[object]], timeout_s: float = 5
+) -> None:
+    """Return as soon as `predicate()` (plain or async) is truthy.
+
+    Raises:
+        AssertionError: it stayed falsy for `timeout_s`; names the predicate.
+    """
+    give_up_at = time.monotonic() + timeout_s
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        answer = predicate()
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if answer:
+            return
+        if time.monotonic() > give_up_at:
+            raise AssertionError(f"not so within {timeout_s} s: {_describe(predicate)}")
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+
+
+def _describe(predicate: Callable[[], object]) -> str:
+    try:
+        return inspect.getsource(predicate).strip()
+    except (OSError, TypeError):
+        return repr(predicate)
