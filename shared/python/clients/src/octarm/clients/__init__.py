@@ -1,1 +1,1 @@
-"""Typed request clients for Octarm services."""
+"""Typed request clients, one module per service; what they raise is what was answered."""

@@ -54,10 +54,23 @@ class Subject(Generic[M]):
         Raises:
             NotASubjectToken: a value is not one token of `[A-Za-z0-9_-]{1,64}`.
         """
-        for name, value in parameters.items():
-            if not is_token(str(value)):
-                raise NotASubjectToken(f"{name} cannot stand in a subject")
+        _check(parameters)
         return self.template.format_map(parameters)
+
+    def matching(self, **known: str | int) -> str:
+        """What a consumer filters on that knows some parameters: each other one becomes `*`.
+
+        Raises:
+            NotASubjectToken: a value is not one token of `[A-Za-z0-9_-]{1,64}`.
+        """
+        _check(known)
+        return _PARAMETER.sub(lambda name: str(known.get(name[0][1:-1], "*")), self.template)
+
+
+def _check(parameters: dict[str, str | int]) -> None:
+    for name, value in parameters.items():
+        if not is_token(str(value)):
+            raise NotASubjectToken(f"{name} cannot stand in a subject")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,34 @@
+"""Ask the memory service: episodes."""
+
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+
+from octarm.common.bus.requests import ask
+from octarm.models import subjects
+from octarm.models.queries import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryClient:
+    """Requests to the memory service over a connection that somebody else closes.
+
+    Each method raises the `OctarmError` that was answered, or `Unavailable` when nobody
+    answers within `timeout_s` seconds.
+    """
+
+    nc: Client
+    timeout_s: float = 5.0
+
+    async def get_episode(self, tenant: str, episode_id: str) -> EpisodeFound:
+        """Show one episode and where it came from.
+
+        Raises:
+            NotFound: the tenant has no such episode.
+        """
+        message = GetEpisode(tenant=tenant, episode_id=episode_id)
+        return await ask(self.nc, subjects.GET_EPISODE, message, timeout_s=self.timeout_s)
+
+    async def find_episodes(self, query: FindEpisodes) -> EpisodesFound:
+        """List a page of a tenant's episodes, newest first."""
+        return await ask(self.nc, subjects.FIND_EPISODES, query, timeout_s=self.timeout_s)

@@ -1,0 +1,119 @@
+"""Ask the orchestrator: submit, show, list and cancel tasks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nats.aio.client import Client
+
+from octarm.common.bus.requests import ask
+from octarm.models import subjects
+from octarm.models.commands import MAX_SUBMISSIONS, SubmitTask
+from octarm.models.errors import OctarmError, PayloadTooLarge
+from octarm.models.queries import (
+    CancelTask,
+    FindTasks,
+    GetStates,
+    GetTask,
+    Outcome,
+    SubmitAnswer,
+    SubmitTasks,
+    TasksFound,
+    TaskView,
+)
+
+MAX_STATES: Final = 1000
+# Room for the tenant, the brackets and the headers of a request.
+ENVELOPE_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorClient:
+    """Requests to the orchestrator over a connection that somebody else closes.
+
+    Each method raises the `OctarmError` that was answered, or `Unavailable` when nobody
+    answers within `timeout_s` seconds – the request may have been carried out all the same.
+    """
+
+    nc: Client
+    timeout_s: float = 5.0
+
+    async def submit_many(self, tenant: str, tasks: Sequence[SubmitTask]) -> list[SubmitAnswer]:
+        """Submit tasks; one answer for each, in order.
+
+        Split into requests of at most 1,000 tasks that fit the server's payload limit. A
+        request that fails as a whole gives its problem to each task of it, so this raises no
+        `OctarmError`. Idempotent for tasks with an idempotency key or a task id.
+        """
+        answers: list[SubmitAnswer] = []
+        for group in _groups(tasks, self.nc.max_payload - ENVELOPE_BYTES):
+            if isinstance(group, SubmitAnswer):
+                answers.append(group)
+            else:
+                answers.extend(await self._submit(tenant, group))
+        return answers
+
+    async def _submit(self, tenant: str, group: list[SubmitTask]) -> list[SubmitAnswer]:
+        message = SubmitTasks(tenant=tenant, submissions=group)
+        try:
+            found = await ask(self.nc, subjects.SUBMIT_TASKS, message, timeout_s=self.timeout_s)
+        except OctarmError as error:
+            return [SubmitAnswer(problem=error.problem())] * len(group)
+        return found.answers
+
+    async def get(self, tenant: str, task_id: str) -> TaskView:
+        """Show one task.
+
+        Raises:
+            NotFound: the tenant has no such task.
+        """
+        message = GetTask(tenant=tenant, task_id=task_id)
+        return await ask(self.nc, subjects.GET_TASK, message, timeout_s=self.timeout_s)
+
+    async def find(self, query: FindTasks) -> TasksFound:
+        """List a page of a tenant's tasks, newest first."""
+        return await ask(self.nc, subjects.FIND_TASKS, query, timeout_s=self.timeout_s)
+
+    async def states(self, tenant: str, task_ids: Sequence[str]) -> dict[str, Outcome]:
+        """Give the outcome of each task that exists, by id; 1,000 ids a request."""
+        outcomes: dict[str, Outcome] = {}
+        for start in range(0, len(task_ids), MAX_STATES):
+            some = list(task_ids[start : start + MAX_STATES])
+            found = await ask(
+                self.nc,
+                subjects.GET_STATES,
+                GetStates(tenant=tenant, task_ids=some),
+                timeout_s=self.timeout_s,
+            )
+            outcomes.update((outcome.task_id, outcome) for outcome in found.outcomes)
+        return outcomes
+
+    async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Outcome:
+        """Call a task off and say where it stands now; idempotent.
+
+        Raises:
+            NotFound: the tenant has no such task.
+        """
+        message = CancelTask(tenant=tenant, task_id=task_id, reason=reason)
+        return await ask(self.nc, subjects.CANCEL_TASK, message, timeout_s=self.timeout_s)
+
+
+def _groups(
+    tasks: Sequence[SubmitTask], max_bytes: int
+) -> Iterator[list[SubmitTask] | SubmitAnswer]:
+    """Cut `tasks` into requests, in order; a task that fits none is answered here."""
+    group: list[SubmitTask] = []
+    total = 0
+    for task in tasks:
+        size = len(task.model_dump_json().encode()) + 1
+        if group and (total + size > max_bytes or len(group) == MAX_SUBMISSIONS):
+            yield group
+            group, total = [], 0
+        if size > max_bytes:
+            refusal = PayloadTooLarge(f"the task has {size} bytes, the bus takes {max_bytes}")
+            yield SubmitAnswer(problem=refusal.problem())
+        else:
+            group.append(task)
+            total += size
+    if group:
+        yield group
