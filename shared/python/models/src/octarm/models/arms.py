@@ -99,6 +99,7 @@ class InstanceInfo(BaseModel):
     slots: int
     running: int
     host: str = ""
+    interval_s: float = Field(default=5.0, gt=0, le=60, description="Seconds between its beats")
     seen_at: AwareDatetime
 
 
@@ -114,6 +115,9 @@ class ArmRecord(BaseModel):
     registered_at: AwareDatetime
     changed_at: AwareDatetime
     owner: str = Field(default="", description="SHA-256 of the registering key; empty: unowned")
+    drain_requested: bool = Field(
+        default=False, description="Asked for; registering while offline ends it"
+    )
 
 
 class PoolInfo(BaseModel):
