@@ -1,0 +1,1 @@
+"""The bus: connection, topology, publisher, pull runner, requests, leadership."""

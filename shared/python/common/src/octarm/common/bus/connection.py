@@ -1,0 +1,115 @@
+"""One way to connect to NATS, with the settings that survive a restart of the server."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import nats
+from nats.aio.client import Client as NATS
+from nats.errors import Error as NatsError
+from nats.errors import NoServersError
+
+from octarm.common.telemetry.logs import get_logger
+from octarm.models.errors import Unavailable
+
+MIN_SERVER: Final = (2, 12)
+PENDING_BYTES: Final = 32 * 1024 * 1024
+
+log = get_logger()
+
+
+def connect_options(name: str) -> dict[str, Any]:
+    """Give the client options that every connection of ours has."""
+    return {
+        "name": name,
+        "connect_timeout": 2,
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": 0.25,
+        "ping_interval": 10,
+        "max_outstanding_pings": 2,
+        "pending_size": PENDING_BYTES,
+    }
+
+
+async def connect(
+    url: str,
+    *,
+    name: str,
+    expect_cluster: str | None = None,
+    on_closed: Callable[[], None] | None = None,
+) -> NATS:
+    """Connect and check what answered.
+
+    Reconnects for ever once connected. A permission violation closes the connection, and
+    `on_closed` is called when it will not come back: let the process end then.
+
+    Raises:
+        Unavailable: nobody answers, the server is older than 2.12 or of another cluster.
+    """
+    connection = NATS()
+
+    async def failed(error: Exception) -> None:
+        log.warning("nats_error", error=str(error) or type(error).__name__)
+        if "permissions violation" in str(error).lower():
+            await connection.close()
+
+    async def closed() -> None:
+        if on_closed is not None:
+            on_closed()
+
+    async def reconnected() -> None:
+        log.info("nats_reconnected")
+
+    first_try = {**connect_options(name), "allow_reconnect": True}
+    try:
+        await _first_connect(
+            connection,
+            url,
+            first_try | {"error_cb": failed, "closed_cb": closed, "reconnected_cb": reconnected},
+        )
+    except (NoServersError, OSError, NatsError, TimeoutError) as error:
+        raise Unavailable(
+            f"NATS does not answer at {_without_secret(url)}: {error}",
+            "Check OCTARM_NATS_URL and that nats-server runs; `octarm doctor` tells.",
+        ) from error
+    try:
+        _check(connection, expect_cluster)
+    except Unavailable:
+        await connection.close()
+        raise
+    return connection
+
+
+async def _first_connect(connection: NATS, url: str, options: dict[str, Any]) -> None:
+    # The client's own loop would retry the first connect for ever; here it must fail fast.
+    probe = await nats.connect(
+        url, **{**options, "allow_reconnect": False, "error_cb": _ignore, "closed_cb": None}
+    )
+    await probe.close()
+    await connection.connect(url, **options)
+
+
+async def _ignore(_: Exception) -> None:
+    return None
+
+
+def _check(connection: NATS, expect_cluster: str | None) -> None:
+    info = connection._server_info
+    version = tuple(int(part) for part in re.findall(r"\d+", info.get("version", "0.0"))[:2])
+    if version < MIN_SERVER:
+        raise Unavailable(
+            f"nats-server {info.get('version')} is too old",
+            "Octarm needs nats-server 2.12 or newer (per-message TTL, atomic batches).",
+        )
+    if not info.get("jetstream"):
+        raise Unavailable("this nats-server has no JetStream", "Start it with JetStream enabled.")
+    cluster = info.get("cluster") or info.get("server_name")
+    if expect_cluster is not None and expect_cluster not in (cluster, info.get("server_name")):
+        raise Unavailable(
+            f"this is NATS cluster {cluster!r}, not {expect_cluster!r}",
+            "Check OCTARM_NATS_URL and OCTARM_NATS_CLUSTER.",
+        )
+
+
+def _without_secret(url: str) -> str:
+    return re.sub(r"//[^@/]*@", "//***@", url)

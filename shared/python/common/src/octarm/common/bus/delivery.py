@@ -1,0 +1,103 @@
+"""One delivery of a JetStream message, and the ways it can end."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from nats.aio.msg import Msg
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Done; never deliver it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The handler settles it itself, later or never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Deliver it again, not before `after_s` seconds."""
+
+    after_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """It can never be handled: put it among the dead letters."""
+
+    reason: str
+
+
+Outcome = Ack | Held | Retry | Dead
+ACK: Final = Ack()
+HELD: Final = Held()
+
+_ACK: Final = b"+ACK"
+_TERM: Final = b"+TERM"
+_IN_PROGRESS: Final = b"+WPI"
+
+
+class Delivery:
+    """A message as one consumer got it; settling it again does nothing."""
+
+    __slots__ = ("_headers", "_msg", "_send", "_settled", "data", "subject")
+
+    def __init__(self, msg: Msg, send: Callable[[str, bytes], None]) -> None:
+        self._msg = msg
+        self._send = send
+        self._settled = False
+        self.data: bytes = msg.data
+        self.subject: str = msg.subject
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The message's headers."""
+        return self._msg.headers or {}
+
+    @property
+    def _tokens(self) -> list[str]:
+        # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<ns>.<pending>,
+        # with <domain>.<account hash> after ACK in the long form.
+        tokens = self._msg.reply.split(".")
+        return tokens[2:9] if len(tokens) == 9 else tokens[4:11]
+
+    @property
+    def deliveries(self) -> int:
+        """How often it has been delivered, this time included."""
+        return int(self._tokens[2])
+
+    @property
+    def stream_seq(self) -> int:
+        """Its sequence in the stream."""
+        return int(self._tokens[3])
+
+    @property
+    def published_at(self) -> datetime:
+        """When the stream took it, by the server's clock."""
+        return datetime.fromtimestamp(int(self._tokens[5]) / 1e9, tz=UTC)
+
+    def _settle(self, body: bytes) -> None:
+        if not self._settled:
+            self._settled = True
+            self._send(self._msg.reply, body)
+
+    def ack(self) -> None:
+        """Say that it is done; fire and forget."""
+        self._settle(_ACK)
+
+    def retry(self, after_s: float = 0.0) -> None:
+        """Ask for it again, not before `after_s` seconds."""
+        self._settle(b'-NAK {"delay": %d}' % int(after_s * 1e9) if after_s > 0 else b"-NAK")
+
+    def term(self) -> None:
+        """Say that it must never come again."""
+        self._settle(_TERM)
+
+    def in_progress(self) -> None:
+        """Start its ack wait anew."""
+        if not self._settled:
+            self._send(self._msg.reply, _IN_PROGRESS)

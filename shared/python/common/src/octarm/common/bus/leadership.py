@@ -1,0 +1,122 @@
+"""One active instance at a time: a lease in a KV bucket whose entries expire.
+
+The bucket's max age ends a lease that is not renewed (KV `update` keeps that age, unlike a
+per-key TTL). A holder that cannot renew gives up, by its own monotonic clock, before the lease
+can pass to another. Two leaders for a moment are still possible in theory, so what a leader
+does must be fenced by other means (Msg-Id, attempt).
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from nats.aio.client import Client as NATS
+from nats.errors import Error as NatsError
+from nats.js.errors import KeyWrongLastSequenceError
+from nats.js.kv import KeyValue
+
+from octarm.common.bus.topology import LEADER_TTL_S
+from octarm.common.telemetry.logs import get_logger
+from octarm.models.subjects import LEADERS_BUCKET
+
+GIVE_UP_SHARE: Final = 0.8
+
+log = get_logger()
+Lead = Callable[[asyncio.Event], Awaitable[None]]
+
+
+class Leadership:
+    """Competes for the lease `name` as `holder` (a subject token each)."""
+
+    def __init__(self, nc: NATS, name: str, *, holder: str, ttl_s: float = LEADER_TTL_S) -> None:
+        self._nc = nc
+        self._name = name
+        self._holder = holder.encode()
+        self._ttl_s = ttl_s
+        self._revision = 0
+        self._renewed_at = 0.0
+        self.is_leader = False
+
+    async def run(self, stop: asyncio.Event, lead: Lead) -> None:
+        """Call `lead(lost)` whenever the lease is ours, until `stop`; then release it at once.
+
+        `lost` is set when the lease is gone or `stop` is set; `lead` must then return.
+        """
+        while not stop.is_set():
+            if await self._acquire():
+                log.info("leadership_won", lease=self._name)
+                try:
+                    await self._hold(stop, lead)
+                finally:
+                    self.is_leader = False
+                    await self._release()
+                log.info("leadership_ended", lease=self._name)
+            else:
+                await _pause(stop, self._ttl_s / 5)
+
+    async def _bucket(self) -> KeyValue:
+        return await self._nc.jetstream(timeout=2.0).key_value(LEADERS_BUCKET)
+
+    async def _acquire(self) -> bool:
+        started = time.monotonic()
+        try:
+            bucket = await self._bucket()
+            self._revision = await bucket.create(self._name, self._holder)
+        except KeyWrongLastSequenceError:
+            return False
+        except (NatsError, OSError, TimeoutError) as error:
+            log.warning("lease_unreachable", lease=self._name, error=repr(error))
+            return False
+        self._renewed_at = started
+        self.is_leader = True
+        return True
+
+    async def _hold(self, stop: asyncio.Event, lead: Lead) -> None:
+        lost = asyncio.Event()
+        leading = asyncio.ensure_future(lead(lost))
+        keeping = asyncio.create_task(self._keep(stop))
+        await asyncio.wait({leading, keeping}, return_when=asyncio.FIRST_COMPLETED)
+        self.is_leader = False
+        lost.set()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await leading
+
+    async def _keep(self, stop: asyncio.Event) -> None:
+        """Renew until `stop`, or until the lease may have passed to another."""
+        while not stop.is_set():
+            await _pause(stop, self._ttl_s / 4)
+            started = time.monotonic()
+            try:
+                async with asyncio.timeout(self._ttl_s / 4):
+                    bucket = await self._bucket()
+                    self._revision = await bucket.update(
+                        self._name, self._holder, last=self._revision
+                    )
+                self._renewed_at = started
+            except KeyWrongLastSequenceError:
+                log.warning("leadership_lost", lease=self._name)
+                self._revision = 0
+                return
+            except (NatsError, OSError, TimeoutError) as error:
+                log.warning("lease_not_renewed", lease=self._name, error=repr(error))
+                if time.monotonic() - self._renewed_at > self._ttl_s * GIVE_UP_SHARE:
+                    return
+
+    async def _release(self) -> None:
+        if not self._revision or not self._nc.is_connected:
+            return
+        try:
+            bucket = await self._bucket()
+            await bucket.delete(self._name, last=self._revision)
+        except (NatsError, OSError, TimeoutError):
+            log.debug("lease_left_to_expire", lease=self._name)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

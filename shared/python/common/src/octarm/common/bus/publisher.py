@@ -1,0 +1,182 @@
+"""Publishing to JetStream: always with a Msg-Id, every acknowledgement bounded in time."""
+
+import asyncio
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from octarm.models.errors import Backpressure, OctarmError, Unavailable
+
+STREAM_FULL: Final = frozenset({10077, 10047, 10023})
+_RESERVED: Final = ("nats-", "kv-")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message for a stream; the same `msg_id` within the window is stored once."""
+
+    subject: str
+    payload: bytes
+    msg_id: str
+    headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PubAck:
+    """The stream has it."""
+
+    stream: str
+    seq: int
+    duplicate: bool
+
+
+class _Error(msgspec.Struct):
+    err_code: int = 0
+    description: str = ""
+
+
+class _Ack(msgspec.Struct):
+    stream: str = ""
+    seq: int = 0
+    duplicate: bool = False
+    error: _Error | None = None
+
+
+_decode_ack = msgspec.json.Decoder(_Ack).decode
+
+
+class _Window:
+    """Messages on their way whose acknowledgements are awaited together."""
+
+    __slots__ = ("answers", "done", "missing")
+
+    def __init__(self, size: int) -> None:
+        self.answers: list[PubAck | OctarmError | None] = [None] * size
+        self.missing = size
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def answer(self, index: int, answer: PubAck | OctarmError) -> None:
+        if self.answers[index] is None:
+            self.answers[index] = answer
+            self.missing -= 1
+            if not self.missing and not self.done.done():
+                self.done.set_result(None)
+
+
+def safe_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Copy headers without the names by which a client could command the server."""
+    if not headers:
+        return {}
+    return {
+        name: value
+        for name, value in headers.items()
+        if not name.strip().lower().startswith(_RESERVED)
+    }
+
+
+class Publisher:
+    """Publishes to streams over one connection; safe for concurrent use.
+
+    An acknowledgement that does not come in `timeout_s` seconds becomes `Unavailable`; the
+    message may land all the same, which its Msg-Id makes harmless.
+    """
+
+    def __init__(self, nc: NATS, *, timeout_s: float = 5.0, window: int = 4096) -> None:
+        self._nc = nc
+        self._timeout_s = timeout_s
+        self._permits = asyncio.Semaphore(max(1, window // 512))
+        self._inbox = nc.new_inbox()
+        self._numbers = itertools.count()
+        self._waiting: dict[str, tuple[_Window, int]] = {}
+        self._subscription: Subscription | None = None
+        self._subscribing = asyncio.Lock()
+
+    async def publish(self, message: Outgoing) -> PubAck:
+        """Publish one message and await its acknowledgement.
+
+        Raises:
+            Unavailable: no acknowledgement in time; it may still land.
+            Backpressure: the stream is full.
+        """
+        (answer,) = await self.publish_many([message])
+        if isinstance(answer, OctarmError):
+            raise answer
+        return answer
+
+    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
+        """Publish pipelined; answers come in the same order, errors are returned."""
+        if not messages:
+            return []
+        answers: list[PubAck | OctarmError] = []
+        for start in range(0, len(messages), 512):
+            async with self._permits:
+                answers += await self._publish_window(messages[start : start + 512])
+        return answers
+
+    async def _publish_window(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
+        await self._ensure_subscribed()
+        window = _Window(len(messages))
+        replies: list[str] = []
+        try:
+            for index, message in enumerate(messages):
+                reply = f"{self._inbox}.{next(self._numbers)}"
+                replies.append(reply)
+                self._waiting[reply] = (window, index)
+                headers = safe_headers(message.headers)
+                headers["Nats-Msg-Id"] = message.msg_id
+                try:
+                    await self._nc.publish(message.subject, message.payload, reply, headers)
+                except (NatsError, OSError) as error:
+                    window.answer(index, Unavailable(f"NATS: {error}", retry_after_s=1))
+            async with asyncio.timeout(self._timeout_s):
+                await window.done
+        except TimeoutError:
+            pass
+        finally:
+            for reply in replies:
+                self._waiting.pop(reply, None)
+        late = Unavailable("NATS did not acknowledge in time", retry_after_s=1)
+        return [late if answer is None else answer for answer in window.answers]
+
+    async def _ensure_subscribed(self) -> None:
+        async with self._subscribing:
+            if self._subscription is None:
+                self._subscription = await self._nc.subscribe(
+                    f"{self._inbox}.*",
+                    cb=self._acknowledged,
+                    pending_msgs_limit=1_000_000,
+                    pending_bytes_limit=0,
+                )
+
+    async def _acknowledged(self, msg: Msg) -> None:
+        waiting = self._waiting.pop(msg.subject, None)
+        if waiting is None:
+            return
+        window, index = waiting
+        if not msg.data:
+            window.answer(
+                index, Unavailable("no stream takes this subject: run `octarm bus provision`")
+            )
+            return
+        ack = _decode_ack(msg.data)
+        if ack.error is None:
+            window.answer(index, PubAck(ack.stream, ack.seq, ack.duplicate))
+        elif ack.error.err_code in STREAM_FULL:
+            window.answer(
+                index, Backpressure(ack.error.description, code="QUEUE_FULL", retry_after_s=1)
+            )
+        else:
+            window.answer(index, Unavailable(ack.error.description, retry_after_s=1))
+
+    async def close(self) -> None:
+        """Stop listening for acknowledgements; the connection stays its owner's."""
+        if self._subscription is not None and not self._nc.is_closed:
+            await self._subscription.unsubscribe()
+            self._subscription = None

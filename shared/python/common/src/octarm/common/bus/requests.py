@@ -1,0 +1,184 @@
+"""Requests and replies, and the control plane's subscriptions, on FastStream.
+
+Every reply is the envelope `{"ok": …}` or `{"problem": …}`, so an error travels as what it is.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from faststream.nats import NatsBroker, NatsMessage, NatsRouter
+from nats.aio.client import Client as NATS
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from pydantic import BaseModel, ValidationError
+
+from octarm.common.bus.connection import connect_options
+from octarm.common.bus.publisher import safe_headers
+from octarm.common.telemetry.logs import get_logger
+from octarm.models.errors import (
+    InvalidRequest,
+    OctarmError,
+    Problem,
+    TimedOut,
+    Unavailable,
+    field_errors,
+    from_problem,
+)
+from octarm.models.subjects import Query, Subject
+
+M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R", bound=BaseModel)
+NO_PARAMETERS: Final[Mapping[str, str | int]] = {}
+
+log = get_logger()
+
+
+async def ask(
+    nc: NATS,
+    query: Query[M, R],
+    message: M,
+    *,
+    timeout_s: float = 5.0,
+    at: Mapping[str, str | int] = NO_PARAMETERS,
+    headers: Mapping[str, str] | None = None,
+) -> R:
+    """Send a request and await its answer.
+
+    Raises:
+        Unavailable: nobody answers this query now.
+        TimedOut: no answer in `timeout_s` seconds; it may have been carried out.
+        OctarmError: what the answerer replied.
+    """
+    body = message.model_dump_json().encode()
+    data = await ask_raw(nc, query.at(**at), body, timeout_s=timeout_s, headers=headers)
+    return read_reply(data, query.answers)
+
+
+async def ask_raw(
+    nc: NATS,
+    subject: str,
+    body: bytes,
+    *,
+    timeout_s: float = 5.0,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """Send bytes and await the reply's bytes; raises as `ask` does for the transport."""
+    try:
+        reply = await nc.request(
+            subject, body, timeout=timeout_s, headers=safe_headers(headers) or None
+        )
+    except NoRespondersError as error:
+        raise Unavailable(f"nobody answers {subject} now", retry_after_s=1) from error
+    except TimeoutError as error:
+        raise TimedOut(f"no answer to {subject} in {timeout_s:g} s", retry_after_s=1) from error
+    except (NatsError, OSError) as error:
+        raise Unavailable(f"NATS: {error}", retry_after_s=1) from error
+    return reply.data
+
+
+def read_reply(data: bytes, answers: type[R]) -> R:
+    """Open the reply envelope.
+
+    Raises:
+        OctarmError: the problem in it.
+    """
+    if data.startswith(b'{"problem":{'):
+        raise from_problem(Problem.model_validate_json(data[len(b'{"problem":') : -1]))
+    return answers.model_validate_json(data[len(b'{"ok":') : -1])
+
+
+def ok(answer: bytes) -> bytes:
+    """Wrap an answer, already JSON, in the reply envelope."""
+    return b'{"ok":' + answer + b"}"
+
+
+def problem(error: OctarmError, *, correlation_id: str = "") -> bytes:
+    """Wrap an error in the reply envelope."""
+    text = error.problem(correlation_id=correlation_id).model_dump_json()
+    return b'{"problem":' + text.encode() + b"}"
+
+
+async def _undecoded(message: NatsMessage) -> bytes:
+    return message.body
+
+
+def answer(
+    router: NatsRouter,
+    query: Query[M, R],
+    *,
+    queue: str,
+    at: Mapping[str, str | int] = NO_PARAMETERS,
+) -> Callable[[Callable[[M], Awaitable[R]]], None]:
+    """Answer `query` with the decorated handler; replicas share a `queue` group.
+
+    A handler whose types are not the query's does not type-check. An `OctarmError` becomes
+    the reply; anything else is a bug, logged and answered as INTERNAL.
+    """
+    subscriber = router.subscriber(
+        query.at(**at), queue=queue, decoder=_undecoded, title=query.template
+    )
+
+    def register(handler: Callable[[M], Awaitable[R]]) -> None:
+        async def reply(body: bytes) -> bytes:
+            try:
+                return ok(
+                    (await handler(query.asks.model_validate_json(body))).model_dump_json().encode()
+                )
+            except ValidationError as error:
+                return problem(
+                    InvalidRequest("not a valid request", errors=field_errors(error.errors()))
+                )
+            except OctarmError as error:
+                return problem(error)
+            except Exception:
+                log.exception("query_failed", query=query.template)
+                return problem(OctarmError("the service failed to answer"))
+
+        subscriber(reply)
+
+    return register
+
+
+def on(
+    router: NatsRouter, subject: Subject[M], *, queue: str = "", **fixed: str
+) -> Callable[[Callable[[M], Awaitable[None]]], None]:
+    """Call the decorated handler for each message on `subject` (core NATS, at most once).
+
+    `fixed` gives values to some of the subject's parameters; the others match anything. A
+    message that does not parse is logged and dropped: on core NATS nobody can resend it.
+    """
+    pattern = subject.template.format_map(_Star(fixed))
+    subscriber = router.subscriber(pattern, queue=queue, decoder=_undecoded, title=pattern)
+
+    def register(handler: Callable[[M], Awaitable[None]]) -> None:
+        async def receive(body: bytes) -> None:
+            try:
+                message = subject.message.model_validate_json(body)
+            except ValidationError:
+                log.warning("message_not_understood", subject=pattern)
+                return
+            await handler(message)
+
+        subscriber(receive)
+
+    return register
+
+
+class _Star(dict[str, str]):
+    def __missing__(self, _: str) -> str:
+        return "*"
+
+
+@asynccontextmanager
+async def control_plane(
+    url: str, router: NatsRouter, *, name: str, **options: Any
+) -> AsyncGenerator[NatsBroker, None]:
+    """Run a router's subscriptions on a connection of their own until the block ends."""
+    broker = NatsBroker(url, logger=None, **connect_options(f"{name}-control"), **options)
+    broker.include_router(router)
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.stop()

@@ -1,0 +1,276 @@
+"""PullRunner: the one loop by which the task flow consumes JetStream.
+
+It keeps a long-lived pull request open and tops it up (about 1.5 times the throughput of
+repeated fetches), hands batches to a handler, settles each message by the handler's
+outcome, notices a dead subscription, and drains within a bound. Liveness is progress: a
+batch that is not finished in `stall_after_s` seconds, or a server that stays silent in spite
+of its idle heartbeats, makes `healthy()` false.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from octarm.common.bus.dead_letters import DeadLetters
+from octarm.common.bus.delivery import ACK, Ack, Dead, Delivery, Outcome, Retry
+from octarm.common.bus.publisher import Publisher
+from octarm.common.telemetry import metrics
+from octarm.common.telemetry.logs import get_logger
+from octarm.models.errors import OctarmError, Unavailable
+
+EXPIRES_S: Final = 30.0
+IDLE_HEARTBEAT_S: Final = 5.0
+SILENT_AFTER_S: Final = 3 * IDLE_HEARTBEAT_S
+MAX_DELIVERIES: Final = 6
+MAX_BACKOFF_S: Final = 2.0
+DRAIN_S: Final = 20.0
+
+Handler = Callable[[list[Delivery]], Awaitable[Sequence[Outcome]]]
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerRef:
+    """A durable consumer of a stream."""
+
+    stream: str
+    durable: str
+
+
+class PullRunner:
+    """Runs `handle` over batches of one durable consumer.
+
+    `capacity` (None: unbounded) says how many messages may be asked for now; call `wake` when
+    it has grown. Up to `concurrency` batches are handled at the same time.
+    """
+
+    def __init__(
+        self,
+        nc: NATS,
+        publisher: Publisher,
+        consumer: ConsumerRef,
+        handle: Handler,
+        *,
+        batch: int = 500,
+        capacity: Callable[[], int] | None = None,
+        concurrency: int = 1,
+        stall_after_s: float = 30.0,
+    ) -> None:
+        self._nc = nc
+        self._consumer = consumer
+        self._handle = handle
+        self._batch = batch
+        self._capacity = capacity or (lambda: 2 * batch)
+        self._concurrency = concurrency
+        self._stall_after_s = stall_after_s
+        self._dead_letters = DeadLetters(publisher, consumer.durable)
+        self._buffer: deque[Delivery] = deque()
+        self._requests: dict[str, int] = {}
+        self._arrived = asyncio.Event()
+        self._running: dict[asyncio.Task[None], float] = {}
+        self._replies: list[tuple[str, bytes]] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._heard_at = time.monotonic()
+        self._resubscribed = 0
+        self._backoff_s = 0.0
+        self._ask_not_before = 0.0
+        self._request_no = 0
+        self._reconnects = 0
+        self._subscription: Subscription | None = None
+        self._inbox = ""
+
+    def wake(self) -> None:
+        """Say that `capacity()` may have grown."""
+        self._arrived.set()
+
+    def healthy(self) -> bool:
+        """Whether batches finish and the server is heard."""
+        now = time.monotonic()
+        stalled = any(now - since > self._stall_after_s for since in self._running.values())
+        return not stalled and now - self._heard_at < 4 * SILENT_AFTER_S
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set, then finish what is in hand and hand back the rest.
+
+        Raises:
+            Unavailable: the subscription stays dead; let the process end and start anew.
+        """
+        await self._subscribe()
+        stopped = asyncio.create_task(stop.wait())
+        stopped.add_done_callback(lambda _: self._arrived.set())
+        try:
+            while not stop.is_set():
+                self._arrived.clear()
+                await self._watch()
+                await self._top_up()
+                self._start_batches()
+                try:
+                    async with asyncio.timeout(1.0):
+                        await self._arrived.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            stopped.cancel()
+            await self._drain()
+
+    async def _subscribe(self) -> None:
+        if self._subscription is not None and not self._nc.is_closed:
+            await self._subscription.unsubscribe()
+        self._requests.clear()
+        self._inbox = self._nc.new_inbox()
+        self._subscription = await self._nc.subscribe(
+            f"{self._inbox}.*",
+            cb=self._received,
+            pending_msgs_limit=1_000_000,
+            pending_bytes_limit=0,
+        )
+        self._heard_at = time.monotonic()
+
+    async def _received(self, msg: Msg) -> None:
+        self._heard_at = time.monotonic()
+        if msg.subject.startswith(self._inbox):
+            self._status(msg)
+            return
+        self._resubscribed = 0
+        self._backoff_s = 0.0
+        self._count_down()
+        self._buffer.append(Delivery(msg, self._settle))
+        self._arrived.set()
+
+    def _count_down(self) -> None:
+        # The server serves pull requests in the order they came.
+        for request, left in self._requests.items():
+            if left > 1:
+                self._requests[request] = left - 1
+            else:
+                del self._requests[request]
+            return
+
+    def _status(self, msg: Msg) -> None:
+        status = (msg.headers or {}).get("Status", "")
+        if status == "100":
+            return
+        self._requests.pop(msg.subject, None)
+        if status not in ("404", "408"):
+            self._backoff_s = min(MAX_BACKOFF_S, max(0.1, self._backoff_s * 2))
+            self._ask_not_before = time.monotonic() + self._backoff_s
+            log.debug("pull_refused", status=status, consumer=self._consumer.durable)
+        self._arrived.set()
+
+    async def _watch(self) -> None:
+        reconnects = self._nc.stats["reconnects"]
+        if reconnects != self._reconnects:
+            self._reconnects = reconnects
+            self._requests.clear()
+        if self._nc.is_connected and time.monotonic() - self._heard_at > SILENT_AFTER_S:
+            if not self._requests:
+                self._heard_at = time.monotonic()
+                return
+            self._resubscribed += 1
+            log.warning("pull_subscription_silent", consumer=self._consumer.durable)
+            if self._resubscribed > 2:
+                raise Unavailable(f"consumer {self._consumer.durable} stays silent")
+            await self._subscribe()
+
+    async def _top_up(self) -> None:
+        outstanding = sum(self._requests.values())
+        want = min(self._batch, self._capacity() - len(self._buffer)) - outstanding
+        low_water = outstanding and want < self._batch // 2 and outstanding > 1
+        if want <= 0 or low_water or time.monotonic() < self._ask_not_before:
+            return
+        if not self._nc.is_connected:
+            return
+        self._request_no += 1
+        reply = f"{self._inbox}.{self._request_no}"
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+            want,
+            int(EXPIRES_S * 1e9),
+            int(IDLE_HEARTBEAT_S * 1e9),
+        )
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._consumer.stream}.{self._consumer.durable}"
+        self._requests[reply] = want
+        try:
+            await self._nc.publish(subject, body, reply)
+        except (NatsError, OSError):
+            self._requests.pop(reply, None)
+
+    def _start_batches(self) -> None:
+        while self._buffer and len(self._running) < self._concurrency:
+            size = min(len(self._buffer), self._batch)
+            batch = [self._buffer.popleft() for _ in range(size)]
+            task = asyncio.create_task(self._run_batch(batch))
+            self._running[task] = time.monotonic()
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        self._arrived.set()
+
+    async def _run_batch(self, batch: list[Delivery]) -> None:
+        """Handle one batch; the one place where an unforeseen exception is caught."""
+        try:
+            outcomes = await self._handle(batch)
+        except OctarmError as error:
+            log.warning("batch_refused", consumer=self._consumer.durable, error=error.message)
+            outcomes = [Retry(error.retry_after_s or 1.0)] * len(batch)
+        except Exception:
+            log.exception("handler_failed", consumer=self._consumer.durable)
+            metrics.inc("octarm_bus_handler_failures_total", consumer=self._consumer.durable)
+            outcomes = [_after_bug(delivery) for delivery in batch]
+        for delivery, outcome in zip(batch, outcomes, strict=True):
+            if outcome is ACK or isinstance(outcome, Ack):
+                delivery.ack()
+            elif isinstance(outcome, Retry):
+                delivery.retry(outcome.after_s)
+            elif isinstance(outcome, Dead):
+                await self._dead_letters.bury(delivery, outcome.reason)
+
+    def _settle(self, reply: str, body: bytes) -> None:
+        self._replies.append((reply, body))
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_replies())
+
+    async def _send_replies(self) -> None:
+        while self._replies:
+            replies, self._replies = self._replies, []
+            for reply, body in replies:
+                try:
+                    await self._nc.publish(reply, body)
+                except (NatsError, OSError):
+                    # Unsettled is safe: it is delivered again and every handler is idempotent.
+                    continue
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                if self._subscription is not None and self._nc.is_connected:
+                    await self._subscription.drain()  # type: ignore[no-untyped-call]
+                while self._running:
+                    await asyncio.wait(self._running)
+                for delivery in self._buffer:
+                    delivery.retry()
+                self._buffer.clear()
+                if self._sending is not None:
+                    await self._sending
+                if self._nc.is_connected:
+                    await self._nc.flush()
+        except (TimeoutError, NatsError, OSError) as error:
+            log.warning("drain_cut_short", consumer=self._consumer.durable, error=repr(error))
+            metrics.inc("octarm_bus_drains_cut_short_total", consumer=self._consumer.durable)
+            for task in self._running:
+                task.cancel()
+
+
+def _after_bug(delivery: Delivery) -> Outcome:
+    if delivery.deliveries >= MAX_DELIVERIES:
+        return Dead("the handler failed six times")
+    return Retry(min(60.0, 0.5 * 4 ** (delivery.deliveries - 1)))

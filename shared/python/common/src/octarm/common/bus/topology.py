@@ -1,0 +1,185 @@
+"""Streams, consumers and buckets, declared once.
+
+`provision` is run by a command and a Kubernetes Job, never by a service at its start; it may
+be run again at any time. Only an arm's consumer is made later, when the arm registers.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    KeyValueConfig,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import NotFoundError
+
+from octarm.models import subjects as s
+from octarm.models.events import TERMINAL_VERBS
+
+MIB: Final = 1024 * 1024
+DAY_S: Final = 86_400.0
+DUPLICATE_WINDOW_S: Final = 600.0
+UNLIMITED: Final = -1
+LEADER_TTL_S: Final = 5.0
+
+ORCHESTRATOR_INTAKE: Final = "orchestrator-accept-task"
+ORCHESTRATOR_RESULTS: Final = "orchestrator-finish-task"
+MEMORY_EPISODES: Final = "memory-remember-task"
+
+
+def scheduler_durable(shard: int) -> str:
+    """Name the consumer of a shard's READY messages."""
+    return f"scheduler-place-task-{shard}"
+
+
+def arm_durable(arm_id: str) -> str:
+    """Name the consumer of an arm's run commands."""
+    return f"arm-run-{arm_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """One stream; `max_bytes` is kept well below the disk so that full means 10077."""
+
+    name: str
+    subjects: tuple[str, ...]
+    work_queue: bool
+    max_bytes: int
+    max_age_s: float = 0.0
+
+
+STREAMS: Final = (
+    StreamSpec(s.INTAKE, (s.SUBMIT_TASK.pattern,), work_queue=True, max_bytes=512 * MIB),
+    StreamSpec(s.READY, (s.PLACE_TASKS.pattern,), work_queue=True, max_bytes=1024 * MIB),
+    StreamSpec(s.DISPATCH, (s.RUN_TASK.pattern,), work_queue=True, max_bytes=1024 * MIB),
+    StreamSpec(
+        s.RESULTS,
+        (s.RESULT.pattern, s.ATTEMPTS_UPDATED.pattern, s.PLACEMENTS_MADE.pattern),
+        work_queue=True,
+        max_bytes=2048 * MIB,
+    ),
+    StreamSpec(
+        s.EVENTS,
+        tuple(
+            subject.pattern
+            for subject in (s.TASK_EVENT, s.ARM_EVENT, s.MEMORY_EVENT, s.POLICY_EVENT)
+        ),
+        work_queue=False,
+        max_bytes=4096 * MIB,
+        max_age_s=7 * DAY_S,
+    ),
+    StreamSpec(
+        s.DLQ,
+        (s.DEAD_LETTER.format(origin="*"),),
+        work_queue=False,
+        max_bytes=256 * MIB,
+        max_age_s=30 * DAY_S,
+    ),
+)
+
+
+def stream_config(spec: StreamSpec, *, replicas: int) -> StreamConfig:
+    """Say how a stream is to be."""
+    return StreamConfig(
+        name=spec.name,
+        subjects=list(spec.subjects),
+        retention=RetentionPolicy.WORK_QUEUE if spec.work_queue else RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW if spec.work_queue else DiscardPolicy.OLD,
+        max_bytes=spec.max_bytes,
+        max_age=spec.max_age_s,
+        duplicate_window=DUPLICATE_WINDOW_S,
+        num_replicas=replicas,
+        allow_rollup_hdrs=False,
+        deny_delete=False,
+    )
+
+
+def consumer_config(
+    durable: str, filters: list[str], *, ack_wait_s: float, max_ack_pending: int
+) -> ConsumerConfig:
+    """Say how a pull consumer is to be; redelivery is bounded by our dead letters, not here."""
+    return ConsumerConfig(
+        durable_name=durable,
+        filter_subjects=filters,
+        ack_policy=AckPolicy.EXPLICIT,
+        deliver_policy=DeliverPolicy.ALL,
+        ack_wait=ack_wait_s,
+        max_deliver=UNLIMITED,
+        max_ack_pending=max_ack_pending,
+        max_waiting=512,
+    )
+
+
+def consumers(shards: int) -> list[tuple[str, ConsumerConfig]]:
+    """List the fixed consumers with their streams."""
+    endings = [s.TASK_EVENT.pattern.replace("task.*", f"task.{verb}", 1) for verb in TERMINAL_VERBS]
+    results = [s.RESULT.pattern, s.ATTEMPTS_UPDATED.pattern, s.PLACEMENTS_MADE.pattern]
+    fixed = [
+        (s.INTAKE, ORCHESTRATOR_INTAKE, [s.SUBMIT_TASK.pattern]),
+        (s.RESULTS, ORCHESTRATOR_RESULTS, results),
+        (s.EVENTS, MEMORY_EPISODES, endings),
+    ]
+    configs = [
+        (stream, consumer_config(name, filters, ack_wait_s=30.0, max_ack_pending=20_000))
+        for stream, name, filters in fixed
+    ]
+    return configs + [(s.READY, ready_consumer(shard)) for shard in range(shards)]
+
+
+def ready_consumer(shard: int) -> ConsumerConfig:
+    """Say how a shard's READY consumer is to be: its messages stay unacknowledged for long."""
+    return consumer_config(
+        scheduler_durable(shard),
+        [s.PLACE_TASKS.at(shard=shard)],
+        ack_wait_s=3600.0,
+        max_ack_pending=200_000,
+    )
+
+
+async def provision(js: JetStreamContext, *, replicas: int = 1, shards: int = 1) -> list[str]:
+    """Create or update everything; returns what was done, one line each."""
+    done: list[str] = []
+    for spec in STREAMS:
+        config = stream_config(spec, replicas=replicas)
+        try:
+            await js.stream_info(spec.name)
+            await js.update_stream(config)
+            done.append(f"stream {spec.name} updated")
+        except NotFoundError:
+            await js.add_stream(config)
+            done.append(f"stream {spec.name} created")
+    for stream, consumer in consumers(shards):
+        await js.add_consumer(stream, consumer)
+        done.append(f"consumer {stream}/{consumer.durable_name} ready")
+    for bucket, ttl_s in ((s.ARMS_BUCKET, 0.0), (s.LEADERS_BUCKET, LEADER_TTL_S)):
+        await _ensure_bucket(js, bucket, ttl_s, replicas)
+        done.append(f"bucket {bucket} ready")
+    return done
+
+
+async def _ensure_bucket(js: JetStreamContext, bucket: str, ttl_s: float, replicas: int) -> None:
+    try:
+        await js.stream_info(f"KV_{bucket}")
+    except NotFoundError:
+        await js.create_key_value(
+            KeyValueConfig(bucket=bucket, history=1, ttl=ttl_s, replicas=replicas)
+        )
+
+
+async def ensure_arm_consumer(js: JetStreamContext, arm_id: str) -> None:
+    """Create the consumer by which an arm's instances get their run commands; idempotent."""
+    config = consumer_config(
+        arm_durable(arm_id),
+        [s.RUN_TASK.at(arm_id=arm_id)],
+        ack_wait_s=30.0,
+        max_ack_pending=20_000,
+    )
+    await js.add_consumer(s.DISPATCH, config)

@@ -1,0 +1,29 @@
+"""Time as a port, so that logic can be tested without waiting."""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    def now(self) -> datetime:
+        """Give the wall-clock time, with zone UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Give seconds on a clock that never goes back."""
+        ...
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> datetime:
+        """Give the wall-clock time, with zone UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Give seconds on a clock that never goes back."""
+        return time.monotonic()

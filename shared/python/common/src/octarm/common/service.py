@@ -1,0 +1,200 @@
+"""How every process of ours starts, listens to signals and ends."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tomllib
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, NoReturn, TypeVar
+
+from pydantic import Field, StringConstraints, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from octarm.common import telemetry
+from octarm.common.telemetry import tracing
+from octarm.common.telemetry.logs import setup_logs
+from octarm.models.errors import OctarmError
+from octarm.models.ids import TOKEN_PATTERN
+
+EX_CONFIG: Final = 78
+EX_FORCED: Final = 130
+
+log = telemetry.get_logger()
+
+
+def _instance() -> str:
+    return f"i-{uuid.uuid4().hex[:12]}"
+
+
+class ServiceSettings(BaseSettings):
+    """What every process reads: command line > environment `OCTARM_*` > TOML file.
+
+    The TOML file is named by OCTARM_CONFIG; its table `section` holds these keys, and an
+    unknown key there refuses to start.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="OCTARM_", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+    section: ClassVar[str] = "service"
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_cluster: str | None = Field(default=None, description="Refuse any other cluster")
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=0, ge=0, le=65535, description="0: any free port")
+    log_level: Annotated[str, StringConstraints(pattern="^(debug|info|warning|error)$")] = "info"
+    trace_export: Annotated[str, StringConstraints(pattern="^(none|console|(file|otlp):.+)$")] = (
+        "none"
+    )
+    trace_sample: float = Field(default=0.01, ge=0, le=1)
+    instance: Annotated[str, StringConstraints(pattern=TOKEN_PATTERN)] = Field(
+        default_factory=_instance
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put a TOML file below the environment."""
+        sources = (init_settings, env_settings)
+        path = os.environ.get("OCTARM_CONFIG")
+        if not path:
+            return sources
+        return (*sources, _Section(settings_cls, Path(path), cls.section))
+
+
+class _Section(InitSettingsSource):
+    """One table of the TOML file; keys in `[common]` hold for every process that knows them."""
+
+    def __init__(self, settings_cls: type[BaseSettings], path: Path, section: str) -> None:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        known = settings_cls.model_fields
+        common = {key: value for key, value in document.get("common", {}).items() if key in known}
+        super().__init__(settings_cls, common | document.get(section, {}))
+
+
+S = TypeVar("S", bound=ServiceSettings)
+Main = Callable[[S, asyncio.Event], Awaitable[None]]
+
+
+def read_settings(settings: type[S]) -> S:
+    """Read the settings of this process.
+
+    Raises:
+        OctarmError: a value is missing or wrong; the message is one line and shows no value.
+    """
+    try:
+        path = os.environ.get("OCTARM_CONFIG")
+        if path and not Path(path).is_file():
+            raise OctarmError(f"OCTARM_CONFIG names {path}, which cannot be read")
+        return settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise OctarmError(f"setting {name}: {first['msg']}") from error
+    except (SettingsError, tomllib.TOMLDecodeError, OSError) as error:
+        raise OctarmError(f"settings: {error}") from error
+
+
+def run(main: Main[S], settings: type[S], name: str) -> NoReturn:
+    """Run a process to its end and exit with its code.
+
+    The first SIGTERM or SIGINT sets the event that `main` gets, so that it drains; a second
+    one exits at once with 130. SIGHUP reads the settings again and applies the log level; a bad
+    reload keeps the old ones. A refusal to start is one line on stderr and exit code 78.
+    """
+    try:
+        values = read_settings(settings)
+    except OctarmError as error:
+        _refuse(name, error.message)
+    telemetry.setup(
+        name,
+        log_level=values.log_level,
+        trace_export=values.trace_export,
+        trace_sample=values.trace_sample,
+    )
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_supervised(main, values, name))
+    except OctarmError as error:
+        _refuse(name, f"{error.message} ({error.recovery_hint})")
+    finally:
+        tracing.shutdown()
+    sys.exit(0)
+
+
+def _refuse(name: str, why: str) -> NoReturn:
+    line = " ".join(why.split())
+    sys.stderr.write(f"octarm-{name}: {line}\n")
+    sys.exit(EX_CONFIG)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _supervised(main: Main[S], values: S, name: str) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask_to_stop() -> None:
+        if stop.is_set():
+            log.warning("forced_exit")
+            os._exit(EX_FORCED)
+        log.info("draining")
+        stop.set()
+
+    def reload() -> None:
+        try:
+            again = read_settings(type(values))
+        except OctarmError as error:
+            log.error("reload_refused", error=error.message)
+            return
+        setup_logs(name, again.log_level)
+        log.info("reloaded", log_level=again.log_level)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask_to_stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    log.info("starting", instance=values.instance, pid=os.getpid())
+    await main(values, stop)
+    log.info("stopped")
+
+
+async def until_stopped(stop: asyncio.Event, *work: Awaitable[None]) -> None:
+    """Run long-lived work side by side; when one part ends or fails, stop the others too.
+
+    Raises:
+        Exception: what the first part that failed raised.
+    """
+    tasks = [asyncio.ensure_future(part) for part in work]
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        await asyncio.gather(*tasks)
+    finally:
+        stopped.cancel()
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,67 @@
+"""Natural batching: while one flush runs, items gather for the next."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Batcher(Generic[T, R]):
+    """Collects items and flushes them together; an idle batcher flushes at once.
+
+    At most `max_items` go into one flush and at most `concurrency` flushes run at a time.
+    `flush` gives one answer for each item, in order; an exception as answer is raised to the
+    caller of that item, an exception from `flush` itself to all callers of that batch.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[list[T]], Awaitable[Sequence[R | Exception]]],
+        *,
+        max_items: int = 200,
+        concurrency: int = 1,
+    ) -> None:
+        self._flush = flush
+        self._max_items = max_items
+        self._concurrency = concurrency
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._flushing: set[asyncio.Task[None]] = set()
+
+    async def put(self, item: T) -> R:
+        """Hand in an item and await its answer."""
+        return await self.put_nowait(item)
+
+    def put_nowait(self, item: T) -> "asyncio.Future[R]":
+        """Hand in an item; the future gets its answer."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if len(self._flushing) < self._concurrency:
+            task = asyncio.create_task(self._run())
+            self._flushing.add(task)
+            task.add_done_callback(self._flushing.discard)
+        return future
+
+    async def _run(self) -> None:
+        # One turn of the loop first, so that what arrived in the same read goes together.
+        await asyncio.sleep(0)
+        while self._waiting:
+            batch = self._waiting[: self._max_items]
+            del self._waiting[: self._max_items]
+            try:
+                answers = await self._flush([item for item, _ in batch])
+            except Exception as error:  # noqa: BLE001 - it belongs to the callers, not to us
+                answers = [error] * len(batch)
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if future.done():
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+    async def drain(self) -> None:
+        """Wait until everything handed in has been answered."""
+        while self._flushing:
+            await asyncio.wait(self._flushing)

@@ -1,0 +1,47 @@
+"""Migrations: hand-written SQL, run by alembic from a command, never by a service at start."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+ENV_PY = "env.py"
+
+
+def upgrade(url: str, script_location: Path, schema: str) -> None:
+    """Bring `schema` to the newest version; running it again does nothing.
+
+    Two that run at once wait for each other by an advisory lock (see `migrate_online`).
+    """
+    config = Config()
+    config.set_main_option("script_location", str(script_location))
+    config.attributes["url"] = url
+    config.attributes["schema"] = schema
+    command.upgrade(config, "head")
+
+
+def migrate_online() -> None:
+    """Run the migrations of the alembic context at hand; each service's `env.py` calls it."""
+    from alembic import context
+    from sqlalchemy import create_engine, text
+
+    config = context.config
+    schema = config.attributes["schema"]
+    url = config.attributes["url"].replace("postgresql://", "postgresql+psycopg://", 1)
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            lock = text("select pg_advisory_lock(hashtext(:name))")
+            connection.execute(lock, {"name": f"octarm-migrate-{schema}"})
+            connection.execute(text(f'create schema if not exists "{schema}"'))
+            connection.commit()
+            context.configure(
+                connection=connection,
+                version_table=f"{schema}_version",
+                version_table_schema=schema,
+            )
+            with context.begin_transaction():
+                context.run_migrations()
+            connection.commit()
+    finally:
+        engine.dispose()

@@ -1,0 +1,95 @@
+"""Prometheus metrics: every name, kind, label and meaning stands in the one list below."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+Kind = Literal["counter", "gauge", "histogram"]
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric; labels must have few values."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: Final = (
+    Metric("octarm_bus_handler_failures_total", "counter", "Batches a bug failed", ("consumer",)),
+    Metric("octarm_bus_dead_letters_total", "counter", "Messages sent to the DLQ", ("consumer",)),
+    Metric("octarm_bus_drains_cut_short_total", "counter", "Drains out of time", ("consumer",)),
+    Metric("octarm_gateway_requests_total", "counter", "HTTP requests", ("route", "status")),
+    Metric("octarm_gateway_request_seconds", "histogram", "HTTP request time", ("route",)),
+    Metric("octarm_gateway_streams", "gauge", "Open SSE streams"),
+    Metric("octarm_orchestrator_tasks_accepted_total", "counter", "Tasks accepted"),
+    Metric("octarm_orchestrator_tasks_refused_total", "counter", "Submissions refused", ("code",)),
+    Metric("octarm_orchestrator_tasks_ended_total", "counter", "Tasks ended", ("state",)),
+    Metric("octarm_orchestrator_attempts_retried_total", "counter", "Attempts retried", ("code",)),
+    Metric("octarm_orchestrator_late_results_total", "counter", "Results that came too late"),
+    Metric("octarm_orchestrator_commit_seconds", "histogram", "Group commit time", ("step",)),
+    Metric("octarm_orchestrator_commit_items", "histogram", "Items per commit", ("step",)),
+    Metric("octarm_orchestrator_outbox_rows", "gauge", "Outbox rows not yet published"),
+    Metric("octarm_scheduler_queued_tasks", "gauge", "Tasks that wait to be placed", ("tier",)),
+    Metric("octarm_scheduler_placements_total", "counter", "Attempts placed", ("policy",)),
+    Metric("octarm_scheduler_placement_seconds", "histogram", "Ready to placed"),
+    Metric("octarm_scheduler_cycle_seconds", "histogram", "One scheduling cycle"),
+    Metric("octarm_scheduler_oldest_wait_seconds", "gauge", "Longest wait in the queue"),
+    Metric("octarm_registry_arms", "gauge", "Arms in the directory", ("status",)),
+    Metric("octarm_registry_heartbeats_total", "counter", "Heartbeats", ("outcome",)),
+    Metric("octarm_memory_episodes_total", "counter", "Episodes written", ("tier",)),
+    Metric("octarm_memory_reads_total", "counter", "Episode reads", ("source",)),
+    Metric("octarm_memory_degraded", "gauge", "1 while Redis does not answer"),
+    Metric("octarm_arm_running_attempts", "gauge", "Attempts under way"),
+    Metric("octarm_arm_attempts_total", "counter", "Attempts ended", ("status",)),
+    Metric("octarm_arm_attempt_seconds", "histogram", "Time of an attempt"),
+)
+
+registry: Final = CollectorRegistry()
+_made: dict[str, Counter | Gauge | Histogram] = {}
+
+
+def _make(metric: Metric) -> Counter | Gauge | Histogram:
+    if metric.kind == "counter":
+        return Counter(metric.name, metric.meaning, metric.labels, registry=registry)
+    if metric.kind == "gauge":
+        return Gauge(metric.name, metric.meaning, metric.labels, registry=registry)
+    buckets = SECONDS if metric.name.endswith("_seconds") else (1, 4, 16, 64, 128, 256, 512)
+    return Histogram(metric.name, metric.meaning, metric.labels, registry=registry, buckets=buckets)
+
+
+_BY_NAME: Final = {metric.name: metric for metric in METRICS}
+
+
+def _get(name: str) -> Counter | Gauge | Histogram:
+    made = _made.get(name)
+    if made is None:
+        made = _made[name] = _make(_BY_NAME[name])
+    return made
+
+
+def inc(name: str, amount: float = 1, **labels: str) -> None:
+    """Add to a counter."""
+    metric = _get(name)
+    (metric.labels(**labels) if labels else metric).inc(amount)  # type: ignore[union-attr]
+
+
+def put(name: str, value: float, **labels: str) -> None:
+    """Set a gauge."""
+    metric = _get(name)
+    (metric.labels(**labels) if labels else metric).set(value)  # type: ignore[union-attr]
+
+
+def observe(name: str, value: float, **labels: str) -> None:
+    """Put a value into a histogram."""
+    metric = _get(name)
+    (metric.labels(**labels) if labels else metric).observe(value)  # type: ignore[union-attr]
+
+
+def exposition() -> bytes:
+    """Give everything in Prometheus' text format."""
+    return generate_latest(registry)
