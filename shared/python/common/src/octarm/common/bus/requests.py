@@ -179,6 +179,8 @@ async def control_plane(
     broker.include_router(router)
     await broker.start()
     try:
+        # Askers are on other connections: the server must know the subscriptions first.
+        await broker.connection.flush()
         yield broker
     finally:
         await broker.stop()
