@@ -13,10 +13,10 @@ import psutil
 import psycopg
 import pytest
 import redis
+
 from octarm.cli.stack.errors import StackError
 from octarm.cli.stack.ports import free_port
 from octarm.cli.stack.servers import Server, nats_server, postgres_server, redis_server
-
 from tests.support.servers import running
 from tests.support.wait import wait_until
 

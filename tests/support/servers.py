@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 import redis
-from octarm.cli.stack.servers import Server, nats_server, postgres_server, redis_server
 
+from octarm.cli.stack.servers import Server, nats_server, postgres_server, redis_server
 from tests.support import containers
 
 

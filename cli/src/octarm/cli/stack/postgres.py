@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import psutil
+
 from octarm.cli.stack import binaries
 from octarm.cli.stack.binaries import Program
 from octarm.cli.stack.children import Command, last_line, run_to_end

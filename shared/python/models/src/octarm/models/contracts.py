@@ -26,14 +26,19 @@ MAX_CONTEXT_BYTES: Final = 128 * 1024
 MAX_GOAL_CHARS: Final = 10_000
 MAX_INT: Final = 2**53
 SCHEMA_VERSION: Final = "1"
-PRIORITY_WORDS: Final = {"critical": 1, "high": 3, "medium": 5, "low": 8}
+PriorityWord = Literal["critical", "high", "medium", "low"]
+PRIORITY_WORDS: Final[dict[str, int]] = {"critical": 1, "high": 3, "medium": 5, "low": 8}
 LAST_YEAR: Final = 2999
 
 Tier = Literal["interactive", "batch"]
 Priority = Annotated[
     int,
-    BeforeValidator(lambda value: PRIORITY_WORDS.get(value, value)),
-    Field(ge=1, le=10, strict=True, description="1 is the most urgent; words are read as 1/3/5/8"),
+    Field(ge=1, le=10, strict=True),
+    BeforeValidator(
+        lambda value: PRIORITY_WORDS.get(value, value) if isinstance(value, str) else value,
+        json_schema_input_type=Annotated[int, Field(ge=1, le=10)] | PriorityWord,
+    ),
+    Field(description="1 is the most urgent; words are read as 1/3/5/8"),
 ]
 Criterion10k = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
 PositiveInt53 = Annotated[int, Field(strict=True, ge=1, le=MAX_INT)]
@@ -105,6 +110,7 @@ Criterion = Annotated[
     | HumanCriterion,
     Field(discriminator="kind"),
 ]
+AcceptanceCriterion = Criterion10k | Criterion
 
 
 class ResourceBudget(_Part):
@@ -131,7 +137,7 @@ class TaskSubmission(BaseModel):
     context: dict[str, JsonValue] = Field(
         default_factory=dict, description="≤ 128 KiB as JSON; larger input by reference"
     )
-    acceptance_criteria: list[Criterion10k | Criterion] = Field(
+    acceptance_criteria: list[AcceptanceCriterion] = Field(
         default_factory=list, max_length=20, description="A string means that a judge decides"
     )
     budget: ResourceBudget = ResourceBudget()

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, JsonValue
 
 from octarm.models.arms import ArmStatus
-from octarm.models.commands import Message
+from octarm.models.commands import Message, Text
 from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, EventId, TaskId, Tenant, Token
 from octarm.models.results import ExecutionResult
@@ -185,3 +185,16 @@ class PolicyEvent(Event):
     type: Literal["policy.deployed", "policy.rolled_back", "policy.failed"]
     policy: str
     detail: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class DeadLetter(Message):
+    """A delivery that could not be handled, as it stands in the DLQ stream."""
+
+    origin: Text = Field(description="The consumer that gave it up")
+    subject: Text
+    stream_seq: int = Field(ge=0, description="Sequence in the stream it came from")
+    deliveries: int = Field(ge=1)
+    published_at: AwareDatetime
+    reason: Text
+    size_bytes: int = Field(ge=0, description="Bytes of the whole payload")
+    first_bytes: str = Field(description="Base64 of the payload's beginning")

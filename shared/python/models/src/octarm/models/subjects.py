@@ -38,10 +38,11 @@ class NotASubjectToken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Subject(Generic[M]):
-    """A NATS subject and the one message type that may travel on it."""
+    """A NATS subject, the one message type that may travel on it, the stream that keeps it."""
 
     template: str
     message: Any
+    stream: str | None = None
 
     @property
     def pattern(self) -> str:
@@ -87,34 +88,34 @@ class Query(Generic[M, R]):
 
 
 SUBMIT_TASK: Final[Subject[commands.SubmitTask]] = Subject(
-    f"{PREFIX}.cmd.task.submit.{{tenant}}", commands.SubmitTask
+    f"{PREFIX}.cmd.task.submit.{{tenant}}", commands.SubmitTask, INTAKE
 )
 PLACE_TASKS: Final[Subject[commands.PlaceTasks]] = Subject(
-    f"{PREFIX}.cmd.task.place.{{shard}}", commands.PlaceTasks
+    f"{PREFIX}.cmd.task.place.{{shard}}", commands.PlaceTasks, READY
 )
 RUN_TASK: Final[Subject[commands.RunTask]] = Subject(
-    f"{PREFIX}.cmd.arm.run.{{arm_id}}", commands.RunTask
+    f"{PREFIX}.cmd.arm.run.{{arm_id}}", commands.RunTask, DISPATCH
 )
 RESULT: Final[Subject[ExecutionResult]] = Subject(
-    f"{PREFIX}.evt.result.{{arm_id}}", ExecutionResult
+    f"{PREFIX}.evt.result.{{arm_id}}", ExecutionResult, RESULTS
 )
 ATTEMPTS_UPDATED: Final[Subject[commands.AttemptsUpdated]] = Subject(
-    f"{PREFIX}.evt.attempt.{{arm_id}}", commands.AttemptsUpdated
+    f"{PREFIX}.evt.attempt.{{arm_id}}", commands.AttemptsUpdated, RESULTS
 )
 PLACEMENTS_MADE: Final[Subject[commands.PlacementsMade]] = Subject(
-    f"{PREFIX}.evt.placement.{{shard}}", commands.PlacementsMade
+    f"{PREFIX}.evt.placement.{{shard}}", commands.PlacementsMade, RESULTS
 )
 TASK_EVENT: Final[Subject[events.TaskEvent]] = Subject(
-    f"{PREFIX}.evt.task.{{verb}}.{{tenant}}.{{task_id}}", events.AnyTaskEvent
+    f"{PREFIX}.evt.task.{{verb}}.{{tenant}}.{{task_id}}", events.AnyTaskEvent, EVENTS
 )
 ARM_EVENT: Final[Subject[events.ArmEvent]] = Subject(
-    f"{PREFIX}.evt.arm.{{verb}}.{{arm_id}}", events.ArmEvent
+    f"{PREFIX}.evt.arm.{{verb}}.{{arm_id}}", events.ArmEvent, EVENTS
 )
 MEMORY_EVENT: Final[Subject[events.MemoryEvent]] = Subject(
-    f"{PREFIX}.evt.memory.{{verb}}.{{tenant}}.{{memory_id}}", events.MemoryEvent
+    f"{PREFIX}.evt.memory.{{verb}}.{{tenant}}.{{memory_id}}", events.MemoryEvent, EVENTS
 )
 POLICY_EVENT: Final[Subject[events.PolicyEvent]] = Subject(
-    f"{PREFIX}.evt.policy.{{verb}}.{{policy}}", events.PolicyEvent
+    f"{PREFIX}.evt.policy.{{verb}}.{{policy}}", events.PolicyEvent, EVENTS
 )
 HEARTBEAT: Final[Subject[Heartbeat]] = Subject(f"{PREFIX}.hb.{{arm_id}}.{{instance_id}}", Heartbeat)
 CONTROL: Final[Subject[commands.CancelAttempt]] = Subject(

@@ -1,0 +1,1 @@
+"""The documents generated from the models: JSON Schemas, Protocol Buffers, AsyncAPI."""
