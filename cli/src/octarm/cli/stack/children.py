@@ -88,16 +88,19 @@ class Child:
         try:
             await asyncio.wait_for(self._process.wait(), grace_s)
         except TimeoutError:
-            self.kill()
+            self._end_group(signal.SIGKILL)
             await self._process.wait()
             return False
-        self.kill()
+        self._end_group(signal.SIGKILL)  # what it left behind
         return True
 
     def kill(self) -> None:
-        """Kill what is left of its group at once."""
+        """End its whole group at once, without waiting."""
+        self._end_group(self._command.death_signal)
+
+    def _end_group(self, how: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, how)
 
 
 async def run_to_end(command: Command, *, stdin: bytes = b"", timeout_s: float) -> int:

@@ -1,4 +1,4 @@
-"""Real nats-server, redis-server and Postgres as child processes on loopback ports."""
+"""Servers as child processes on loopback ports: NATS, Redis, Postgres, and our own services."""
 
 import asyncio
 import time
@@ -12,9 +12,10 @@ from octarm.cli.stack.ports import free_port, is_free
 from octarm.cli.stack.postgres import PostgresRecipe
 from octarm.cli.stack.redis import RedisRecipe
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 10.0
-_POLL_S = 0.01
+_FIRST_POLL_S = 0.005
+_LONGEST_POLL_S = 0.1
 _PORTS_TO_TRY = 3
 
 
@@ -23,7 +24,7 @@ class Recipe(Protocol):
 
     @property
     def name(self) -> str:
-        """Its role: nats, redis or postgres."""
+        """Its role, such as nats, postgres or gateway."""
 
     async def prepare(self, port: int) -> Command:
         """Make its data folder ready, clean up after a crash, and say what to run.
@@ -40,17 +41,21 @@ class Recipe(Protocol):
 
 
 class Server:
-    """A server process that can be started again on the same port with the same data."""
+    """A server process that can be started again on the same port with the same data.
 
-    def __init__(self, recipe: Recipe, *, port: int | None = None) -> None:
+    Without `keeps_port` it moves to another port when its own is taken at a later start.
+    """
+
+    def __init__(self, recipe: Recipe, *, port: int | None = None, keeps_port: bool = True) -> None:
         self._recipe = recipe
+        self._keeps_port = keeps_port
         self._port_is_settled = port is not None
         self._port = port or free_port()
         self._child: Child | None = None
 
     @property
     def name(self) -> str:
-        """Its role: nats, redis or postgres."""
+        """Its role, such as nats, postgres or gateway."""
         return self._recipe.name
 
     @property
@@ -84,27 +89,45 @@ class Server:
                 self._port = free_port()
         return await self._start_once()
 
-    async def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
-        """Stop it within `grace_s` or kill it. Idempotent; its data stays."""
-        if self._child is not None:
-            await self._child.stop(grace_s=grace_s)
+    async def wait(self) -> int:
+        """Wait until the started process ends; its exit code, negative after a signal."""
+        if self._child is None:
+            raise StackError(f"{self.name} was never started")
+        return await self._child.wait()
+
+    def kill(self) -> None:
+        """End it at once. Idempotent; its data stays."""
+        if self._child is not None and self._child.exit_code is None:
+            self._child.kill()
+
+    async def stop(self, *, grace_s: float = STOP_GRACE_S) -> bool:
+        """Stop it within `grace_s` or kill it. Idempotent; its data stays.
+
+        Returns:
+            Whether it ended by itself in time.
+        """
+        return self._child is None or await self._child.stop(grace_s=grace_s)
 
     async def _start_once(self) -> Child:
         command = await self._recipe.prepare(self._port)
         if not is_free(self._port):
             raise StackError(f"{self.name} cannot start: port {self._port} is in use")
-        child = await Child.start(command)
+        try:
+            child = await Child.start(command)
+        except OSError as error:
+            raise StackError(f"{self.name} cannot be executed: {error}") from error
         self._child = child
         try:
             await self._until_it_answers(child)
         except BaseException:
             await child.stop(grace_s=STOP_GRACE_S)
             raise
-        self._port_is_settled = True
+        self._port_is_settled = self._keeps_port
         return child
 
     async def _until_it_answers(self, child: Child) -> None:
         give_up_at = time.monotonic() + START_TIMEOUT_S
+        pause_s = _FIRST_POLL_S
         while time.monotonic() < give_up_at:
             if child.exit_code is not None:
                 break
@@ -113,7 +136,8 @@ class Server:
                     return
             except (OSError, ValueError, asyncio.IncompleteReadError):
                 pass  # not listening yet, or somebody else's server
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.2, _LONGEST_POLL_S)
         reason = "did not answer" if child.exit_code is None else f"ended with {child.exit_code}"
         raise StackError(
             f"{self.name} on port {self._port} {reason}: {last_line(child.log)}",
