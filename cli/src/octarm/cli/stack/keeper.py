@@ -77,6 +77,11 @@ class Keeper:
         self._is_ready()
         self._watch = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
+    async def watch(self) -> None:
+        """Wait for as long as it is kept; raise what stopped the keeping, which is a bug."""
+        if self._watch is not None:
+            await asyncio.shield(self._watch)
+
     async def stop(self, *, grace_s: float) -> None:
         """Stop keeping it, and end it within `grace_s`. Idempotent."""
         if self.state in {State.WAITING, State.STOPPED}:

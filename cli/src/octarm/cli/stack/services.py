@@ -39,6 +39,15 @@ def module(name: str, package: str, *arguments: str) -> Role:
     return Role(name, (sys.executable, "-m", package, *arguments))
 
 
+def replicated(roles: tuple[Role, ...], counts: Mapping[str, int]) -> tuple[Role, ...]:
+    """Repeat each role as often as `counts` says: `llm`, `llm-2`, `llm-3`, …"""
+    return tuple(
+        Role(role.name if number == 1 else f"{role.name}-{number}", role.argv)
+        for role in roles
+        for number in range(1, counts.get(role.name, 1) + 1)
+    )
+
+
 OCTARM = System(
     preparations=(
         module("migrate-orchestrator", "octarm.orchestrator", "migrate"),

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +67,11 @@ class Stack:
         return [*self._servers, *self._services, *self._arms]
 
     @property
+    def services(self) -> list[Keeper]:
+        """The services and arms, without the servers they stand on."""
+        return [*self._services, *self._arms]
+
+    @property
     def urls(self) -> Urls:
         """Where to reach it, once it is up.
 
@@ -119,6 +124,10 @@ class Stack:
         servers = {name: env[variable] for name, variable in _SERVER_URLS.items()}
         self._urls = Urls(gateway=gateway, **servers)
         self._write_up_file()
+
+    async def watch(self) -> None:
+        """Keep everything running; return only by being cancelled, or raise what is a bug."""
+        await asyncio.gather(*(keeper.watch() for keeper in self.keepers))
 
     async def stop(self) -> None:
         """Drain in reverse order, each step in bounded time. Idempotent."""
@@ -218,5 +227,4 @@ async def _all(starts: Iterable[Coroutine[object, object, None]]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-        with suppress(StackError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)

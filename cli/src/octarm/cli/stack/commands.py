@@ -1,0 +1,152 @@
+"""`octarm up` and `octarm doctor` as functions that typer understands."""
+
+import asyncio
+import json
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from octarm.cli.stack.arms import BUILT_IN, built_in_arm, why_not
+from octarm.cli.stack.doctor import Check, Verdict, examine
+from octarm.cli.stack.errors import StackError
+from octarm.cli.stack.services import OCTARM, Role, System, replicated
+from octarm.cli.stack.signals import run_until_signalled
+from octarm.cli.stack.supervisor import Options, Stack, running
+from octarm.cli.stack.upfile import default_data_folder
+from octarm.cli.stack.view import View, view_for
+
+
+def up(
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Where everything is kept; by default ~/.local/share/octarm."),
+    ] = None,
+    http_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the gateway; else a free one.")
+    ] = None,
+    services_only: Annotated[
+        bool,
+        typer.Option(
+            "--services-only", help="Use the servers named by OCTARM_{NATS,REDIS,POSTGRES}_URL."
+        ),
+    ] = False,
+    no_arms: Annotated[bool, typer.Option("--no-arms", help="Start no built-in arm.")] = False,
+    arms: Annotated[str, typer.Option(help="Built-in arms to start.")] = ",".join(BUILT_IN),
+    replicas: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE=N", help="Start a role N times.")
+    ] = None,
+) -> None:
+    """Run everything on this machine: servers, services and arms. Ctrl-C drains it."""
+    names = [] if no_arms else [name for name in arms.split(",") if name]
+    counts = _counts(replicas or [])
+    options = Options(
+        data=(data or default_data_folder()).expanduser().absolute(),
+        http_port=http_port,
+        own_servers=not services_only,
+        arms=replicated(tuple(_arms_that_can_run(names)), counts),
+        system=System(OCTARM.preparations, replicated(OCTARM.services, counts)),
+    )
+    raise typer.Exit(run_in_foreground(options))
+
+
+def doctor(*, json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say what this machine lacks to run Octarm, and how to mend it."""
+    checks = asyncio.run(examine())
+    if json_:
+        sys.stdout.write(json.dumps([check.as_dict() for check in checks], indent=2) + "\n")
+    else:
+        _print_checks(checks)
+    if any(check.verdict is Verdict.MISSING for check in checks):
+        raise typer.Exit(1)
+
+
+def run_in_foreground(options: Options) -> int:
+    """Run a stack until a signal ends it, and give the exit code.
+
+    A stack that cannot start says why in one line on stderr: exit code 1.
+    """
+    try:
+        return asyncio.run(_foreground(options))
+    except StackError as error:
+        sys.stderr.write(f"error: {error}\nhint: {error.recovery_hint}\n")
+        return 1
+
+
+async def _foreground(options: Options) -> int:
+    _raise_open_files_limit()
+    stack: Stack
+
+    def say(line: str) -> None:
+        view.say(line)
+
+    stack = Stack(options, changed=say)
+    view = view_for(lambda: stack.keepers)
+    with view:
+        return await run_until_signalled(stack, _serve(stack, options, view))
+
+
+async def _serve(stack: Stack, options: Options, view: View) -> None:
+    async with running(stack, options.data):
+        view.announce(f"ready {stack.urls.gateway} (Ctrl-C stops; data in {options.data})")
+        await stack.watch()
+
+
+def _raise_open_files_limit() -> None:
+    """Every connection of a client is an open file; the usual soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # macOS refuses what the kernel cannot give
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _arms_that_can_run(names: list[str]) -> list[Role]:
+    roles = []
+    for name in names:
+        try:
+            role = built_in_arm(name)
+        except StackError as error:
+            raise typer.BadParameter(f"{error}; {error.recovery_hint}") from error
+        reason = why_not(name)
+        if reason is None:
+            roles.append(role)
+        else:
+            sys.stderr.write(f"arm {name} is not started: {reason}\n")
+    return roles
+
+
+def _counts(replicas: list[str]) -> dict[str, int]:
+    counts = {}
+    for text in replicas:
+        role, _, count = text.partition("=")
+        if not count.isdigit() or not 1 <= int(count) <= 100:
+            raise typer.BadParameter(f"{text!r} is not ROLE=N with N from 1 to 100")
+        counts[role] = int(count)
+    known = {role.name for role in OCTARM.services[:-1]} | set(BUILT_IN)
+    unknown = sorted(set(counts) - known)
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(sorted(known))}")
+    return counts
+
+
+def _print_checks(checks: list[Check]) -> None:
+    console = Console()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    marks = {
+        Verdict.OK: Text("ok", style="green"),
+        Verdict.WARNING: Text("warning", style="yellow"),
+        Verdict.MISSING: Text("missing", style="red"),
+    }
+    for check in checks:
+        mend = "" if check.verdict is Verdict.OK else f"\n→ {check.mend}"
+        table.add_row(marks[check.verdict], check.name, Text(f"{check.found}{mend}"))
+    console.print(table)
