@@ -1,0 +1,88 @@
+"""The API as an ASGI application; making one connects to nothing."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache, partial
+from typing import Any, cast
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from octarm.common.health import Check
+from octarm.gateway.domain.tenants import Tenants
+from octarm.gateway.routes import openapi as description
+from octarm.gateway.routes import problems
+from octarm.gateway.routes.edge import Edge
+from octarm.gateway.routes.events import event_routes
+from octarm.gateway.routes.fleet import arm_routes, memory_routes, queue_routes
+from octarm.gateway.routes.health import health_routes
+from octarm.gateway.routes.submit import submit_routes
+from octarm.gateway.routes.tasks import task_routes
+from octarm.gateway.usecases.follow import ExplainTask, FetchResult, WatchTask
+from octarm.gateway.usecases.ports import Fleet
+from octarm.gateway.usecases.submit import Submit
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the application is told about the process it runs in."""
+
+    tenants: Tenants = field(default_factory=lambda: Tenants({}))
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    live: Callable[[], bool] = _always
+    ready: Mapping[str, Check] = field(default_factory=dict)
+    now: Callable[[], datetime] = _now
+    shards: int = 1
+    ping_s: float = 15.0
+
+
+def make_app(fleet: Fleet, around: Surroundings) -> ASGIApp:
+    """Wire the API in front of a fleet."""
+    return Edge(_routes(fleet, around), around.tenants)
+
+
+def _routes(fleet: Fleet, around: Surroundings) -> FastAPI:
+    app = FastAPI(
+        title=description.TITLE,
+        version=description.VERSION,
+        description=description.DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    watch = WatchTask(fleet, around.closing, around.ping_s)
+    fetch_result = FetchResult(fleet, around.closing)
+    explain = ExplainTask(fleet, around.shards)
+    keys_needed = around.tenants.keys_needed
+    for router in (
+        submit_routes(Submit(fleet.tasks, around.now)),
+        task_routes(fleet.tasks, fetch_result, explain),
+        event_routes(watch),
+        arm_routes(fleet.arms),
+        queue_routes(fleet.queue, around.shards, keys_needed=keys_needed),
+        memory_routes(fleet.episodes),
+        health_routes(around.live, around.ready, cache(partial(description.complete, app))),
+    ):
+        app.include_router(router)
+    problems.install(app)
+    return app
+
+
+def openapi() -> dict[str, Any]:
+    """Give the OpenAPI document without connecting to anything."""
+    nothing = cast(Fleet, _Unconnected())
+    return description.complete(_routes(nothing, Surroundings()))
+
+
+class _Unconnected:
+    tasks = queue = arms = episodes = events = None

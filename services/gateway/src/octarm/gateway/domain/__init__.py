@@ -1,0 +1,1 @@
+"""Pure rules of the gateway: who is asking, and which headers are believed."""

@@ -1,0 +1,37 @@
+"""How refusals of the web framework are said in our words."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from octarm.models.errors import InvalidRequest, NotFound, OctarmError, field_errors
+
+
+class NoSuchRoute(NotFound):
+    """The path is none of the API's (404)."""
+
+    default_code = "ROUTE_NOT_FOUND"
+    default_hint = "Read /openapi.json for the paths of this API."
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path exists, not with this method (405)."""
+
+    status: ClassVar[int] = 405
+    default_code = "METHOD_NOT_ALLOWED"
+    default_hint = "Read /openapi.json for the methods of this path."
+
+
+def from_status(status: int, detail: str) -> OctarmError:
+    """Say an HTTP status that the framework chose as an error of ours."""
+    if status == 404:
+        return NoSuchRoute("there is nothing at this path")
+    if status == 405:
+        return MethodNotAllowed("this path does not take this method")
+    return InvalidRequest(detail) if status < 500 else OctarmError(detail)
+
+
+def bad_parameters(errors: Sequence[Any]) -> InvalidRequest:
+    """Say which parameters of path, query or body were refused."""
+    listed = field_errors(list(errors))
+    names = ", ".join(error.field for error in listed[:5])
+    return InvalidRequest(f"not accepted: {names}", code="INVALID_PARAMETER", errors=listed)

@@ -1,0 +1,81 @@
+"""Read a request's body: bounded while it arrives, strict once it is there."""
+
+from typing import Any, Final, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from octarm.models import strict_json
+from octarm.models.errors import (
+    FieldError,
+    InvalidRequest,
+    PayloadTooLarge,
+    Unparsable,
+    field_errors,
+)
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+M = TypeVar("M", bound=BaseModel)
+
+
+async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """Read at most `max_bytes`.
+
+    Raises:
+        PayloadTooLarge: there are more.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    parts: list[bytes] = []
+    total = 0
+    async for part in request.stream():
+        total += len(part)
+        if total > max_bytes:
+            raise _too_large(max_bytes)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large(max_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body may have {max_bytes} bytes")
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Read one JSON object.
+
+    Raises:
+        Unparsable: the bytes are not strict JSON, or something else than an object.
+    """
+    value = strict_json.loads(body)
+    if not isinstance(value, dict):
+        message = "must be a JSON object"
+        raise Unparsable(f"the body {message}", errors=[FieldError(field="", message=message)])
+    return value
+
+
+def read_as(kind: type[M], value: dict[str, Any]) -> M:
+    """Hold an object to its contract.
+
+    Raises:
+        InvalidRequest: names every field that breaks it; unknown fields do.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+async def read_optional(request: Request, kind: type[M]) -> M:
+    """Read a body that may be left out; absent it counts as an empty object."""
+    body = await read_body(request)
+    return read_as(kind, read_object(body) if body else {})
+
+
+def invalid(error: ValidationError) -> InvalidRequest:
+    """Name the fields; what was in them is not repeated."""
+    errors = field_errors(error.errors(include_url=False, include_input=False))
+    names = ", ".join(sorted({item.field for item in errors})[:5])
+    code = "INVALID_BUDGET" if names.startswith("budget") else ""
+    return InvalidRequest(f"not accepted: {names[:500]}", code=code, errors=errors)

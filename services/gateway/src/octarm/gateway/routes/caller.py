@@ -1,0 +1,35 @@
+"""Who sent the request that is being answered."""
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+from starlette.types import Scope
+
+_KEY: Final = "octarm.caller"
+
+
+@dataclass(slots=True)
+class Caller:
+    """What the edge found out about a request before any route sees it."""
+
+    correlation_id: str
+    traceparent: str = ""
+    tenant: str = ""
+
+    def attach(self, scope: Scope) -> None:
+        """Make it known to the routes."""
+        scope[_KEY] = self
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Give the caller that the edge attached."""
+    caller: Caller = scope[_KEY]
+    return caller
+
+
+async def _caller(request: Request) -> Caller:
+    return caller_of(request.scope)
+
+
+FromCaller = Annotated[Caller, Depends(_caller)]

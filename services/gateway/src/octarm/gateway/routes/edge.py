@@ -1,0 +1,100 @@
+"""The outermost layer: correlation, trace context, credentials, request metrics.
+
+It reads the few headers that are believed; no other header of a client gets past it onto the
+bus, least of all `Nats-*` and `KV-*`.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from octarm.common.telemetry import metrics, tracing
+from octarm.gateway.domain import headers
+from octarm.gateway.domain.tenants import Tenants
+from octarm.gateway.routes.caller import Caller
+from octarm.gateway.routes.problems import problem_response
+from octarm.models.errors import Unauthenticated
+
+CORRELATION: Final = b"x-correlation-id"
+TRACEPARENT: Final = b"traceparent"
+AUTHORIZATION: Final = b"authorization"
+API_KEY: Final = b"x-api-key"
+_READ: Final = frozenset({CORRELATION, TRACEPARENT, AUTHORIZATION, API_KEY})
+_GUARDED: Final = "/v1/"
+
+
+class Edge:
+    """Wraps the application; pure ASGI, so a stream passes through it unbuffered."""
+
+    def __init__(self, app: ASGIApp, tenants: Tenants) -> None:
+        self._app = app
+        self._tenants = tenants
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        found = _read(scope)
+        caller = Caller(_correlation_id(found), _traceparent(found))
+        caller.attach(scope)
+        echo = (CORRELATION, caller.correlation_id.encode())
+        status, started = 499, time.perf_counter()
+
+        async def reply(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], echo]
+            await send(message)
+
+        structlog.contextvars.bind_contextvars(correlation_id=caller.correlation_id)
+        try:
+            await self._guarded(caller, found)(scope, receive, reply)
+        finally:
+            structlog.contextvars.unbind_contextvars("correlation_id")
+            _measure(scope, status, time.perf_counter() - started)
+
+    def _guarded(self, caller: Caller, found: Mapping[bytes, list[str]]) -> ASGIApp:
+        key = headers.credential(found[AUTHORIZATION], found[API_KEY])
+        tenant = self._tenants.of(key)
+        caller.tenant = tenant or ""
+
+        async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+            error = Unauthenticated(
+                "no credential" if key is None else "the credential is not accepted"
+            )
+            await problem_response(scope, error)(scope, receive, send)
+
+        async def open_to_all(scope: Scope, receive: Receive, send: Send) -> None:
+            app = refuse if scope["path"].startswith(_GUARDED) else self._app
+            await app(scope, receive, send)
+
+        return self._app if tenant is not None else open_to_all
+
+
+def _read(scope: Scope) -> dict[bytes, list[str]]:
+    found: dict[bytes, list[str]] = {name: [] for name in _READ}
+    for name, value in scope["headers"]:
+        if name in _READ:
+            found[name].append(value.decode("latin-1"))
+    return found
+
+
+def _correlation_id(found: Mapping[bytes, list[str]]) -> str:
+    return headers.correlation_id(found[CORRELATION]) or uuid.uuid4().hex
+
+
+def _traceparent(found: Mapping[bytes, list[str]]) -> str:
+    given = found[TRACEPARENT]
+    return given[0] if len(given) == 1 and tracing.valid(given[0]) else tracing.root()
+
+
+def _measure(scope: Scope, status: int, seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", "none")
+    metrics.inc("octarm_gateway_requests_total", route=route, status=str(status))
+    metrics.observe("octarm_gateway_request_seconds", seconds, route=route)

@@ -1,0 +1,30 @@
+"""What can be set, by `OCTARM_*` or a TOML file."""
+
+from typing import ClassVar
+
+from pydantic import Field, SecretStr, field_validator
+
+from octarm.common.service import ServiceSettings
+from octarm.gateway.domain.tenants import Tenants
+
+
+class Settings(ServiceSettings):
+    """Settings of the gateway."""
+
+    section: ClassVar[str] = "gateway"
+
+    http_port: int = Field(default=8080, ge=0, le=65535, description="The API; 0: any free port")
+    api_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description='JSON object of API key → tenant; empty: one tenant "default", no key needed',
+    )
+    shards: int = Field(default=1, ge=1, le=64, description="As the schedulers have it")
+    drain_s: float = Field(
+        default=10.0, gt=0, le=300, description="Seconds for requests in hand at the end"
+    )
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys(cls, keys: SecretStr) -> SecretStr:
+        Tenants.parse(keys.get_secret_value())
+        return keys

@@ -1,0 +1,155 @@
+"""The history of tasks, read from the EVENTS stream, and what passes on core NATS."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
+
+from octarm.common.telemetry import get_logger
+from octarm.gateway.usecases.ports import PassingChunk, StoredEvent
+from octarm.models.errors import Unavailable
+from octarm.models.events import TERMINAL_VERBS
+from octarm.models.subjects import CHUNK, EVENTS, TASK_EVENT
+
+# What waits for a slow reader; past it chunks are dropped and events stay in the stream.
+BUFFERED: Final = 256
+FETCH: Final = 64
+FETCH_S: Final = 5.0
+FORGET_AFTER_S: Final = 30.0
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+_VERB: Final = TASK_EVENT.template.split(".").index("{verb}")
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class BusTaskEvents:
+    """Reads task events over a connection that somebody else closes."""
+
+    nc: Client
+
+    async def last_seq(self, tenant: str, task_id: str) -> int:
+        """Give the sequence of the newest event that is kept of a task, 0 for none.
+
+        Raises:
+            Unavailable: the stream does not answer.
+        """
+        subject = TASK_EVENT.matching(tenant=tenant, task_id=task_id)
+        try:
+            return (await self.nc.jetstream().get_last_msg(EVENTS, subject)).seq or 0
+        except NotFoundError:
+            return 0
+        except (NatsError, TimeoutError) as error:
+            raise Unavailable(f"{EVENTS} does not answer: {error}", retry_after_s=1) from error
+
+    @asynccontextmanager
+    async def follow(
+        self, tenant: str, task_id: str, *, after: int
+    ) -> AsyncIterator[AsyncIterator[StoredEvent | PassingChunk]]:
+        """Give the events after a sequence, in order and without a gap, then new ones.
+
+        Chunks come in between and may be lost. Leaving the block frees everything.
+        """
+        feed = _Feed(after)
+        subject = TASK_EVENT.matching(tenant=tenant, task_id=task_id)
+        chunks = await self.nc.subscribe(CHUNK.at(task_id=task_id), cb=feed.chunk)
+        reader = asyncio.create_task(feed.read(self.nc.jetstream(), subject))
+        try:
+            yield feed
+        finally:
+            reader.cancel()
+            await asyncio.wait([reader])
+            with suppress(NatsError):
+                await chunks.unsubscribe()
+
+    @asynccontextmanager
+    async def endings(self, tenant: str, task_id: str) -> AsyncIterator[asyncio.Event]:
+        """Give a flag that is raised when the task may have ended; a hint, it can be lost."""
+        ended = asyncio.Event()
+
+        async def heard(message: Msg) -> None:
+            if _verb(message) in TERMINAL_VERBS:
+                ended.set()
+
+        subject = TASK_EVENT.matching(tenant=tenant, task_id=task_id)
+        subscription = await self.nc.subscribe(subject, cb=heard)
+        try:
+            # Only what is published after the server knows of us can be heard.
+            with suppress(NatsError, TimeoutError):
+                await self.nc.flush(1)
+            yield ended
+        finally:
+            with suppress(NatsError):
+                await subscription.unsubscribe()
+
+
+class _Feed:
+    """Merges the events of a task with its chunks, in one bounded queue."""
+
+    def __init__(self, after: int) -> None:
+        self._last = after
+        self._queue: asyncio.Queue[StoredEvent | PassingChunk] = asyncio.Queue(BUFFERED)
+
+    def __aiter__(self) -> "_Feed":
+        return self
+
+    async def __anext__(self) -> StoredEvent | PassingChunk:
+        return await self._queue.get()
+
+    async def chunk(self, message: Msg) -> None:
+        """Take a chunk, or drop it when the reader is too slow."""
+        with suppress(asyncio.QueueFull):
+            self._queue.put_nowait(PassingChunk(message.data))
+
+    async def read(self, js: JetStreamContext, subject: str) -> None:
+        """Read the stream until cancelled; a lost consumer is replaced where it stopped."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            before = self._last
+            try:
+                await self._read_consumer(js, subject)
+            except (NatsError, TimeoutError) as error:
+                log.warning("event_consumer_lost", error=str(error) or type(error).__name__)
+            pause_s = FIRST_PAUSE_S if self._last > before else min(pause_s * 2, LONGEST_PAUSE_S)
+            await asyncio.sleep(pause_s)
+
+    async def _read_consumer(self, js: JetStreamContext, subject: str) -> None:
+        consumer = await js.pull_subscribe(
+            subject,
+            stream=EVENTS,
+            config=ConsumerConfig(
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=self._last + 1,
+                ack_policy=AckPolicy.NONE,
+                inactive_threshold=FORGET_AFTER_S,
+                mem_storage=True,
+                num_replicas=1,
+            ),
+        )
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    for message in await consumer.fetch(FETCH, timeout=FETCH_S, heartbeat=1):
+                        await self._event(message)
+        finally:
+            with suppress(NatsError):
+                await consumer.unsubscribe()
+
+    async def _event(self, message: Msg) -> None:
+        seq = message.metadata.sequence.stream
+        if seq > self._last:
+            await self._queue.put(StoredEvent(seq, _verb(message), message.data))
+            self._last = seq
+
+
+def _verb(message: Msg) -> str:
+    return message.subject.split(".")[_VERB]

@@ -1,0 +1,165 @@
+"""Wait for a task: its outcome, its events, the reason why it is not there yet."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Final
+
+from octarm.gateway.documents import Explanation
+from octarm.gateway.usecases.ports import Fleet, PassingChunk, StoredEvent
+from octarm.models.errors import NotFound, OctarmError
+from octarm.models.events import TERMINAL_VERBS
+from octarm.models.queries import Outcome
+from octarm.models.states import TaskState, job_status
+from octarm.models.subjects import shard_of
+
+# Hints of an ending travel on core NATS, so a lost one costs this long.
+SWEEP_S: Final = 2.0
+FIRST: Final = asyncio.FIRST_COMPLETED
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """Give a task's outcome, waiting for it when asked to."""
+
+    fleet: Fleet
+    closing: asyncio.Event
+
+    async def __call__(self, tenant: str, task_id: str, *, wait_s: float) -> Outcome:
+        """Give the outcome as it is when the task ends, `wait_s` passes or we close.
+
+        Raises:
+            NotFound: the tenant has no such task.
+        """
+        outcome = await outcome_of(self.fleet, tenant, task_id)
+        deadline = time.monotonic() + wait_s
+        if outcome.state.is_terminal or wait_s <= 0:
+            return outcome
+        async with self.fleet.events.endings(tenant, task_id) as ended:
+            while True:
+                outcome = await outcome_of(self.fleet, tenant, task_id)
+                left = deadline - time.monotonic()
+                if outcome.state.is_terminal or left <= 0 or self.closing.is_set():
+                    return outcome
+                await _either(ended, self.closing, timeout_s=min(left, SWEEP_S))
+                ended.clear()
+
+
+async def _either(one: asyncio.Event, other: asyncio.Event, *, timeout_s: float) -> None:
+    waits = [asyncio.ensure_future(flag.wait()) for flag in (one, other)]
+    try:
+        await asyncio.wait(waits, timeout=timeout_s, return_when=FIRST)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Nothing happened for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """We close before the task has ended; the client may resume elsewhere."""
+
+
+Frame = StoredEvent | PassingChunk | Ping | Closing
+
+
+@dataclass(frozen=True, slots=True)
+class WatchTask:
+    """Follow a task's events to the terminal one."""
+
+    fleet: Fleet
+    closing: asyncio.Event
+    ping_s: float = 15.0
+
+    async def has_more(self, tenant: str, task_id: str, *, after: int) -> int | None:
+        """Give the last sequence to expect, 0 when the task goes on, None when nothing is left.
+
+        Raises:
+            NotFound: the tenant has no such task.
+        """
+        outcome = await outcome_of(self.fleet, tenant, task_id)
+        if not outcome.state.is_terminal:
+            return 0
+        last = await self.fleet.events.last_seq(tenant, task_id)
+        return last if last > after else None
+
+    async def __call__(
+        self, tenant: str, task_id: str, *, after: int, until: int
+    ) -> AsyncGenerator[Frame, None]:
+        """Give frames until the terminal event, or the one with sequence `until` (0: none)."""
+        closing = asyncio.ensure_future(self.closing.wait())
+        coming: asyncio.Future[StoredEvent | PassingChunk] | None = None
+        async with self.fleet.events.follow(tenant, task_id, after=after) as frames:
+            try:
+                while True:
+                    coming = coming or asyncio.ensure_future(anext(frames))
+                    await asyncio.wait((coming, closing), timeout=self.ping_s, return_when=FIRST)
+                    if coming.done():
+                        frame, coming = coming.result(), None
+                        yield frame
+                        if _is_last(frame, until):
+                            return
+                    elif closing.done():
+                        yield Closing()
+                        return
+                    else:
+                        yield Ping()
+            finally:
+                closing.cancel()
+                if coming is not None:
+                    coming.cancel()
+
+
+def _is_last(frame: StoredEvent | PassingChunk, until: int) -> bool:
+    if isinstance(frame, PassingChunk):
+        return False
+    return frame.verb in TERMINAL_VERBS or 0 < until <= frame.seq
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainTask:
+    """Say why a task waits or why it went where it went."""
+
+    fleet: Fleet
+    shards: int
+
+    async def __call__(self, tenant: str, task_id: str) -> Explanation:
+        """Explain; a scheduler that does not answer leaves its part as a problem.
+
+        Raises:
+            NotFound: the tenant has no such task.
+        """
+        view = await self.fleet.tasks.get(tenant, task_id)
+        waiting, problem = None, None
+        if view.state is TaskState.QUEUED:
+            try:
+                shard = shard_of(tenant, task_id, self.shards)
+                waiting = await self.fleet.queue.why_waiting(task_id, shard)
+            except OctarmError as error:
+                problem = error.problem()
+        return Explanation(
+            task_id=task_id,
+            state=view.state,
+            status=job_status(view.state),
+            attempt=view.attempt,
+            attempts=view.attempts,
+            waiting=waiting,
+            waiting_problem=problem,
+        )
+
+
+async def outcome_of(fleet: Fleet, tenant: str, task_id: str) -> Outcome:
+    """Give a task's outcome.
+
+    Raises:
+        NotFound: the tenant has no such task.
+    """
+    outcome = (await fleet.tasks.states(tenant, [task_id])).get(task_id)
+    if outcome is None:
+        raise NotFound(f"there is no task {task_id}")
+    return outcome

@@ -1,0 +1,134 @@
+"""What the gateway needs of the fleet; `octarm.clients` and `storage` fill the roles."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from octarm.models.arms import ArmRecord
+from octarm.models.commands import SubmitTask
+from octarm.models.queries import (
+    EpisodeFound,
+    EpisodesFound,
+    FindEpisodes,
+    FindTasks,
+    Outcome,
+    QueueView,
+    SubmitAnswer,
+    TasksFound,
+    TaskView,
+    Waiting,
+)
+
+
+class Tasks(Protocol):
+    """The orchestrator."""
+
+    async def submit_many(self, tenant: str, tasks: Sequence[SubmitTask]) -> list[SubmitAnswer]:
+        """Submit tasks; one answer each, in order; raises nothing."""
+        ...
+
+    async def get(self, tenant: str, task_id: str) -> TaskView:
+        """Show one task."""
+        ...
+
+    async def find(self, query: FindTasks) -> TasksFound:
+        """List a page of tasks."""
+        ...
+
+    async def states(self, tenant: str, task_ids: Sequence[str]) -> dict[str, Outcome]:
+        """Give the outcome of each task that exists."""
+        ...
+
+    async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Outcome:
+        """Call a task off."""
+        ...
+
+
+class Queue(Protocol):
+    """The scheduler."""
+
+    async def queue(self, shard: int = 0) -> QueueView:
+        """Show what waits at a shard."""
+        ...
+
+    async def why_waiting(self, task_id: str, shard: int = 0) -> Waiting:
+        """Say why a task has not been placed."""
+        ...
+
+
+class Arms(Protocol):
+    """The arm registry."""
+
+    async def get(self, arm_id: str) -> ArmRecord:
+        """Show one arm."""
+        ...
+
+    async def find(self, capabilities: Iterable[str] = ()) -> list[ArmRecord]:
+        """List the arms that have every one of these tags."""
+        ...
+
+    async def drain(self, arm_id: str, key: str = "") -> ArmRecord:
+        """Place no more work on an arm."""
+        ...
+
+
+class Episodes(Protocol):
+    """The memory service."""
+
+    async def get_episode(self, tenant: str, episode_id: str) -> EpisodeFound:
+        """Show one episode."""
+        ...
+
+    async def find_episodes(self, query: FindEpisodes) -> EpisodesFound:
+        """List a page of episodes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event of a task as it stands in the stream."""
+
+    seq: int
+    verb: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PassingChunk:
+    """A piece of output that nobody stores."""
+
+    body: bytes
+
+
+class TaskEvents(Protocol):
+    """The history of tasks, and what is said about them at the moment."""
+
+    async def last_seq(self, tenant: str, task_id: str) -> int:
+        """Give the sequence of the newest event that is kept of a task, 0 for none."""
+        ...
+
+    def follow(
+        self, tenant: str, task_id: str, *, after: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[StoredEvent | PassingChunk]]:
+        """Give the events after a sequence, in order and without a gap, then new ones.
+
+        Chunks come in between and may be lost. Leaving the block frees everything.
+        """
+        ...
+
+    def endings(self, tenant: str, task_id: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Give a flag that is raised when the task may have ended; a hint, it can be lost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Everything behind the API."""
+
+    tasks: Tasks
+    queue: Queue
+    arms: Arms
+    episodes: Episodes
+    events: TaskEvents
