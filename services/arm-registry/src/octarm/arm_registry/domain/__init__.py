@@ -1,0 +1,1 @@
+"""Who may register what, and how well an arm is: pure, without I/O or a clock."""
