@@ -1,0 +1,95 @@
+"""The arm registry as a process: `python -m octarm.arm_registry`."""
+
+import asyncio
+
+from nats.aio.client import Client as NATS
+from nats.errors import Error as NatsError
+
+from octarm.arm_registry.routes import UseCases, hear_beats, routes
+from octarm.arm_registry.settings import Settings
+from octarm.arm_registry.storage import BusAnnouncer, BusConsumers, KvDirectory
+from octarm.arm_registry.usecases import (
+    DeregisterArm,
+    DrainArm,
+    FindArms,
+    GetArm,
+    RegisterArm,
+    WatchArms,
+)
+from octarm.common.bus.connection import connect
+from octarm.common.bus.leadership import Leadership
+from octarm.common.bus.publisher import Publisher
+from octarm.common.bus.requests import control_plane
+from octarm.common.clock import SystemClock
+from octarm.common.health import HealthServer
+from octarm.common.service import run, until_stopped
+from octarm.models.errors import Unavailable
+
+LEASE = "arm-registry"
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop`; what opens first closes last."""
+    nc = await connect(
+        settings.nats_url,
+        name="arm-registry",
+        expect_cluster=settings.nats_cluster,
+        on_closed=stop.set,
+    )
+    try:
+        await _serve(settings, nc, stop)
+    finally:
+        await nc.close()
+
+
+async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
+    clock = SystemClock()
+    directory = KvDirectory(nc)
+    publisher = Publisher(nc)
+    announcer = BusAnnouncer(publisher)
+    watch = WatchArms(directory, announcer, clock, lambda: _hearing(nc))
+    router = routes(
+        UseCases(
+            register=RegisterArm(directory, BusConsumers(nc), announcer, clock),
+            deregister=DeregisterArm(directory, announcer, clock),
+            drain=DrainArm(directory, announcer, clock),
+            get=GetArm(directory),
+            find=FindArms(directory),
+            watch=watch,
+        )
+    )
+
+    async def bus_answers() -> None:
+        if not nc.is_connected:
+            raise Unavailable("not connected")
+        try:
+            await nc.flush(timeout=2)
+        except (NatsError, TimeoutError) as error:
+            raise Unavailable("does not answer") from error
+
+    async def directory_answers() -> None:
+        await directory.get("readiness")
+
+    health = HealthServer(
+        settings.http_port,
+        host=settings.http_host,
+        live=lambda: not nc.is_closed and watch.healthy(),
+        ready={"nats": bus_answers, "directory": directory_answers},
+    )
+    leadership = Leadership(nc, LEASE, holder=settings.instance)
+    async with health, control_plane(settings.nats_url, router, name="arm-registry"):
+        beats = await hear_beats(nc, watch, clock)
+        try:
+            await until_stopped(stop, leadership.run(stop, watch.lead), announcer.run(stop))
+        finally:
+            if not nc.is_closed:
+                await beats.unsubscribe()
+            await publisher.close()
+
+
+def _hearing(nc: NATS) -> int | None:
+    return nc.stats["reconnects"] if nc.is_connected else None
+
+
+if __name__ == "__main__":
+    run(main, Settings, "arm-registry")

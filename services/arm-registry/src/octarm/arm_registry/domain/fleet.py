@@ -1,0 +1,208 @@
+"""All arms as their beats show them, and what the directory should say of them.
+
+Times called `now` are monotonic seconds; `wall` is only shown to people.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from octarm.arm_registry.domain.beats import Beat
+from octarm.arm_registry.domain.verdict import (
+    OFFLINE_AFTER,
+    Instance,
+    Norm,
+    Verdict,
+    settled,
+    verdict,
+)
+from octarm.models.arms import ArmRecord, InstanceInfo
+
+FIGURES_EVERY_S: Final = 5.0
+SEEN_EVERY_S: Final = 15.0
+MAX_INSTANCES: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record and the directory's revision of it."""
+
+    record: ArmRecord
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the directory should say instead of `stored`; `flipped`: the status is another."""
+
+    stored: Stored
+    record: ArmRecord
+    flipped: bool
+
+
+@dataclass(slots=True)
+class _Arm:
+    stored: Stored
+    instances: dict[str, Instance]
+    seen: dict[str, datetime]
+    written_at: float
+    norm: Norm = field(default_factory=Norm)
+
+
+class Fleet:
+    """The arms that one registry watches; it neither reads a clock nor writes anything."""
+
+    def __init__(self) -> None:
+        self._arms: dict[str, _Arm] = {}
+
+    def __contains__(self, arm_id: str) -> bool:
+        return arm_id in self._arms
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._arms))
+
+    def stored(self, arm_id: str) -> Stored:
+        """Give what the directory last said of a watched arm."""
+        return self._arms[arm_id].stored
+
+    def adopt(self, directory: Mapping[str, Stored], *, now: float) -> None:
+        """Take over the whole directory: forget what is not in it."""
+        for arm_id in self._arms.keys() - directory.keys():
+            del self._arms[arm_id]
+        for stored in directory.values():
+            self.know(stored, now=now)
+
+    def know(self, stored: Stored, *, now: float) -> None:
+        """Take the directory's word for one arm; an older revision than ours is ignored."""
+        arm_id = stored.record.arm.arm_id
+        arm = self._arms.get(arm_id)
+        if arm is None:
+            self._arms[arm_id] = _Arm(
+                stored=stored,
+                instances={one.instance_id: _unheard(arm_id, one, now) for one in _listed(stored)},
+                seen={one.instance_id: one.seen_at for one in _listed(stored)},
+                written_at=now,
+            )
+        elif stored.revision > arm.stored.revision:
+            arm.stored = stored
+
+    def forget(self, arm_id: str) -> None:
+        """Stop watching an arm."""
+        self._arms.pop(arm_id, None)
+
+    def hear(self, beat: Beat, *, now: float, wall: datetime) -> bool:
+        """Take in a beat; false when the arm is unknown or has too many instances."""
+        arm = self._arms.get(beat.arm_id)
+        if arm is None:
+            return False
+        if beat.instance_id not in arm.instances and len(arm.instances) >= MAX_INSTANCES:
+            return False
+        arm.instances[beat.instance_id] = Instance(beat, now)
+        arm.seen[beat.instance_id] = wall
+        arm.norm = arm.norm.learn(beat.avg_latency_ms)
+        return True
+
+    def deaf(self, *, now: float) -> None:
+        """Conclude nothing from the silence before `now`: we could not hear, or did not look."""
+        for arm in self._arms.values():
+            for name, instance in arm.instances.items():
+                arm.instances[name] = replace(instance, heard_at=now, heard=False)
+
+    def wrote(self, stored: Stored, *, now: float) -> None:
+        """Note that the directory took our change."""
+        arm = self._arms.get(stored.record.arm.arm_id)
+        if arm is not None:
+            arm.stored = stored
+            arm.written_at = now
+
+    def changes(self, arm_ids: Iterable[str], *, now: float, wall: datetime) -> Iterator[Change]:
+        """Judge these arms; yields what must be written.
+
+        That is: another status or another set of instances at once, other figures every 5 s,
+        and every 15 s a fresh `seen_at`.
+        """
+        for arm_id in arm_ids:
+            arm = self._arms.get(arm_id)
+            if arm is not None:
+                change = _change(arm, now, wall)
+                if change is not None:
+                    yield change
+
+
+def _listed(stored: Stored) -> list[InstanceInfo]:
+    return stored.record.instances[:MAX_INSTANCES]
+
+
+def _unheard(arm_id: str, info: InstanceInfo, now: float) -> Instance:
+    beat = Beat(
+        arm_id=arm_id,
+        instance_id=info.instance_id,
+        draining=info.status == "draining",
+        slots=info.slots,
+        running=info.running,
+        interval_s=info.interval_s,
+        host=info.host,
+    )
+    return Instance(beat, now, heard=False)
+
+
+def _change(arm: _Arm, now: float, wall: datetime) -> Change | None:
+    record = arm.stored.record
+    _drop_the_gone(arm, now)
+    found = verdict(
+        arm.instances.values(), now=now, drain_requested=record.drain_requested, norm=arm.norm
+    )
+    before = Verdict(record.status, record.reason)
+    held = any(not one.heard for one in arm.instances.values())
+    after = settled(before, found, held=held)
+    flipped = after.status != before.status
+    infos = [_info(one, arm.seen) for _, one in sorted(arm.instances.items())]
+    if not flipped and not _worth_writing(arm, infos, now):
+        return None
+    changed_at = wall if flipped else record.changed_at
+    update = {
+        "status": after.status,
+        "reason": after.reason,
+        "instances": infos,
+        "changed_at": changed_at,
+    }
+    return Change(arm.stored, record.model_copy(update=update), flipped)
+
+
+def _drop_the_gone(arm: _Arm, now: float) -> None:
+    gone = [name for name, one in arm.instances.items() if one.missed(now) >= OFFLINE_AFTER]
+    for name in gone:
+        del arm.instances[name]
+        arm.seen.pop(name, None)
+
+
+def _info(instance: Instance, seen: Mapping[str, datetime]) -> InstanceInfo:
+    beat = instance.beat
+    return InstanceInfo(
+        instance_id=beat.instance_id,
+        status="draining" if beat.draining else "ready",
+        slots=beat.slots,
+        running=beat.running,
+        host=beat.host,
+        interval_s=beat.interval_s,
+        seen_at=seen[beat.instance_id],
+    )
+
+
+def _worth_writing(arm: _Arm, infos: list[InstanceInfo], now: float) -> bool:
+    written = arm.stored.record.instances
+    if [(one.instance_id, one.status) for one in infos] != [
+        (one.instance_id, one.status) for one in written
+    ]:
+        return True
+    age_s = now - arm.written_at
+    if age_s >= SEEN_EVERY_S:
+        return infos != written
+    return age_s >= FIGURES_EVERY_S and [_figures(one) for one in infos] != [
+        _figures(one) for one in written
+    ]
+
+
+def _figures(info: InstanceInfo) -> tuple[int, int, str, float]:
+    return info.slots, info.running, info.host, info.interval_s
