@@ -28,9 +28,17 @@ def a_record(arm_id: str = "writer", **fields: Any) -> ArmRecord:
     )
 
 
-def an_instance(instance_id: str = "i-1", *, seen_at: datetime = NOON, **fields: Any) -> InstanceInfo:
+def an_instance(
+    instance_id: str = "i-1", *, seen_at: datetime = NOON, **fields: Any
+) -> InstanceInfo:
     return InstanceInfo.model_validate(
-        {"instance_id": instance_id, "status": "ready", "slots": 4, "running": 0, "seen_at": seen_at}
+        {
+            "instance_id": instance_id,
+            "status": "ready",
+            "slots": 4,
+            "running": 0,
+            "seen_at": seen_at,
+        }
         | fields
     )
 

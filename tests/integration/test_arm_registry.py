@@ -1,0 +1,208 @@
+"""The arm registry as a process of its own, on a real NATS."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import nats
+import pytest
+import pytest_asyncio
+from nats.aio.client import Client as NATS
+
+from octarm.clients.arm_registry import ArmRegistryClient
+from octarm.common.bus.topology import arm_durable, provision
+from octarm.models.errors import Conflict, Forbidden, InvalidRequest, NotFound, OctarmError
+from octarm.models.subjects import ARM_EVENT, DISPATCH, HEARTBEAT
+from tests.support.arms import an_arm, beat_bytes
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.integration
+INTERVAL_S = 0.3
+
+
+@asynccontextmanager
+async def a_registry(nats_url: str) -> AsyncGenerator[asyncio.subprocess.Process, None]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "octarm.arm_registry",
+        env={**os.environ, "OCTARM_NATS_URL": nats_url, "OCTARM_HTTP_PORT": "0"},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+
+@pytest_asyncio.fixture
+async def bus(nats_url: str) -> AsyncGenerator[NATS, None]:
+    connection = await nats.connect(nats_url)
+    await provision(connection.jetstream())
+    yield connection
+    await connection.close()
+
+
+@asynccontextmanager
+async def beating(bus: NATS, arm_id: str) -> AsyncGenerator[None, None]:
+    async def beat() -> None:
+        while True:
+            body = beat_bytes(arm_id, interval_s=INTERVAL_S)
+            await bus.publish(HEARTBEAT.at(arm_id=arm_id, instance_id="i-1"), body)
+            await asyncio.sleep(INTERVAL_S / 2)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def answering(client: ArmRegistryClient) -> bool:
+    try:
+        await client.find()
+    except OctarmError:
+        return False
+    return True
+
+
+def status_is(client: ArmRegistryClient, arm_id: str, status: str) -> Callable[[], object]:
+    async def check() -> bool:
+        return (await client.get(arm_id)).status == status
+
+    return check
+
+
+async def event_types(bus: NATS) -> list[str]:
+    subscription = await bus.jetstream().subscribe(ARM_EVENT.pattern, ordered_consumer=True)
+    info = await subscription.consumer_info()
+    messages = [await subscription.next_msg(2) for _ in range(info.num_pending or 0)]
+    await subscription.unsubscribe()
+    return [json.loads(message.data)["type"] for message in messages]
+
+
+class TestArmRegistry:
+    async def test_an_arm_registers_comes_online_falls_silent_and_comes_back(
+        self, nats_url: str, bus: NATS
+    ) -> None:
+        client = ArmRegistryClient(bus)
+        async with a_registry(nats_url) as registry:
+            await wait_until(lambda: answering(client), 10)
+
+            registered = await client.register(an_arm("writer", capabilities=["write", "en"]))
+            async with beating(bus, "writer"):
+                await wait_until(status_is(client, "writer", "online"))
+                await wait_until(lambda: _found(client, ["write", "en"], ["writer"]))
+            await wait_until(status_is(client, "writer", "offline"))
+            async with beating(bus, "writer"):
+                await wait_until(status_is(client, "writer", "online"))
+                drained = await client.drain("writer")
+            gone = await client.deregister("writer")
+
+        assert registered.status == "offline"
+        assert drained.status == "draining"
+        assert gone
+        assert registry.returncode == 0
+        assert await bus.jetstream().consumer_info(DISPATCH, arm_durable("writer"))
+        assert [kind for kind in await event_types(bus) if kind != "arm.degraded"] == [
+            "arm.registered",
+            "arm.online",
+            "arm.offline",
+            "arm.online",
+            "arm.draining",
+            "arm.deregistered",
+        ]
+
+    async def test_refuses_what_is_not_the_askers_or_not_sound(
+        self, nats_url: str, bus: NATS
+    ) -> None:
+        client = ArmRegistryClient(bus)
+        async with a_registry(nats_url):
+            await wait_until(lambda: answering(client), 10)
+            await client.register(an_arm("writer"), key="mine")
+
+            with pytest.raises(Conflict) as conflict:
+                await client.register(an_arm("writer"), key="theirs")
+            with pytest.raises(Forbidden):
+                await client.drain("writer", key="theirs")
+            with pytest.raises(NotFound) as unknown:
+                await client.get("nobody")
+            with pytest.raises(InvalidRequest) as unsound:
+                await client.register(an_arm("reader", input_schema={"type": "nope"}))
+
+        assert conflict.value.code == "ALREADY_EXISTS"
+        assert unknown.value.code == "ARM_NOT_FOUND"
+        assert unsound.value.errors is not None
+        assert unsound.value.errors[0].field == "arm.input_schema"
+
+    async def test_a_restart_does_not_shake_an_arm_that_beats(
+        self, nats_url: str, bus: NATS
+    ) -> None:
+        client = ArmRegistryClient(bus)
+        async with beating(bus, "writer"):
+            async with a_registry(nats_url) as first:
+                await wait_until(lambda: answering(client), 10)
+                await client.register(an_arm("writer"))
+                await wait_until(status_is(client, "writer", "online"))
+                first.kill()
+                await first.wait()
+            async with a_registry(nats_url) as second:
+                await wait_until(lambda: answering(client), 10)
+                await wait_until(lambda: _leads(bus), 10)
+                await client.register(an_arm("writer", description="told by the second"))
+                await asyncio.sleep(4 * INTERVAL_S)
+                record = await client.get("writer")
+
+        assert second.returncode == 0
+        assert record.status == "online"
+        assert [kind for kind in await event_types(bus) if kind != "arm.registered"] == [
+            "arm.online"
+        ]
+
+    async def test_of_two_registries_one_judges_and_the_other_takes_over(
+        self, nats_url: str, bus: NATS
+    ) -> None:
+        client = ArmRegistryClient(bus)
+        async with a_registry(nats_url) as first, a_registry(nats_url):
+            await wait_until(lambda: answering(client), 10)
+            await wait_until(lambda: _leads(bus), 10)
+            await client.register(an_arm("writer"))
+            async with beating(bus, "writer"):
+                await wait_until(status_is(client, "writer", "online"), 10)
+                first.send_signal(signal.SIGTERM)
+                await first.wait()
+            await wait_until(status_is(client, "writer", "offline"), 15)
+
+    async def test_a_flood_of_beats_leaves_the_registry_answering(
+        self, nats_url: str, bus: NATS
+    ) -> None:
+        client = ArmRegistryClient(bus)
+        async with a_registry(nats_url):
+            await wait_until(lambda: answering(client), 10)
+            await client.register(an_arm("writer"))
+            subject = HEARTBEAT.at(arm_id="writer", instance_id="i-1")
+            for _ in range(20_000):
+                await bus.publish(subject, beat_bytes(slots=10**9, interval_s=-1))
+            await bus.publish(subject, b"\xff not json")
+
+            await wait_until(status_is(client, "writer", "online"))
+            record = await client.get("writer")
+
+        assert record.instances[0].slots == 10_000
+
+
+async def _found(client: ArmRegistryClient, needs: list[str], ids: list[str]) -> bool:
+    return [record.arm.arm_id for record in await client.find(needs)] == ids
+
+
+async def _leads(bus: NATS) -> bool:
+    bucket = await bus.jetstream().key_value("octarm_leaders")
+    try:
+        return bool((await bucket.get("arm-registry")).value)
+    except nats.js.errors.KeyNotFoundError:
+        return False
