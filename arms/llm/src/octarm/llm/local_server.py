@@ -1,0 +1,52 @@
+"""The process that holds the local model: `python -m octarm.llm.local_server`.
+
+A process of its own, because llama.cpp ends its process on an internal error and writes to
+stderr as it likes; both must not reach the arm. It reads its settings as one JSON line from
+stdin, prints its address as one line, serves on loopback only with the key it was given, and
+leaves when stdin closes, so it never outlives the arm.
+"""
+
+import json
+import os
+import sys
+from typing import TypedDict
+
+
+class LocalServerSettings(TypedDict):
+    """What the arm writes to stdin."""
+
+    path: str
+    name: str
+    context_tokens: int
+    slots: int
+    threads: int
+    api_key: str
+
+
+def main() -> None:
+    """Load the model, print the address, serve until stdin closes."""
+    import xllamacpp
+
+    settings: LocalServerSettings = json.loads(sys.stdin.readline())
+    params = xllamacpp.CommonParams()
+    params.model.path = settings["path"]
+    params.model_alias = {settings["name"]}
+    params.api_keys = [settings["api_key"]]
+    params.n_parallel = settings["slots"]
+    params.n_ctx = settings["context_tokens"] * settings["slots"]
+    # Writing an answer waits for memory, not for arithmetic: a second thread gains a fifth on an
+    # idle machine and, spinning at each barrier, loses nine tenths on a busy one.
+    params.cpuparams.n_threads = 1
+    params.cpuparams_batch.n_threads = settings["threads"]
+    params.cache_ram_mib = 0
+    params.ui = False
+    params.verbosity = -1
+    server = xllamacpp.Server(params)
+    sys.stdout.write(f"{server.listening_address}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    os._exit(0)  # the server's threads need no goodbye, and one could be in a long prompt
+
+
+if __name__ == "__main__":
+    main()

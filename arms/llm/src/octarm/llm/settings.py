@@ -1,0 +1,34 @@
+"""The settings of this arm."""
+
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read from `OCTARM_LLM_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OCTARM_LLM_", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    arm_id: str = "llm"
+    provider: Literal["local", "openai"] = "local"
+    base_url: str = Field(default="", description="openai: up to and with /v1")
+    api_key: SecretStr = SecretStr("")
+    model: str = Field(default="", description="Name (openai) or path of a GGUF file (local)")
+    context_tokens: int = Field(default=2048, ge=512, le=2_000_000, description="Of one task")
+    max_output_tokens: int = Field(default=256, ge=1, le=32_768)
+    temperature: float = Field(default=0.2, ge=0, le=2)
+    slots: int = Field(default=2, ge=1, le=256, description="Tasks at the same time")
+    threads: int = Field(default=2, ge=1, le=64, description="local: for reading prompts")
+    timeout_s: float = Field(default=60, gt=0, le=600, description="Seconds without a byte")
+
+    @model_validator(mode="after")
+    def _openai_is_named(self) -> Self:
+        if self.provider == "openai" and not (
+            self.base_url.startswith(("http://", "https://")) and self.model
+        ):
+            raise ValueError("provider openai needs OCTARM_LLM_BASE_URL and OCTARM_LLM_MODEL")
+        return self
