@@ -51,7 +51,7 @@ class Attempt(Protocol):
 class Answer:
     """What came of a question; `error` is None exactly when `output` is the answer."""
 
-    prompt_hash: str = ""
+    prompt_hash: str
     output: JsonValue = None
     error: OctarmError | None = None
     usage: Usage = field(default_factory=Usage)
@@ -85,7 +85,7 @@ class _Conversation:
     """The calls that one question takes: one, and with a schema up to two repairs."""
 
     def __init__(self, provider: Provider, question: Question, attempt: Attempt) -> None:
-        self.answer = Answer()
+        self.answer = Answer(prompt_hash=_sha256(question.goal))
         self._provider = provider
         self._question = question
         self._attempt = attempt
@@ -98,7 +98,7 @@ class _Conversation:
         """Ask until the answer is good or must be given up."""
         messages = await self._opening()
         prompt = "\0".join(f"{message.role}\0{message.content}" for message in messages)
-        self.answer.prompt_hash = hashlib.sha256(prompt.encode()).hexdigest()
+        self.answer.prompt_hash = _sha256(prompt)
         if self._question.schema is None:
             text, reason = await self._call(messages)
             self.answer.output = {
@@ -214,6 +214,10 @@ class _Conversation:
         self._attempt.spend(
             tokens=usage.tokens, llm_calls=usage.calls, call_no=self.answer.usage.calls
         )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def _repair(text: str, wrong: list[str]) -> tuple[Message, Message]:

@@ -27,7 +27,7 @@ class Backoff:
 
 
 def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
-    """Read a Retry-After header (RFC 9110 §10.2.3), seconds or an HTTP date, as seconds from now."""
+    """Read a Retry-After header (RFC 9110 §10.2.3), seconds or a date, as seconds from now."""
     if not value:
         return None
     if value.strip().isascii() and value.strip().isdigit():

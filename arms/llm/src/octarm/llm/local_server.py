@@ -38,6 +38,7 @@ def main() -> None:
     # idle machine and, spinning at each barrier, loses nine tenths on a busy one.
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = settings["threads"]
+    params.sampling.dry_multiplier = 0.8  # small models fall into repeating themselves
     params.cache_ram_mib = 0
     params.ui = False
     params.verbosity = -1

@@ -1,0 +1,65 @@
+"""Start the executor: `python -m octarm.executor [--unsafe]`."""
+
+import argparse
+import asyncio
+import sys
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from octarm.executor.run_task import RunTask
+from octarm.executor.sandbox import CannotIsolate, Runner, Sandbox, Unsafe
+from octarm.executor.settings import Settings
+from octarm.models.contracts import TaskContract
+from octarm.models.results import ExecutionResult
+from octarm.sdk import Arm, Context
+
+EX_CONFIG = 78
+WARNING = (
+    "octarm-executor: WARNING: --unsafe: commands run WITHOUT ISOLATION, with the files, the "
+    "network and the rights of this user. Never take tasks from others like this.\n"
+)
+
+
+def executor(settings: Settings, runner: Runner) -> Arm:
+    """Wire the arm."""
+    arm = Arm(settings.arm_id, capabilities={"execute", "shell", "python"}, slots=settings.slots)
+    run_task = RunTask(runner, settings.limits)
+
+    @arm.run
+    async def run(task: TaskContract, ctx: Context) -> ExecutionResult:
+        return await run_task(task, ctx)
+
+    return arm
+
+
+def main() -> None:
+    """Read the settings, try the sandbox once, and serve."""
+    parser = argparse.ArgumentParser(prog="python -m octarm.executor", description=__doc__)
+    parser.add_argument("--unsafe", action="store_true", help="run commands without isolation")
+    unsafe = parser.parse_args().unsafe
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        _refuse(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}")
+    runner: Runner
+    if unsafe or settings.unsafe:
+        sys.stderr.write(WARNING)
+        runner = Unsafe()
+    else:
+        runner = Sandbox()
+        try:
+            asyncio.run(runner.check())
+        except CannotIsolate as error:
+            _refuse(str(error))
+    executor(settings, runner).main()
+
+
+def _refuse(why: str) -> NoReturn:
+    sys.stderr.write(f"octarm-executor: {' '.join(why.split())}\n")
+    sys.exit(EX_CONFIG)
+
+
+if __name__ == "__main__":
+    main()

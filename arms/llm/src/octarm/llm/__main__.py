@@ -1,0 +1,86 @@
+"""Start the llm arm: `python -m octarm.llm`."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from octarm.llm.answer import AnswerTask
+from octarm.llm.local import LocalModel, NoLocalModel, default_weights
+from octarm.llm.openai_compatible import OpenAICompatible
+from octarm.llm.provider import Provider
+from octarm.llm.question import Defaults
+from octarm.llm.results import result_of
+from octarm.llm.settings import Settings
+from octarm.models.contracts import TaskContract
+from octarm.models.results import ExecutionResult
+from octarm.sdk import Arm, Context
+
+EX_CONFIG = 78
+
+
+def provider_of(settings: Settings) -> Provider:
+    """Make the provider that the settings name; a local model begins to load at once.
+
+    Raises:
+        NoLocalModel: the wheels or the weights are missing.
+    """
+    if settings.provider == "openai":
+        return OpenAICompatible(
+            base_url=f"{settings.base_url.rstrip('/')}/",
+            model=settings.model,
+            api_key=settings.api_key,
+            context_tokens=settings.context_tokens,
+            timeout_s=settings.timeout_s,
+        )
+    local = LocalModel(
+        Path(settings.model) if settings.model else default_weights(),
+        context_tokens=settings.context_tokens,
+        slots=settings.slots,
+        threads=settings.threads,
+        timeout_s=settings.timeout_s,
+    )
+    local.start()
+    return local
+
+
+def llm(settings: Settings, provider: Provider) -> Arm:
+    """Wire the arm."""
+    arm = Arm(settings.arm_id, capabilities={"llm", "summarise", "answer"}, slots=settings.slots)
+    defaults = Defaults(
+        max_output_tokens=settings.max_output_tokens, temperature=settings.temperature
+    )
+    answer_task = AnswerTask(provider, defaults)
+
+    @arm.run
+    async def run(task: TaskContract, ctx: Context) -> ExecutionResult:
+        started_at = datetime.now(UTC)
+        answer = await answer_task(task, ctx)
+        return result_of(task, ctx, answer, started_at=started_at)
+
+    return arm
+
+
+def main() -> None:
+    """Read the settings, begin to load the model, and serve."""
+    try:
+        settings = Settings()
+        provider = provider_of(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        _refuse(f"setting {name}: {first['msg']}" if name else first["msg"])
+    except NoLocalModel as error:
+        _refuse(str(error))
+    llm(settings, provider).main()
+
+
+def _refuse(why: str) -> NoReturn:
+    sys.stderr.write(f"octarm-llm: {' '.join(why.split())}\n")
+    sys.exit(EX_CONFIG)
+
+
+if __name__ == "__main__":
+    main()
