@@ -28,6 +28,7 @@ ENVIRONMENT: Final = {
     "HOME": WORK_FOLDER,
     "LANG": "C.UTF-8",
     "PYTHONPATH": WORK_FOLDER,
+    "PYTHONDONTWRITEBYTECODE": "1",
 }
 TOOLS: Final = ("bwrap", "prlimit", "setpriv")
 if sysconfig.get_config_var("Py_ENABLE_SHARED") and not sys.base_prefix.startswith("/usr"):
@@ -138,7 +139,7 @@ def _root_folder() -> list[str]:
 
 def _writable(limits: Limits) -> list[str]:
     size = str(limits.work_mib * 1024 * 1024)
-    return [word for at in WRITABLE for word in ("--size", size, "--perms", "1777", "--tmpfs", at)]
+    return [word for at in WRITABLE for word in ("--size", size, "--perms", "0777", "--tmpfs", at)]
 
 
 def _data_files(job: Job, uid: int) -> dict[str, bytes]:

@@ -45,12 +45,12 @@ class RunTask:
         """
         try:
             job = job_from(task.context, _constraints(task))
-        except BadJob as error:
+        except BadJob as bad:
             raise InvalidRequest(
-                f"nothing to run: {error}",
+                f"nothing to run: {bad}",
                 'Put {"command": ["ls", "-l"]}, {"command": "ls | wc"} or {"python": "print(1)"} '
                 "into the task's context.",
-                errors=[FieldError(field=error.field, message=str(error))],
+                errors=[FieldError(field=bad.field, message=str(bad))],
             ) from None
         outcome = await self.runner.run(job, self._limits(task))
         error = verdict(job, outcome)
