@@ -3,7 +3,6 @@
 from typing import Annotated, Literal
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -14,6 +13,7 @@ from pydantic import (
 
 from octarm.models.contracts import LabelKey, LabelValue
 from octarm.models.ids import ArmId, Tag, TaskId, Token
+from octarm.models.scalars import Attempt, Count, Instant, Share
 
 ArmStatus = Literal["online", "degraded", "draining", "offline"]
 SemVer = Annotated[
@@ -31,11 +31,11 @@ class RetryPolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    max_attempts: int = Field(default=4, ge=1, le=11)
-    initial_seconds: float = Field(default=1.0, ge=0, le=3600)
-    factor: float = Field(default=2.0, ge=1, le=10)
-    max_seconds: float = Field(default=60.0, ge=0, le=86_400)
-    jitter: float = Field(default=0.5, ge=0, le=1, description="Share of the delay, both ways")
+    max_attempts: int = Field(default=4, ge=1, le=11, strict=True)
+    initial_seconds: float = Field(default=1.0, ge=0, le=3600, strict=True)
+    factor: float = Field(default=2.0, ge=1, le=10, strict=True)
+    max_seconds: float = Field(default=60.0, ge=0, le=86_400, strict=True)
+    jitter: Share = Field(default=0.5, description="Share of the delay, both ways")
 
 
 class ArmCapability(BaseModel):
@@ -52,9 +52,9 @@ class ArmCapability(BaseModel):
         default_factory=dict, description="JSON Schema 2020-12 of the task's context"
     )
     output_schema: dict[str, JsonValue] = Field(default_factory=dict)
-    cost_tier: int = Field(default=1, ge=1, le=5)
-    slots: int = Field(default=10, ge=1, le=MAX_SLOTS, description="Per instance")
-    timeout_seconds: int = Field(default=30, ge=1, le=1800, description="Seconds")
+    cost_tier: int = Field(default=1, ge=1, le=5, strict=True)
+    slots: int = Field(default=10, ge=1, le=MAX_SLOTS, strict=True, description="Per instance")
+    timeout_seconds: int = Field(default=30, ge=1, le=1800, strict=True, description="Seconds")
     retry_policy: RetryPolicy = RetryPolicy()
     endpoint: HttpUrl | None = None
     health_check_url: HttpUrl | None = None
@@ -67,7 +67,7 @@ class RunningAttempt(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     task_id: TaskId
-    attempt: int = Field(ge=1)
+    attempt: Attempt
 
 
 class Heartbeat(BaseModel):
@@ -77,15 +77,17 @@ class Heartbeat(BaseModel):
 
     arm_id: ArmId
     instance_id: Token
-    seq: int = Field(ge=0, description="Counts the beats of this instance")
+    seq: Count = Field(description="Counts the beats of this instance")
     status: Literal["ready", "draining"]
-    slots: int = Field(ge=0, le=MAX_SLOTS)
+    slots: int = Field(ge=0, le=MAX_SLOTS, strict=True)
     running: list[RunningAttempt] = Field(max_length=MAX_SLOTS)
-    load: float = Field(default=0.0, ge=0, le=1)
-    avg_latency_ms: float = Field(default=0.0, ge=0)
-    error_rate: float = Field(default=0.0, ge=0, le=1)
-    uptime_s: float = Field(default=0.0, ge=0)
-    interval_s: float = Field(default=5.0, gt=0, le=60, description="Seconds until the next one")
+    load: Share = 0.0
+    avg_latency_ms: float = Field(default=0.0, ge=0, strict=True, description="Milliseconds")
+    error_rate: Share = 0.0
+    uptime_s: float = Field(default=0.0, ge=0, strict=True, description="Seconds")
+    interval_s: float = Field(
+        default=5.0, gt=0, le=60, strict=True, description="Seconds until the next one"
+    )
     host: Annotated[str, StringConstraints(max_length=255)] = ""
 
 
@@ -96,11 +98,11 @@ class InstanceInfo(BaseModel):
 
     instance_id: Token
     status: Literal["ready", "draining"]
-    slots: int
-    running: int
+    slots: Count
+    running: Count
     host: str = ""
     interval_s: float = Field(default=5.0, gt=0, le=60, description="Seconds between its beats")
-    seen_at: AwareDatetime
+    seen_at: Instant
 
 
 class ArmRecord(BaseModel):
@@ -112,8 +114,8 @@ class ArmRecord(BaseModel):
     status: ArmStatus
     reason: str = Field(default="", description="Why it is not online")
     instances: list[InstanceInfo] = Field(default_factory=list)
-    registered_at: AwareDatetime
-    changed_at: AwareDatetime
+    registered_at: Instant
+    changed_at: Instant
     owner: str = Field(default="", description="SHA-256 of the registering key; empty: unowned")
     drain_requested: bool = Field(
         default=False, description="Asked for; registering while offline ends it"
@@ -129,4 +131,4 @@ class PoolInfo(BaseModel):
     host: str
     status: ArmStatus
     capabilities: frozenset[Tag]
-    instances: int
+    instances: Count

@@ -6,18 +6,18 @@ fenced by (task_id, attempt) where it arrives. DISPATCH and RESULTS carry one.
 
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from octarm.models.contracts import LabelKey, LabelValue, TaskContract, TaskSubmission, Tier
 from octarm.models.ids import ArmId, Tag, TaskId, Tenant, Token
+from octarm.models.scalars import Attempt, Count, Instant, Share
 
 MAX_BATCH: Final = 64
 MAX_SUBMISSIONS: Final = 1000
+CORRELATION_OR_NONE: Final = r"^[A-Za-z0-9-]{0,64}$"
+TRACEPARENT_PATTERN: Final = r"^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$"
 
-TraceParent = Annotated[
-    str, StringConstraints(pattern=r"^$|^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
-]
-Attempt = Annotated[int, Field(ge=1)]
+TraceParent = Annotated[str, StringConstraints(pattern=TRACEPARENT_PATTERN)]
 Text = Annotated[str, StringConstraints(max_length=1000)]
 
 
@@ -37,7 +37,7 @@ class SubmitTask(Message):
     submission: TaskSubmission
     task_id: TaskId | None = None
     traceparent: TraceParent = ""
-    correlation_id: str = ""
+    correlation_id: Annotated[str, StringConstraints(pattern=CORRELATION_OR_NONE)] = ""
 
 
 class ReadyTask(Message):
@@ -47,12 +47,12 @@ class ReadyTask(Message):
     attempt: Attempt
     tenant: Tenant
     tier: Tier
-    priority: int = Field(ge=1, le=10)
+    priority: int = Field(ge=1, le=10, strict=True)
     needs: list[Tag]
     assigned_arm: ArmId | None = None
-    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
-    deadline: AwareDatetime | None = None
-    queued_at: AwareDatetime
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=20)
+    deadline: Instant | None = None
+    queued_at: Instant
     traceparent: TraceParent = ""
     task: TaskContract
 
@@ -68,7 +68,7 @@ class RunTask(Message):
 
     task_id: TaskId
     attempt: Attempt
-    placed_at: AwareDatetime
+    placed_at: Instant
     traceparent: TraceParent = ""
     task: TaskContract
 
@@ -85,7 +85,7 @@ class Score(Message):
     """How one candidate arm ranked."""
 
     arm_id: ArmId
-    score: float
+    score: float = Field(strict=True)
     note: Text = ""
 
 
@@ -95,8 +95,8 @@ class Placement(Message):
     task_id: TaskId
     attempt: Attempt
     arm_id: ArmId
-    dispatch_seq: int = Field(ge=0, description="Stream sequence in DISPATCH, to revoke it")
-    placed_at: AwareDatetime
+    dispatch_seq: Count = Field(description="Stream sequence in DISPATCH, to revoke it")
+    placed_at: Instant
     policy: Text = Field(description="Name, or name@digest, of the policy that decided")
     reason: Text
     scores: list[Score] = Field(default_factory=list, max_length=5)
@@ -105,7 +105,7 @@ class Placement(Message):
 class PlacementsMade(Message):
     """The scheduler placed these attempts (RESULTS)."""
 
-    shard: int = Field(ge=0, lt=64)
+    shard: int = Field(ge=0, lt=64, strict=True)
     placements: list[Placement] = Field(min_length=1, max_length=MAX_BATCH)
 
 
@@ -115,8 +115,8 @@ class AttemptUpdate(Message):
     task_id: TaskId
     attempt: Attempt
     kind: Literal["started", "progress"]
-    at: AwareDatetime
-    fraction: float = Field(default=0.0, ge=0, le=1)
+    at: Instant
+    fraction: Share = 0.0
     message: Text = ""
 
 
@@ -133,5 +133,5 @@ class Chunk(Message):
 
     task_id: TaskId
     attempt: Attempt
-    seq: int = Field(ge=0, description="Counts the chunks of this attempt")
+    seq: Count = Field(description="Counts the chunks of this attempt")
     text: Annotated[str, StringConstraints(max_length=65_536)]

@@ -5,11 +5,11 @@
 first) with the fields that the server sets.
 """
 
+import json
+import re
 from typing import Annotated, Any, Final, Literal, Self
 
-import msgspec
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,10 +21,11 @@ from pydantic import (
 )
 
 from octarm.models.ids import ArmId, Tag, TaskId, Tenant
+from octarm.models.scalars import MAX_DOLLARS, MAX_INT, Instant, Stored
 
 MAX_CONTEXT_BYTES: Final = 128 * 1024
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 MAX_GOAL_CHARS: Final = 10_000
-MAX_INT: Final = 2**53
 SCHEMA_VERSION: Final = "1"
 PriorityWord = Literal["critical", "high", "medium", "low"]
 PRIORITY_WORDS: Final[dict[str, int]] = {"critical": 1, "high": 3, "medium": 5, "low": 8}
@@ -40,10 +41,12 @@ Priority = Annotated[
     ),
     Field(description="1 is the most urgent; words are read as 1/3/5/8"),
 ]
-Criterion10k = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+Criterion10k = Annotated[Stored, StringConstraints(min_length=1, max_length=10_000)]
 PositiveInt53 = Annotated[int, Field(strict=True, ge=1, le=MAX_INT)]
-LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./-]{1,63}$")]
-LabelValue = Annotated[str, StringConstraints(max_length=256)]
+LABEL_KEY_PATTERN: Final = r"^[A-Za-z0-9_./-]{1,63}$"
+MAX_LABEL_CHARS: Final = 256
+LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY_PATTERN)]
+LabelValue = Annotated[Stored, StringConstraints(max_length=MAX_LABEL_CHARS)]
 
 
 class _Part(BaseModel):
@@ -61,7 +64,7 @@ class RegexCriterion(_Part):
     """The output, as text, matches a regular expression somewhere."""
 
     kind: Literal["regex"]
-    pattern: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    pattern: Annotated[Stored, StringConstraints(min_length=1, max_length=1000)]
 
 
 class ContainsCriterion(_Part):
@@ -75,15 +78,15 @@ class ExitCodeCriterion(_Part):
     """The command ended with this exit code."""
 
     kind: Literal["exit_code"]
-    code: int = Field(ge=0, le=255)
+    code: int = Field(ge=0, le=255, strict=True)
 
 
 class NumericCriterion(_Part):
     """The output is a number within `tolerance` of `value`."""
 
     kind: Literal["numeric"]
-    value: float
-    tolerance: float = Field(ge=0, default=0.0)
+    value: float = Field(strict=True)
+    tolerance: float = Field(default=0.0, ge=0, strict=True)
 
 
 class JudgeCriterion(_Part):
@@ -119,10 +122,23 @@ class ResourceBudget(_Part):
     max_tokens: PositiveInt53 | None = None
     max_time_seconds: PositiveInt53 | None = Field(default=None, description="Seconds")
     max_cost_dollars: float | None = Field(
-        default=None, gt=0, le=1e9, description="US dollars; micro-dollars as an integer inside"
+        default=None,
+        gt=0,
+        le=MAX_DOLLARS,
+        strict=True,
+        description="US dollars; micro-dollars as an integer inside",
     )
     max_llm_calls: PositiveInt53 | None = None
     max_retries: int = Field(default=3, ge=0, le=10, strict=True)
+
+
+def _check_json(value: Any) -> None:
+    """Hold free JSON to its limits, whoever made it: a parser or Python code."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=BaseModel.model_dump)
+    if len(text.encode()) > MAX_CONTEXT_BYTES:
+        raise ValueError(f"must be at most {MAX_CONTEXT_BYTES} bytes as JSON; pass a dataref")
+    if "\\u0000" in text and _NUL.search(text):
+        raise ValueError("must not contain U+0000")
 
 
 class TaskSubmission(BaseModel):
@@ -130,9 +146,9 @@ class TaskSubmission(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    goal: Annotated[str, StringConstraints(min_length=1, max_length=MAX_GOAL_CHARS)]
+    goal: Annotated[Stored, StringConstraints(min_length=1, max_length=MAX_GOAL_CHARS)]
     constraints: dict[str, JsonValue] = Field(
-        default_factory=dict, max_length=20, description="Hard constraints"
+        default_factory=dict, max_length=20, description="Hard constraints; ≤ 128 KiB as JSON"
     )
     context: dict[str, JsonValue] = Field(
         default_factory=dict, description="≤ 128 KiB as JSON; larger input by reference"
@@ -153,12 +169,14 @@ class TaskSubmission(BaseModel):
     tier: Tier | None = Field(
         default=None, description="Default: interactive when priority ≤ 5, else batch"
     )
-    deadline: AwareDatetime | None = Field(default=None, description="In the future at accept")
+    deadline: Instant | None = Field(default=None, description="In the future at accept")
     timeout_seconds: int = Field(
         default=300, ge=1, le=1800, strict=True, description="Seconds per attempt"
     )
-    security_policy: Annotated[str, StringConstraints(max_length=128)] | None = None
-    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    security_policy: Annotated[Stored, StringConstraints(max_length=128)] | None = None
+    idempotency_key: Annotated[Stored, StringConstraints(min_length=1, max_length=128)] | None = (
+        None
+    )
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=20)
 
     @field_validator("goal")
@@ -168,16 +186,16 @@ class TaskSubmission(BaseModel):
             raise ValueError("must not be blank")
         return goal
 
-    @field_validator("context")
+    @field_validator("constraints", "context", "acceptance_criteria")
     @classmethod
-    def _fits(cls, context: dict[str, Any]) -> dict[str, Any]:
-        if len(msgspec.json.encode(context)) > MAX_CONTEXT_BYTES:
-            raise ValueError(f"must be at most {MAX_CONTEXT_BYTES} bytes as JSON; pass a dataref")
-        return context
+    def _can_be_stored(cls, value: Any) -> Any:
+        if value:
+            _check_json(value)
+        return value
 
     @field_validator("deadline")
     @classmethod
-    def _plausible(cls, deadline: AwareDatetime | None) -> AwareDatetime | None:
+    def _plausible(cls, deadline: Instant | None) -> Instant | None:
         if deadline is not None and deadline.year > LAST_YEAR:
             raise ValueError(f"must not be after the year {LAST_YEAR}")
         return deadline
@@ -195,7 +213,7 @@ class TaskContract(TaskSubmission):
 
     task_id: TaskId
     tenant: Tenant
-    created_at: AwareDatetime
+    created_at: Instant
     schema_version: Literal["1"] = SCHEMA_VERSION
 
     @model_validator(mode="after")

@@ -6,20 +6,21 @@ publishes nothing new. `seq` counts the events of one task from 1 without a gap.
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from octarm.models.arms import ArmStatus
-from octarm.models.commands import Message, Text
+from octarm.models.commands import Message, Text, TraceParent
 from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, EventId, TaskId, Tenant, Token
 from octarm.models.results import ExecutionResult
+from octarm.models.scalars import MAX_ATTEMPT, MAX_INT, Attempt, Count, Instant, Share
 
 
 class Event(Message):
     """A fact that has already happened."""
 
     event_id: EventId = Field(description="Idempotency key, also sent as Nats-Msg-Id and ce-id")
-    occurred_at: AwareDatetime
+    occurred_at: Instant
 
 
 class TaskEvent(Event):
@@ -27,9 +28,11 @@ class TaskEvent(Event):
 
     task_id: TaskId
     tenant: Tenant
-    seq: int = Field(ge=1, description="Counts the events of this task")
-    attempt: int = Field(ge=0, description="0 before the first attempt")
-    traceparent: str = ""
+    seq: int = Field(ge=1, le=MAX_INT, strict=True, description="Counts the events of this task")
+    attempt: int = Field(
+        ge=0, le=MAX_ATTEMPT, strict=True, description="0 before the first attempt"
+    )
+    traceparent: TraceParent = ""
 
 
 class TaskAccepted(TaskEvent):
@@ -65,7 +68,7 @@ class TaskProgress(TaskEvent):
     """The arm says how far it is."""
 
     type: Literal["task.progress"] = "task.progress"
-    fraction: float = Field(ge=0, le=1)
+    fraction: Share
     message: str = ""
 
 
@@ -74,7 +77,7 @@ class TaskRetried(TaskEvent):
 
     type: Literal["task.retried"] = "task.retried"
     error: Problem
-    not_before: AwareDatetime
+    not_before: Instant
 
 
 class TaskValidated(TaskEvent):
@@ -130,7 +133,7 @@ class TaskLateResult(TaskEvent):
     """A result came for an attempt that no longer counts; it is kept, and paid for."""
 
     type: Literal["task.late_result"] = "task.late_result"
-    late_attempt: int = Field(ge=1)
+    late_attempt: Attempt
     arm_id: ArmId
     status: Literal["success", "failure", "partial"]
 
@@ -176,14 +179,14 @@ class MemoryEvent(Event):
 
     type: Literal["memory.promoted", "memory.expired"]
     tenant: Tenant
-    memory_id: str
+    memory_id: Token
 
 
 class PolicyEvent(Event):
     """A scheduling policy was deployed, rolled back, or failed."""
 
     type: Literal["policy.deployed", "policy.rolled_back", "policy.failed"]
-    policy: str
+    policy: Token = Field(description="Id of the policy version")
     detail: dict[str, JsonValue] = Field(default_factory=dict)
 
 
@@ -192,9 +195,9 @@ class DeadLetter(Message):
 
     origin: Text = Field(description="The consumer that gave it up")
     subject: Text
-    stream_seq: int = Field(ge=0, description="Sequence in the stream it came from")
-    deliveries: int = Field(ge=1)
-    published_at: AwareDatetime
+    stream_seq: Count = Field(description="Sequence in the stream it came from")
+    deliveries: Count
+    published_at: Instant
     reason: Text
-    size_bytes: int = Field(ge=0, description="Bytes of the whole payload")
+    size_bytes: Count = Field(description="Bytes of the whole payload")
     first_bytes: str = Field(description="Base64 of the payload's beginning")

@@ -11,7 +11,17 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from octarm.models.ids import NAME_PATTERN, SHA256_PATTERN, TASK_ID_PATTERN, TOKEN_PATTERN
+from octarm.models.commands import CORRELATION_OR_NONE, TRACEPARENT_PATTERN
+from octarm.models.contracts import LABEL_KEY_PATTERN, MAX_LABEL_CHARS
+from octarm.models.ids import (
+    EVENT_ID_PATTERN,
+    NAME_PATTERN,
+    SHA256_PATTERN,
+    TAG_PATTERN,
+    TASK_ID_PATTERN,
+    TOKEN_PATTERN,
+)
+from octarm.models.scalars import MAX_ATTEMPT, MAX_DOLLARS, MAX_INT
 
 
 def _exact(pattern: str) -> str:
@@ -24,10 +34,23 @@ ArmId = Annotated[str, Meta(pattern=_exact(NAME_PATTERN), max_length=63)]
 Tenant = Annotated[str, Meta(pattern=_exact(NAME_PATTERN), max_length=63)]
 Token = Annotated[str, Meta(pattern=_exact(TOKEN_PATTERN))]
 Sha256 = Annotated[str, Meta(pattern=_exact(SHA256_PATTERN))]
-Attempt = Annotated[int, Meta(ge=1)]
+EventId = Annotated[str, Meta(pattern=_exact(EVENT_ID_PATTERN))]
+Tag = Annotated[str, Meta(pattern=_exact(TAG_PATTERN), max_length=64)]
+TraceParent = Annotated[str, Meta(pattern=_exact(TRACEPARENT_PATTERN))]
+Labels = Annotated[
+    dict[
+        Annotated[str, Meta(pattern=_exact(LABEL_KEY_PATTERN))],
+        Annotated[str, Meta(pattern=r"^[^\x00]*\Z", max_length=MAX_LABEL_CHARS)],
+    ],
+    Meta(max_length=20),
+]
+Attempt = Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
 Aware = Annotated[datetime, Meta(tz=True)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Count = Annotated[int, Meta(ge=0, le=2**53)]
+Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
+Text = Annotated[str, Meta(max_length=1000)]
+LongText = Annotated[str, Meta(max_length=4000)]
+LongTexts = Annotated[list[LongText], Meta(max_length=1000)]
 Status = Annotated[str, Meta(pattern=r"^(success|failure|partial)\Z")]
 NULL: Final = Raw(b"null")
 
@@ -38,15 +61,15 @@ class ReadyTask(Struct, frozen=True, gc=False, omit_defaults=True):
     task_id: TaskId
     attempt: Attempt
     tenant: Tenant
-    tier: str
+    tier: Annotated[str, Meta(pattern=r"^(interactive|batch)\Z")]
     priority: Annotated[int, Meta(ge=1, le=10)]
-    needs: list[str]
+    needs: list[Tag]
     queued_at: Aware
     task: Raw
     assigned_arm: ArmId | None = None
-    labels: dict[str, str] = {}
+    labels: Labels = {}
     deadline: Aware | None = None
-    traceparent: str = ""
+    traceparent: TraceParent = ""
 
 
 class PlaceTasks(Struct, frozen=True):
@@ -62,7 +85,7 @@ class RunTask(Struct, frozen=True, omit_defaults=True):
     attempt: Attempt
     placed_at: Aware
     task: Raw
-    traceparent: str = ""
+    traceparent: TraceParent = ""
 
 
 class Score(Struct, frozen=True, omit_defaults=True):
@@ -70,7 +93,7 @@ class Score(Struct, frozen=True, omit_defaults=True):
 
     arm_id: ArmId
     score: float
-    note: str = ""
+    note: Text = ""
 
 
 class Placement(Struct, frozen=True, omit_defaults=True):
@@ -81,15 +104,15 @@ class Placement(Struct, frozen=True, omit_defaults=True):
     arm_id: ArmId
     dispatch_seq: Count
     placed_at: Aware
-    policy: str
-    reason: str
-    scores: list[Score] = []
+    policy: Text
+    reason: Text
+    scores: Annotated[list[Score], Meta(max_length=5)] = []
 
 
 class PlacementsMade(Struct, frozen=True):
     """Twin of `commands.PlacementsMade`."""
 
-    shard: int
+    shard: Annotated[int, Meta(ge=0, lt=64)]
     placements: Annotated[list[Placement], Meta(min_length=1, max_length=64)]
 
 
@@ -101,7 +124,7 @@ class AttemptUpdate(Struct, frozen=True, omit_defaults=True):
     kind: Annotated[str, Meta(pattern=r"^(started|progress)\Z")]
     at: Aware
     fraction: Share = 0.0
-    message: str = ""
+    message: Text = ""
 
 
 class AttemptsUpdated(Struct, frozen=True):
@@ -118,11 +141,11 @@ class Provenance(Struct, frozen=True, omit_defaults=True):
     arm_id: ArmId
     timestamp: Aware
     command_hash: Sha256
-    data_sources: list[str] = []
-    model_version: str | None = None
-    tests_passed: list[str] = []
-    library_lock: str | None = None
-    chain: list[str] = []
+    data_sources: LongTexts = []
+    model_version: LongText | None = None
+    tests_passed: LongTexts = []
+    library_lock: LongText | None = None
+    chain: LongTexts = []
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
@@ -139,7 +162,7 @@ class Result(Struct, frozen=True, omit_defaults=True):
     confidence: Share = 1.0
     started_at: Aware | None = None
     tokens_used: Count = 0
-    cost_dollars: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    cost_dollars: Annotated[float, Meta(ge=0, le=MAX_DOLLARS)] = 0.0
     llm_calls: Count = 0
     error: Raw = NULL
     retryable: bool = False
@@ -170,7 +193,7 @@ class Heartbeat(Struct, frozen=True, omit_defaults=True):
 
     arm_id: ArmId
     instance_id: Token
-    seq: Annotated[int, Meta(ge=0)]
+    seq: Count
     status: Annotated[str, Meta(pattern=r"^(ready|draining)\Z")]
     slots: Annotated[int, Meta(ge=0, le=10_000)]
     running: Annotated[list[RunningAttempt], Meta(max_length=10_000)]
@@ -186,13 +209,13 @@ class TaskEvent(Struct, frozen=True, omit_defaults=True):
     """The union of all task events with every field optional but the common ones."""
 
     type: str
-    event_id: str
+    event_id: EventId
     occurred_at: Aware
     task_id: TaskId
     tenant: Tenant
-    seq: Attempt
-    attempt: Annotated[int, Meta(ge=0)]
-    traceparent: str = ""
+    seq: Annotated[int, Meta(ge=1, le=MAX_INT)]
+    attempt: Annotated[int, Meta(ge=0, le=MAX_ATTEMPT)]
+    traceparent: TraceParent = ""
     arm_id: ArmId | None = None
     instance_id: Token | None = None
     policy: str | None = None
@@ -213,8 +236,8 @@ class SubmitTask(Struct, frozen=True, omit_defaults=True):
 
     submission: Raw
     task_id: TaskId | None = None
-    traceparent: str = ""
-    correlation_id: str = ""
+    traceparent: TraceParent = ""
+    correlation_id: Annotated[str, Meta(pattern=_exact(CORRELATION_OR_NONE))] = ""
 
 
 class SubmitTasks(Struct, frozen=True):

@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from octarm.models.ids import ArmId, EpisodeId, MemoryId, Tag, TaskId, Tenant
+from octarm.models.results import ProvenanceMetadata
+from octarm.models.scalars import MAX_INT, Instant, Share
 
 DEFAULT_TTL_S = 3600
 Source = Literal["redis", "postgres"]
@@ -22,8 +24,10 @@ class EpisodicMemory(BaseModel):
     observations: list[JsonValue] = Field(default_factory=list)
     actions: list[JsonValue] = Field(default_factory=list)
     outcomes: list[JsonValue] = Field(default_factory=list)
-    ttl_seconds: int = Field(default=DEFAULT_TTL_S, ge=1, description="Seconds in Redis")
-    created_at: AwareDatetime
+    ttl_seconds: int = Field(
+        default=DEFAULT_TTL_S, ge=1, le=MAX_INT, strict=True, description="Seconds in Redis"
+    )
+    created_at: Instant
 
 
 class SemanticMemory(BaseModel):
@@ -38,6 +42,7 @@ class SemanticMemory(BaseModel):
     embeddings: list[float] = Field(default_factory=list, max_length=4096)
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     source: ArmId
-    timestamp: AwareDatetime
-    confidence: float = Field(ge=0, le=1)
+    timestamp: Instant
+    confidence: Share
     tags: list[Tag] = Field(default_factory=list, max_length=50)
+    provenance: ProvenanceMetadata | None = None

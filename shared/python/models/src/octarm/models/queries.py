@@ -2,7 +2,7 @@
 
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import AwareDatetime, Field, JsonValue, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 
 from octarm.models.arms import ArmCapability, ArmRecord
 from octarm.models.commands import MAX_SUBMISSIONS, Message, SubmitTask
@@ -11,11 +11,12 @@ from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, EpisodeId, Tag, TaskId, Tenant
 from octarm.models.memory import EpisodicMemory, Source
 from octarm.models.results import ExecutionResult
+from octarm.models.scalars import Count, Dollars, Instant
 from octarm.models.states import TaskState
 
 R = TypeVar("R")
 Cursor = Annotated[str, StringConstraints(max_length=200)]
-Limit = Annotated[int, Field(ge=1, le=500)]
+Limit = Annotated[int, Field(ge=1, le=500, strict=True, description="Items on the page")]
 
 
 class Reply(Message, Generic[R]):
@@ -56,20 +57,20 @@ class SubmitAnswers(Message):
 class AttemptView(Message):
     """One try at a task."""
 
-    attempt: int
+    attempt: Count
     arm_id: ArmId | None = None
     instance_id: str | None = None
-    placed_at: AwareDatetime | None = None
-    started_at: AwareDatetime | None = None
-    ended_at: AwareDatetime | None = None
+    placed_at: Instant | None = None
+    started_at: Instant | None = None
+    ended_at: Instant | None = None
     outcome: str | None = Field(default=None, description="success, failure, lost, cancelled, …")
     reason: str | None = None
     decision: dict[str, JsonValue] | None = Field(
         default=None, description="Why it went to this arm: policy, reason, scores"
     )
-    tokens_used: int = 0
-    cost_dollars: float = 0.0
-    llm_calls: int = 0
+    tokens_used: Count = 0
+    cost_dollars: Dollars = 0.0
+    llm_calls: Count = 0
 
 
 class TaskView(Message):
@@ -79,17 +80,17 @@ class TaskView(Message):
     tenant: Tenant
     state: TaskState
     status: str = Field(description="JobStatus: the state in five words")
-    attempt: int
+    attempt: Count
     arm_id: ArmId | None = None
     instance_id: str | None = None
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
-    terminal_at: AwareDatetime | None = None
-    not_before: AwareDatetime | None = None
+    created_at: Instant
+    updated_at: Instant
+    terminal_at: Instant | None = None
+    not_before: Instant | None = None
     error: Problem | None = None
-    tokens_used: int = 0
-    cost_dollars: float = 0.0
-    llm_calls: int = 0
+    tokens_used: Count = 0
+    cost_dollars: Dollars = 0.0
+    llm_calls: Count = 0
     traceparent: str = ""
     attempts: list[AttemptView] = Field(default_factory=list)
     task: TaskContract
@@ -134,7 +135,7 @@ class Outcome(Message):
 
     task_id: TaskId
     state: TaskState
-    attempt: int = 0
+    attempt: Count = 0
     result: ExecutionResult | None = None
     error: Problem | None = None
 
@@ -196,7 +197,7 @@ class QueueView(Message):
 class GetQueue(Message):
     """Show the queue of a shard."""
 
-    shard: int = Field(default=0, ge=0, lt=64)
+    shard: int = Field(default=0, ge=0, lt=64, strict=True)
 
 
 class WhyWaiting(Message):

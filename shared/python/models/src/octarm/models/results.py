@@ -3,7 +3,6 @@
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -12,9 +11,9 @@ from pydantic import (
     model_validator,
 )
 
-from octarm.models.contracts import MAX_INT
 from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, Sha256, TaskId, Token
+from octarm.models.scalars import Attempt, Count, Dollars, Flag, Instant, Share
 
 ResultStatus = Literal["success", "failure", "partial"]
 Text = Annotated[str, StringConstraints(max_length=4000)]
@@ -26,7 +25,7 @@ class ProvenanceMetadata(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     arm_id: ArmId
-    timestamp: AwareDatetime
+    timestamp: Instant
     command_hash: Sha256 = Field(description="SHA-256 hex of the executed command or prompt")
     data_sources: list[Text] = Field(default_factory=list, max_length=1000)
     model_version: Text | None = None
@@ -41,19 +40,19 @@ class ExecutionResult(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     task_id: TaskId
-    attempt: int = Field(ge=1, description="The fencing token: older attempts never end a task")
+    attempt: Attempt = Field(description="The fencing token: older attempts never end a task")
     arm_id: ArmId
     instance_id: Token
     status: ResultStatus
     output: JsonValue = Field(default=None, description="> 128 KiB by reference")
-    confidence: float = Field(default=1.0, ge=0, le=1)
-    started_at: AwareDatetime | None = None
-    execution_time_ms: int = Field(ge=0, le=MAX_INT, description="Milliseconds")
-    tokens_used: int = Field(default=0, ge=0, le=MAX_INT)
-    cost_dollars: float = Field(default=0.0, ge=0, le=1e9)
-    llm_calls: int = Field(default=0, ge=0, le=MAX_INT)
+    confidence: Share = 1.0
+    started_at: Instant | None = None
+    execution_time_ms: Count = Field(description="Milliseconds")
+    tokens_used: Count = 0
+    cost_dollars: Dollars = Field(default=0.0, description="US dollars")
+    llm_calls: Count = 0
     error: Problem | None = Field(default=None, description="Present unless status is success")
-    retryable: bool = False
+    retryable: Flag = False
     provenance: ProvenanceMetadata
 
     @model_validator(mode="after")
