@@ -1,0 +1,70 @@
+"""One attempt in the hands of an arm."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+from octarm.models import hot
+from octarm.models.contracts import TaskContract
+from octarm.sdk.context import Context
+from octarm.sdk.outcomes import Circumstances
+from octarm.sdk.recent import Key
+from octarm.sdk.spending import Spent
+
+NOTHING_SPENT = Spent()
+
+
+class Attempt:
+    """A run command that was started; `settled` once its result is on the way.
+
+    A handler that ignores its cancellation keeps the attempt's slot until it really ends,
+    though the attempt has been settled.
+    """
+
+    __slots__ = (
+        "command",
+        "context",
+        "key",
+        "settled",
+        "started",
+        "started_at",
+        "task",
+        "timer",
+        "traceparent",
+        "work",
+    )
+
+    def __init__(self, command: hot.RunTask) -> None:
+        self.command = command
+        self.key: Key = (command.task_id, command.attempt)
+        self.traceparent = command.traceparent
+        self.started = time.perf_counter()
+        self.started_at = datetime.now(UTC)
+        self.settled = False
+        self.task: TaskContract | None = None
+        self.context: Context | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.work: asyncio.Task[None] | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody called it off."""
+        return self.context is not None and self.context.cancelled
+
+    def elapsed_s(self) -> float:
+        """Give the seconds since it started."""
+        return time.perf_counter() - self.started
+
+    def circumstances(self, arm_id: str, instance_id: str) -> Circumstances:
+        """Say who ran what, when, and what it used, as of now."""
+        return Circumstances(
+            task_id=self.command.task_id,
+            attempt=self.command.attempt,
+            arm_id=arm_id,
+            instance_id=instance_id,
+            goal=self.task.goal if self.task is not None else "",
+            started_at=self.started_at,
+            ended_at=datetime.now(UTC),
+            execution_time_ms=int(self.elapsed_s() * 1000),
+            spent=self.context.spent if self.context is not None else NOTHING_SPENT,
+        )

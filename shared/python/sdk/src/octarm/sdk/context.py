@@ -1,0 +1,215 @@
+"""What a handler is given besides its task: attempt, cancellation, reports, spend, memory."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol, TypeVar
+
+from octarm.common.telemetry import get_logger, tracing
+from octarm.models import hot
+from octarm.models.contracts import TaskContract
+from octarm.sdk.recall import Recall
+from octarm.sdk.spending import Left, Spending, Spent
+
+T = TypeVar("T")
+CHUNK_CHARS: Final = 65_536
+MESSAGE_CHARS: Final = 1000
+
+
+class Immediate:
+    """Something already done: awaiting it is allowed, and returns at once."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+DONE: Final = Immediate()
+
+
+class Reports(Protocol):
+    """Where a context's progress and chunks go; called on the event loop only."""
+
+    def progress(self, task_id: str, attempt: int, fraction: float, message: str) -> None:
+        """Report how far an attempt is."""
+        ...
+
+    def chunk(self, task_id: str, attempt: int, seq: int, text: str) -> None:
+        """Send a piece of output to whoever watches."""
+        ...
+
+
+class Context:
+    """One attempt at one task, as its handler sees it.
+
+    `progress`, `emit` and `spend` take effect when called and may be awaited or not, so that
+    a sync handler (in its thread) calls them the same way. Once the attempt is settled
+    (finished, cancelled, timed out) they do nothing.
+    """
+
+    __slots__ = (
+        "_cancel_event",
+        "_cancelled",
+        "_chunks",
+        "_log",
+        "_loop",
+        "_recall",
+        "_reports",
+        "_settled",
+        "_spending",
+        "_thread",
+        "arm_id",
+        "attempt",
+        "cancel_reason",
+        "instance_id",
+        "task",
+        "traceparent",
+    )
+
+    def __init__(
+        self,
+        task: TaskContract,
+        command: hot.RunTask,
+        *,
+        arm_id: str,
+        instance_id: str,
+        reports: Reports,
+        recall: Recall,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.task = task
+        self.attempt = command.attempt
+        self.arm_id = arm_id
+        self.instance_id = instance_id
+        self.traceparent = command.traceparent
+        self.cancel_reason = ""
+        self._reports = reports
+        self._recall = recall
+        self._loop = loop
+        self._thread = threading.get_ident()
+        self._spending = Spending(task.budget)
+        self._cancelled = False
+        self._cancel_event: asyncio.Event | None = None
+        self._chunks = 0
+        self._settled = False
+        self._log: Any = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody called the attempt off: stop soon, it is cut off after 5 seconds."""
+        return self._cancelled
+
+    async def wait_cancelled(self) -> None:
+        """Return once the attempt is called off; from async handlers."""
+        if self._cancel_event is None:
+            self._cancel_event = asyncio.Event()
+        if self._cancelled:
+            return
+        await self._cancel_event.wait()
+
+    def progress(self, fraction: float, message: str = "") -> Immediate:
+        """Say how far the attempt is: 0 to 1, and what it does (≤ 1,000 characters).
+
+        At most two a second travel; of more, the last one counts.
+        """
+        fraction = min(1.0, max(0.0, float(fraction)))
+        self._on_loop(self._progress, fraction, message[:MESSAGE_CHARS])
+        return DONE
+
+    def emit(self, text: str) -> Immediate:
+        """Stream a piece of output to whoever watches now; it is not kept."""
+        for start in range(0, len(text), CHUNK_CHARS):
+            self._on_loop(self._emit, text[start : start + CHUNK_CHARS])
+        return DONE
+
+    def spend(
+        self,
+        *,
+        tokens: int = 0,
+        cost_dollars: float = 0.0,
+        llm_calls: int = 0,
+        call_no: int | None = None,
+    ) -> Immediate:
+        """Book what was used; the same `call_no` counts once, none is always a new call.
+
+        Raises:
+            BudgetExceeded: the attempt is now over its budget; what was booked stays booked.
+        """
+        self._spending.book(
+            Spent(tokens=tokens, cost_dollars=cost_dollars, llm_calls=llm_calls), call_no
+        )
+        return DONE
+
+    @property
+    def spent(self) -> Spent:
+        """What has been booked so far."""
+        return self._spending.total
+
+    @property
+    def left(self) -> Left:
+        """What the budget still allows."""
+        return self._spending.left
+
+    def idempotency_key(self, call_no: int) -> str:
+        """Give the key for the attempt's external call number `call_no`.
+
+        The same in every attempt, so that a retried attempt repeats the call and not its effect.
+        """
+        return f"{self.task.task_id}:{call_no}"
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger bound to the task and the attempt."""
+        if self._log is None:
+            self._log = get_logger().bind(
+                task_id=self.task.task_id, attempt=self.attempt, arm_id=self.arm_id
+            )
+        return self._log
+
+    def span(self, name: str, **attributes: Any) -> AbstractContextManager[str]:
+        """Trace a part of the work; nothing happens when the task is not sampled."""
+        return tracing.span(name, parent=self.traceparent, **attributes)
+
+    @property
+    def memory(self) -> Recall:
+        """What this arm remembers of the tenant's earlier tasks."""
+        return self._recall
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the arm's event loop and give its result; from sync handlers.
+
+        Raises:
+            RuntimeError: called on the event loop itself, where it would wait for ever.
+        """
+        if threading.get_ident() == self._thread:
+            coroutine.close()
+            raise RuntimeError("ctx.wait() is for sync handlers; await the coroutine instead")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def call_off(self, reason: str) -> None:
+        """Set `cancelled`; the arm calls this."""
+        self._cancelled = True
+        self.cancel_reason = reason
+        if self._cancel_event is not None:
+            self._cancel_event.set()
+
+    def settle(self) -> None:
+        """Let nothing out any more; the arm calls this."""
+        self._settled = True
+
+    def _on_loop(self, report: Callable[..., None], *arguments: Any) -> None:
+        if threading.get_ident() == self._thread:
+            report(*arguments)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(report, *arguments)
+
+    def _progress(self, fraction: float, message: str) -> None:
+        if not self._settled:
+            self._reports.progress(self.task.task_id, self.attempt, fraction, message)
+
+    def _emit(self, text: str) -> None:
+        if not (self._settled or self._cancelled):
+            seq, self._chunks = self._chunks, self._chunks + 1
+            self._reports.chunk(self.task.task_id, self.attempt, seq, text)

@@ -1,0 +1,168 @@
+"""From what a handler did to the bytes of its ExecutionResult; pure."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from pydantic import BaseModel
+
+from octarm.models import hot
+from octarm.models.contracts import MAX_CONTEXT_BYTES
+from octarm.models.errors import OctarmError, PayloadTooLarge, Problem, TaskFailed
+from octarm.models.results import ExecutionResult
+from octarm.sdk.spending import Spent
+
+MAX_OUTPUT_BYTES: Final = MAX_CONTEXT_BYTES
+_NOTHING: Final = hot.NULL
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The handler returned; `output` is JSON."""
+
+    output: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The attempt failed; `retryable` says whether another one may help."""
+
+    problem: Problem
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The handler made the ExecutionResult itself."""
+
+    result: ExecutionResult
+
+
+Ending = Success | Failure | Given
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """Who ran what, when, and what it used."""
+
+    task_id: str
+    attempt: int
+    arm_id: str
+    instance_id: str
+    goal: str
+    started_at: datetime
+    ended_at: datetime
+    execution_time_ms: int
+    spent: Spent
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
+
+
+def returned(value: Any) -> Ending:
+    """Say how a handler that returned `value` ended."""
+    if isinstance(value, ExecutionResult):
+        return Given(value)
+    try:
+        output = _encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return Failure(_internal(f"the handler returned what is not JSON: {error}"), False)
+    if len(output) > MAX_OUTPUT_BYTES:
+        return too_large(len(output))
+    return Success(output)
+
+
+def too_large(size: int) -> Failure:
+    """Say that an output of `size` bytes cannot be kept."""
+    error = PayloadTooLarge(
+        f"the output has {size} bytes as JSON, {MAX_OUTPUT_BYTES} are allowed",
+        "Return less, or store it elsewhere and return where it lies.",
+    )
+    return Failure(error.problem(), False)
+
+
+def raised(error: BaseException) -> Failure:
+    """Say how a handler that raised ended: its own code when it named one, else INTERNAL."""
+    if isinstance(error, OctarmError):
+        return Failure(error.problem(), error.retryable)
+    return Failure(_internal(f"{type(error).__name__}: {error}"), True)
+
+
+def refused(error: OctarmError, *, retryable: bool | None = None) -> Failure:
+    """Say that the arm ended the attempt, whatever the handler did."""
+    answer = error.retryable if retryable is None else retryable
+    return Failure(error.problem().model_copy(update={"retryable": answer}), answer)
+
+
+def called_off(reason: str) -> Failure:
+    """Say that somebody cancelled the attempt."""
+    error = TaskFailed(reason or "the task was cancelled", "Submit it again.", "CANCELLED")
+    return refused(error, retryable=False)
+
+
+def _internal(detail: str) -> Problem:
+    return OctarmError(detail, "Read the arm's log: it has the traceback.").problem()
+
+
+def encode(ending: Ending, around: Circumstances) -> bytes:
+    """Write the ExecutionResult; ids are always those of the attempt."""
+    if isinstance(ending, Given):
+        return _encode_given(ending.result, around)
+    output, error, retryable = _NOTHING, _NOTHING, False
+    if isinstance(ending, Success):
+        output = msgspec.Raw(ending.output)
+    else:
+        error = msgspec.Raw(ending.problem.model_dump_json(exclude_defaults=True).encode())
+        retryable = ending.retryable
+    spent = around.spent
+    return _encode(
+        hot.Result(
+            task_id=around.task_id,
+            attempt=around.attempt,
+            arm_id=around.arm_id,
+            instance_id=around.instance_id,
+            status="success" if isinstance(ending, Success) else "failure",
+            execution_time_ms=around.execution_time_ms,
+            provenance=hot.Provenance(
+                arm_id=around.arm_id,
+                timestamp=around.ended_at,
+                command_hash=hashlib.sha256(around.goal.encode()).hexdigest(),
+            ),
+            output=output,
+            started_at=around.started_at,
+            tokens_used=spent.tokens,
+            cost_dollars=spent.cost_dollars,
+            llm_calls=spent.llm_calls,
+            error=error,
+            retryable=retryable,
+        )
+    )
+
+
+def _encode_given(result: ExecutionResult, around: Circumstances) -> bytes:
+    spent = around.spent
+    whole = result.model_copy(
+        update={
+            "task_id": around.task_id,
+            "attempt": around.attempt,
+            "arm_id": around.arm_id,
+            "instance_id": around.instance_id,
+            "started_at": result.started_at or around.started_at,
+            # What was booked on the context is never lost, what the result says beyond it counts.
+            "tokens_used": max(result.tokens_used, spent.tokens),
+            "cost_dollars": max(result.cost_dollars, spent.cost_dollars),
+            "llm_calls": max(result.llm_calls, spent.llm_calls),
+        }
+    )
+    size = len(_encode(whole.output))
+    if size > MAX_OUTPUT_BYTES:
+        return encode(too_large(size), around)
+    return whole.model_dump_json().encode()

@@ -1,0 +1,142 @@
+"""Started and progress reports, gathered; and chunks, sent as they come."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import msgspec
+
+from octarm.common.bus.publisher import Outgoing
+from octarm.models import hot
+from octarm.models.commands import MAX_BATCH
+from octarm.models.subjects import ATTEMPTS_UPDATED, CHUNK
+from octarm.sdk.recent import Key
+
+GATHER_S: Final = 0.05
+PROGRESS_EVERY_S: Final = 0.5
+
+_encode = msgspec.json.Encoder().encode
+
+
+class SendsHints(Protocol):
+    """Where gathered reports go."""
+
+    def put_hint(self, message: Outgoing) -> None:
+        """Publish something that may be lost when the bus stays away for long."""
+        ...
+
+
+@dataclass(slots=True)
+class _Reported:
+    started_at: datetime
+    progress: hot.AttemptUpdate | None = None
+    progressed_at: float = field(default=-PROGRESS_EVERY_S)
+
+
+class Updates:
+    """Reports what attempts have come to: at most two progress reports a second for each.
+
+    Attempts that end within `gather_s` of their start are never reported: their result says it
+    all. `send_chunk(subject, payload)` publishes on core NATS without waiting.
+    """
+
+    def __init__(
+        self,
+        outbox: SendsHints,
+        send_chunk: Callable[[str, bytes], None],
+        *,
+        arm_id: str,
+        instance_id: str,
+        gather_s: float = GATHER_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._outbox = outbox
+        self._send_chunk = send_chunk
+        self._arm_id = arm_id
+        self._instance_id = instance_id
+        self._subject = ATTEMPTS_UPDATED.at(arm_id=arm_id)
+        self._gather_s = gather_s
+        self._monotonic = monotonic
+        self._attempts: dict[Key, _Reported] = {}
+        self._fresh: list[Key] = []
+        self._progressed: set[Key] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._number = 0
+
+    def started(self, key: Key, at: datetime) -> None:
+        """Report soon that an attempt has started."""
+        self._attempts[key] = _Reported(at)
+        self._fresh.append(key)
+        self._arm_timer()
+
+    def progress(self, task_id: str, attempt: int, fraction: float, message: str) -> None:
+        """Report soon how far an attempt is; the last report within half a second counts."""
+        key = (task_id, attempt)
+        reported = self._attempts.get(key)
+        if reported is None:
+            return
+        reported.progress = hot.AttemptUpdate(
+            task_id, attempt, "progress", datetime.now(UTC), fraction, message
+        )
+        self._progressed.add(key)
+        self._arm_timer()
+
+    def chunk(self, task_id: str, attempt: int, seq: int, text: str) -> None:
+        """Send a piece of output; nobody keeps it."""
+        payload = {"task_id": task_id, "attempt": attempt, "seq": seq, "text": text}
+        self._send_chunk(CHUNK.at(task_id=task_id), _encode(payload))
+
+    def ended(self, key: Key) -> None:
+        """Report nothing more of this attempt."""
+        self._attempts.pop(key, None)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm_timer(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._gather_s, self._report)
+
+    def _report(self) -> None:
+        self._timer = None
+        updates = [*self._take_started(), *self._take_progress()]
+        for start in range(0, len(updates), MAX_BATCH):
+            self._publish(updates[start : start + MAX_BATCH])
+        if self._progressed:
+            self._arm_timer()
+
+    def _take_started(self) -> list[hot.AttemptUpdate]:
+        fresh, self._fresh = self._fresh, []
+        updates = []
+        for task_id, attempt in fresh:
+            if reported := self._attempts.get((task_id, attempt)):
+                updates.append(
+                    hot.AttemptUpdate(task_id, attempt, "started", reported.started_at)
+                )
+        return updates
+
+    def _take_progress(self) -> list[hot.AttemptUpdate]:
+        now = self._monotonic()
+        updates = []
+        for key in list(self._progressed):
+            reported = self._attempts.get(key)
+            if reported is None or reported.progress is None:
+                self._progressed.discard(key)
+            elif now - reported.progressed_at >= PROGRESS_EVERY_S:
+                self._progressed.discard(key)
+                reported.progressed_at = now
+                updates.append(reported.progress)
+                reported.progress = None
+        return updates
+
+    def _publish(self, updates: list[hot.AttemptUpdate]) -> None:
+        self._number += 1
+        message = hot.AttemptsUpdated(self._arm_id, self._instance_id, updates)
+        self._outbox.put_hint(
+            Outgoing(self._subject, _encode(message), f"u:{self._instance_id}:{self._number}")
+        )

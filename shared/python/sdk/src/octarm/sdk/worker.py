@@ -1,0 +1,297 @@
+"""The heart of an arm: takes run commands, runs the handler, settles each attempt once."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import msgspec
+from pydantic import ValidationError
+
+from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome, Retry
+from octarm.common.bus.publisher import Outgoing
+from octarm.common.telemetry import get_logger, metrics, tracing
+from octarm.models import hot
+from octarm.models.commands import CancelAttempt
+from octarm.models.contracts import TaskContract
+from octarm.models.errors import InvalidRequest, TimedOut, Unavailable, field_errors
+from octarm.models.subjects import RESULT, result_msg_id
+from octarm.sdk import outcomes
+from octarm.sdk.attempt import Attempt
+from octarm.sdk.context import Context, Reports
+from octarm.sdk.handlers import Runnable
+from octarm.sdk.recall import Recall
+from octarm.sdk.recent import CalledOff, Key, RecentResults
+from octarm.sdk.tally import Tally
+from octarm.sdk.threads import HandlerThreads
+
+CUT_OFF_AFTER_S: Final = 5.0
+HANDED_BACK_S: Final = 1.0
+
+log = get_logger()
+_decode = msgspec.json.Decoder(hot.RunTask).decode
+
+
+class Announces(Reports, Protocol):
+    """Where a worker says what its attempts have come to."""
+
+    def started(self, key: Key, at: datetime) -> None:
+        """Report soon that an attempt has started."""
+        ...
+
+    def ended(self, key: Key) -> None:
+        """Report nothing more of this attempt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which instance of which arm this is."""
+
+    arm_id: str
+    instance_id: str
+
+
+class Worker:
+    """Runs at most `slots` attempts of one arm at a time.
+
+    `publish` takes finished results, `wake` is called when a slot has become free. An attempt
+    that was delivered before is acknowledged and never run twice.
+    """
+
+    def __init__(
+        self,
+        me: Identity,
+        handler: Runnable,
+        *,
+        slots: int,
+        publish: Callable[[Outgoing], None],
+        announce: Announces,
+        recall: Callable[[str], Recall],
+        cut_off_after_s: float = CUT_OFF_AFTER_S,
+    ) -> None:
+        self.me = me
+        self.slots = slots
+        self.tally = Tally()
+        self.wake: Callable[[], None] = lambda: None
+        self._handler = handler
+        self._publish = publish
+        self._announce = announce
+        self._recall = recall
+        self._cut_off_after_s = cut_off_after_s
+        self._subject = RESULT.at(arm_id=me.arm_id)
+        self._attempts: dict[Key, Attempt] = {}
+        self._waiting: dict[Key, tuple[Delivery, hot.RunTask]] = {}
+        self._recent = RecentResults()
+        self._called_off = CalledOff()
+        self._threads = HandlerThreads(slots, me.arm_id)
+        self._draining = False
+
+    def capacity(self) -> int:
+        """Count the attempts that may be asked for now."""
+        if self._draining:
+            return 0
+        return max(0, self.slots - len(self._attempts) - len(self._waiting))
+
+    def running(self) -> list[Key]:
+        """List the attempts whose result is still to come."""
+        return [key for key, attempt in self._attempts.items() if not attempt.settled]
+
+    def abandoned(self) -> int:
+        """Count the slots held by handlers that were cut off and have not ended."""
+        return sum(attempt.settled for attempt in self._attempts.values())
+
+    async def handle(self, deliveries: list[Delivery]) -> list[Outcome]:
+        """Start what was delivered; a start is what acknowledges a command."""
+        return [self._take(delivery) for delivery in deliveries]
+
+    def _take(self, delivery: Delivery) -> Outcome:
+        try:
+            command = _decode(delivery.data)
+        except msgspec.MsgspecError as error:
+            return Dead(f"not a run command: {error}")
+        key = (command.task_id, command.attempt)
+        if remembered := self._recent.get(key):
+            self._publish(remembered)
+            return ACK
+        if key in self._attempts:
+            return ACK
+        if self._draining:
+            return Retry(0.0)
+        if key not in self._waiting and self.capacity():
+            self._start(command)
+            return ACK
+        self._waiting[key] = (delivery, command)
+        return HELD
+
+    def _start(self, command: hot.RunTask) -> None:
+        attempt = Attempt(command)
+        self._attempts[attempt.key] = attempt
+        refusal = self._refusal(attempt)
+        if refusal is not None:
+            self._settle(attempt, refusal)
+            self._release(attempt)
+            return
+        loop = asyncio.get_running_loop()
+        assert attempt.task is not None
+        attempt.context = Context(
+            attempt.task,
+            command,
+            arm_id=self.me.arm_id,
+            instance_id=self.me.instance_id,
+            reports=self._announce,
+            recall=self._recall(attempt.task.tenant),
+            loop=loop,
+        )
+        attempt.timer = loop.call_later(attempt.task.timeout_seconds, self._time_out, attempt)
+        attempt.work = loop.create_task(self._run(attempt, attempt.task, attempt.context))
+        self._announce.started(attempt.key, attempt.started_at)
+
+    def _refusal(self, attempt: Attempt) -> outcomes.Failure | None:
+        """Say why an attempt is not to be run; reads its task."""
+        reason = self._called_off.pop(attempt.key)
+        if reason is not None:
+            return outcomes.called_off(reason)
+        try:
+            task = TaskContract.model_validate_json(bytes(attempt.command.task))
+        except ValidationError as error:
+            named = field_errors(error.errors(include_input=False, include_url=False))
+            broken = InvalidRequest("the task breaks its contract", errors=named)
+            return outcomes.refused(broken)
+        attempt.task = task
+        if task.deadline is not None and task.deadline <= attempt.started_at:
+            late = TimedOut("the deadline had passed before the attempt started")
+            return outcomes.refused(late, retryable=False)
+        return None
+
+    async def _run(self, attempt: Attempt, task: TaskContract, context: Context) -> None:
+        """Run the handler; the one place where an unforeseen exception is caught."""
+        try:
+            if tracing.is_sampled(attempt.traceparent):
+                with context.span("arm.run", task_id=task.task_id, attempt=context.attempt) as tp:
+                    attempt.traceparent = context.traceparent = tp
+                    value = await self._call(task, context)
+            else:
+                value = await self._call(task, context)
+            ending = outcomes.returned(value)
+        except asyncio.CancelledError as error:
+            ending = outcomes.raised(error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an arm outlives its handlers
+            if not attempt.settled:
+                log.warning("handler_raised", exc_info=error, **_names(attempt))
+            ending = outcomes.raised(error)
+        if attempt.settled:
+            log.warning("abandoned_handler_ended", **_names(attempt))
+        self._settle(attempt, ending)
+        self._release(attempt)
+
+    async def _call(self, task: TaskContract, context: Context) -> object:
+        if self._handler.threaded:
+            return await self._threads.submit(self._handler.call, task, context)
+        return await self._handler.start(task, context)
+
+    def _time_out(self, attempt: Attempt) -> None:
+        seconds = attempt.task.timeout_seconds if attempt.task else 0
+        error = TimedOut(
+            f"the attempt took more than {seconds} s",
+            "Allow more by timeout_seconds, or ask for less.",
+            "EXECUTION_TIMEOUT",
+        )
+        self._cut_off(attempt, outcomes.refused(error))
+
+    def _cut_off(self, attempt: Attempt, ending: outcomes.Failure) -> None:
+        """End an attempt now; its slot stays taken until the handler really ends."""
+        self._settle(attempt, ending)
+        if attempt.context is not None and not attempt.context.cancelled:
+            attempt.context.call_off(ending.problem.detail)
+        if attempt.work is not None and not self._handler.threaded:
+            attempt.work.cancel()
+
+    def cancel(self, order: CancelAttempt) -> None:
+        """Tell an attempt to stop; it is cut off after 5 s."""
+        key = (order.task_id, order.attempt)
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            self._called_off.put(key, order.reason)
+            return
+        if attempt.cancelled or attempt.settled or attempt.context is None:
+            return
+        attempt.context.call_off(order.reason)
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+        attempt.timer = asyncio.get_running_loop().call_later(
+            self._cut_off_after_s, self._cut_off, attempt, outcomes.called_off(order.reason)
+        )
+
+    def _settle(self, attempt: Attempt, ending: outcomes.Ending) -> None:
+        """Send the attempt's one result; the first ending counts."""
+        if attempt.settled:
+            return
+        if attempt.cancelled and attempt.context is not None:
+            ending = outcomes.called_off(attempt.context.cancel_reason)
+        attempt.settled = True
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+        if attempt.context is not None:
+            attempt.context.settle()
+        self._announce.ended(attempt.key)
+        payload = outcomes.encode(
+            ending, attempt.circumstances(self.me.arm_id, self.me.instance_id)
+        )
+        sampled = tracing.is_sampled(attempt.traceparent)
+        headers = {"traceparent": attempt.traceparent} if sampled else None
+        message = Outgoing(self._subject, payload, result_msg_id(*attempt.key), headers)
+        self._recent.put(attempt.key, message)
+        self._publish(message)
+        self._count(attempt, failed=isinstance(ending, outcomes.Failure))
+
+    def _count(self, attempt: Attempt, *, failed: bool) -> None:
+        seconds = attempt.elapsed_s()
+        self.tally.ended(seconds, failed=failed)
+        metrics.observe("octarm_arm_attempt_seconds", seconds)
+        metrics.inc("octarm_arm_attempts_total", status="failure" if failed else "success")
+
+    def _release(self, attempt: Attempt) -> None:
+        """Free the slot and give it to a command that waits for one."""
+        del self._attempts[attempt.key]
+        while self._waiting and len(self._attempts) < self.slots:
+            delivery, command = self._waiting.pop(next(iter(self._waiting)))
+            delivery.ack()
+            self._start(command)
+        self.wake()
+
+    def stop_taking(self) -> None:
+        """Start nothing more; what waits goes back to the stream."""
+        self._draining = True
+        for delivery, _ in self._waiting.values():
+            delivery.retry()
+        self._waiting.clear()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let the handlers finish within `timeout_s` seconds, then hand back the rest."""
+        self.stop_taking()
+        await self._ended(timeout_s)
+        left = [attempt for attempt in self._attempts.values() if not attempt.settled]
+        for attempt in left:
+            error = Unavailable("handed back: the arm was stopped", code="ARM_UNAVAILABLE")
+            self._cut_off(attempt, outcomes.refused(error, retryable=True))
+        if left:
+            log.warning("attempts_handed_back", count=len(left))
+            await self._ended(HANDED_BACK_S)
+        self._threads.close()
+
+    async def _ended(self, timeout_s: float) -> None:
+        works = [a.work for a in self._attempts.values() if a.work and not a.settled]
+        works += [a.work for a in self._attempts.values() if a.work and a.settled]
+        if works:
+            await asyncio.wait(works, timeout=timeout_s)
+
+
+def _names(attempt: Attempt) -> dict[str, object]:
+    return {"task_id": attempt.command.task_id, "attempt": attempt.command.attempt}
+
+
+def now() -> datetime:
+    """Give the wall-clock time, with zone UTC."""
+    return datetime.now(UTC)
