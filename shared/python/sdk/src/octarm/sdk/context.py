@@ -168,7 +168,7 @@ class Context:
             )
         return self._log
 
-    def span(self, name: str, **attributes: Any) -> AbstractContextManager[str]:
+    def span(self, name: str, **attributes: Any) -> AbstractContextManager[tracing.Span]:
         """Trace a part of the work; nothing happens when the task is not sampled."""
         return tracing.span(name, parent=self.traceparent, **attributes)
 

@@ -45,9 +45,7 @@ def runnable(handler: Handler) -> Runnable:
 def _positional(handler: Handler) -> int:
     """Count the positional parameters up to two; more must have defaults."""
     parameters = inspect.signature(handler).parameters.values()
-    positional = [
-        p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
     required = [p for p in required if p.kind is not p.VAR_KEYWORD]
     unmet = len([p for p in required if p.kind is p.KEYWORD_ONLY])

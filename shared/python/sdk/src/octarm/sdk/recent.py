@@ -47,5 +47,3 @@ class CalledOff:
     def pop(self, key: Key) -> str | None:
         """Give the reason once, None when the attempt was not called off."""
         return self._reasons.pop(key, None)
-
-

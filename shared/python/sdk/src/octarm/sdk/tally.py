@@ -3,11 +3,11 @@
 import time
 from typing import Final
 
-WEIGHT: Final = 0.05
+WEIGHT: Final = 0.02
 
 
 class Tally:
-    """Moving averages of latency and failures; each attempt weighs 5 %."""
+    """Moving averages of latency and failures; each attempt weighs 2 %."""
 
     __slots__ = ("_since", "avg_latency_ms", "error_rate")
 
@@ -20,8 +20,8 @@ class Tally:
         """Count an attempt that ended."""
         ms = seconds * 1000
         first = self.avg_latency_ms == 0.0
-        self.avg_latency_ms = ms if first else self.avg_latency_ms + WEIGHT * (
-            ms - self.avg_latency_ms
+        self.avg_latency_ms = (
+            ms if first else self.avg_latency_ms + WEIGHT * (ms - self.avg_latency_ms)
         )
         self.error_rate += WEIGHT * (failed - self.error_rate)
 

@@ -1,4 +1,4 @@
-"""Started and progress reports, gathered; and chunks, sent as they come."""
+"""Started and progress reports, gathered so that one message carries many."""
 
 import asyncio
 import time
@@ -12,7 +12,8 @@ import msgspec
 from octarm.common.bus.publisher import Outgoing
 from octarm.models import hot
 from octarm.models.commands import MAX_BATCH
-from octarm.models.subjects import ATTEMPTS_UPDATED, CHUNK
+from octarm.models.subjects import ATTEMPTS_UPDATED
+from octarm.sdk.chunks import Chunks
 from octarm.sdk.recent import Key
 
 GATHER_S: Final = 0.05
@@ -40,13 +41,13 @@ class Updates:
     """Reports what attempts have come to: at most two progress reports a second for each.
 
     Attempts that end within `gather_s` of their start are never reported: their result says it
-    all. `send_chunk(subject, payload)` publishes on core NATS without waiting.
+    all. Chunks are passed to `chunks`.
     """
 
     def __init__(
         self,
         outbox: SendsHints,
-        send_chunk: Callable[[str, bytes], None],
+        chunks: Chunks,
         *,
         arm_id: str,
         instance_id: str,
@@ -54,7 +55,7 @@ class Updates:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = outbox
-        self._send_chunk = send_chunk
+        self._chunks = chunks
         self._arm_id = arm_id
         self._instance_id = instance_id
         self._subject = ATTEMPTS_UPDATED.at(arm_id=arm_id)
@@ -86,8 +87,7 @@ class Updates:
 
     def chunk(self, task_id: str, attempt: int, seq: int, text: str) -> None:
         """Send a piece of output; nobody keeps it."""
-        payload = {"task_id": task_id, "attempt": attempt, "seq": seq, "text": text}
-        self._send_chunk(CHUNK.at(task_id=task_id), _encode(payload))
+        self._chunks.put(task_id, attempt, seq, text)
 
     def ended(self, key: Key) -> None:
         """Report nothing more of this attempt."""
@@ -115,9 +115,7 @@ class Updates:
         updates = []
         for task_id, attempt in fresh:
             if reported := self._attempts.get((task_id, attempt)):
-                updates.append(
-                    hot.AttemptUpdate(task_id, attempt, "started", reported.started_at)
-                )
+                updates.append(hot.AttemptUpdate(task_id, attempt, "started", reported.started_at))
         return updates
 
     def _take_progress(self) -> list[hot.AttemptUpdate]:

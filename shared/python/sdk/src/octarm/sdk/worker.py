@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Protocol
 
 import msgspec
-from pydantic import ValidationError
 
 from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Outgoing
@@ -15,9 +14,10 @@ from octarm.common.telemetry import get_logger, metrics, tracing
 from octarm.models import hot
 from octarm.models.commands import CancelAttempt
 from octarm.models.contracts import TaskContract
-from octarm.models.errors import InvalidRequest, TimedOut, Unavailable, field_errors
+from octarm.models.errors import TimedOut, Unavailable
 from octarm.models.subjects import RESULT, result_msg_id
 from octarm.sdk import outcomes
+from octarm.sdk.admission import admit
 from octarm.sdk.attempt import Attempt
 from octarm.sdk.context import Context, Reports
 from octarm.sdk.handlers import Runnable
@@ -128,56 +128,46 @@ class Worker:
     def _start(self, command: hot.RunTask) -> None:
         attempt = Attempt(command)
         self._attempts[attempt.key] = attempt
-        refusal = self._refusal(attempt)
-        if refusal is not None:
-            self._settle(attempt, refusal)
-            self._release(attempt)
+        reason = self._called_off.pop(attempt.key)
+        if reason is not None:
+            self._refuse(attempt, outcomes.called_off(reason))
+            return
+        task = admit(command, now=attempt.started_at)
+        if isinstance(task, outcomes.Failure):
+            self._refuse(attempt, task)
             return
         loop = asyncio.get_running_loop()
-        assert attempt.task is not None
+        attempt.task = task
         attempt.context = Context(
-            attempt.task,
+            task,
             command,
             arm_id=self.me.arm_id,
             instance_id=self.me.instance_id,
             reports=self._announce,
-            recall=self._recall(attempt.task.tenant),
+            recall=self._recall(task.tenant),
             loop=loop,
         )
-        attempt.timer = loop.call_later(attempt.task.timeout_seconds, self._time_out, attempt)
-        attempt.work = loop.create_task(self._run(attempt, attempt.task, attempt.context))
+        attempt.timer = loop.call_later(task.timeout_seconds, self._time_out, attempt)
+        attempt.work = loop.create_task(self._run(attempt, task, attempt.context))
         self._announce.started(attempt.key, attempt.started_at)
 
-    def _refusal(self, attempt: Attempt) -> outcomes.Failure | None:
-        """Say why an attempt is not to be run; reads its task."""
-        reason = self._called_off.pop(attempt.key)
-        if reason is not None:
-            return outcomes.called_off(reason)
-        try:
-            task = TaskContract.model_validate_json(bytes(attempt.command.task))
-        except ValidationError as error:
-            named = field_errors(error.errors(include_input=False, include_url=False))
-            broken = InvalidRequest("the task breaks its contract", errors=named)
-            return outcomes.refused(broken)
-        attempt.task = task
-        if task.deadline is not None and task.deadline <= attempt.started_at:
-            late = TimedOut("the deadline had passed before the attempt started")
-            return outcomes.refused(late, retryable=False)
-        return None
+    def _refuse(self, attempt: Attempt, why: outcomes.Failure) -> None:
+        self._settle(attempt, why)
+        self._release(attempt)
 
     async def _run(self, attempt: Attempt, task: TaskContract, context: Context) -> None:
         """Run the handler; the one place where an unforeseen exception is caught."""
         try:
             if tracing.is_sampled(attempt.traceparent):
-                with context.span("arm.run", task_id=task.task_id, attempt=context.attempt) as tp:
-                    attempt.traceparent = context.traceparent = tp
+                with context.span("arm.run", task_id=task.task_id, attempt=context.attempt) as span:
+                    attempt.traceparent = context.traceparent = span.traceparent
                     value = await self._call(task, context)
             else:
                 value = await self._call(task, context)
             ending = outcomes.returned(value)
         except asyncio.CancelledError as error:
             ending = outcomes.raised(error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - an arm outlives its handlers
+        except (Exception, SystemExit) as error:  # an arm outlives its handlers
             if not attempt.settled:
                 log.warning("handler_raised", exc_info=error, **_names(attempt))
             ending = outcomes.raised(error)
@@ -244,7 +234,7 @@ class Worker:
         message = Outgoing(self._subject, payload, result_msg_id(*attempt.key), headers)
         self._recent.put(attempt.key, message)
         self._publish(message)
-        self._count(attempt, failed=isinstance(ending, outcomes.Failure))
+        self._count(attempt, failed=isinstance(ending, outcomes.Failure) and not attempt.cancelled)
 
     def _count(self, attempt: Attempt, *, failed: bool) -> None:
         seconds = attempt.elapsed_s()
@@ -271,27 +261,25 @@ class Worker:
     async def drain(self, timeout_s: float) -> None:
         """Let the handlers finish within `timeout_s` seconds, then hand back the rest."""
         self.stop_taking()
-        await self._ended(timeout_s)
-        left = [attempt for attempt in self._attempts.values() if not attempt.settled]
+        await _ended(self._unsettled(), timeout_s)
+        left = self._unsettled()
         for attempt in left:
             error = Unavailable("handed back: the arm was stopped", code="ARM_UNAVAILABLE")
             self._cut_off(attempt, outcomes.refused(error, retryable=True))
         if left:
             log.warning("attempts_handed_back", count=len(left))
-            await self._ended(HANDED_BACK_S)
+            await _ended(left, HANDED_BACK_S)
         self._threads.close()
 
-    async def _ended(self, timeout_s: float) -> None:
-        works = [a.work for a in self._attempts.values() if a.work and not a.settled]
-        works += [a.work for a in self._attempts.values() if a.work and a.settled]
-        if works:
-            await asyncio.wait(works, timeout=timeout_s)
+    def _unsettled(self) -> list[Attempt]:
+        return [attempt for attempt in self._attempts.values() if not attempt.settled]
+
+
+async def _ended(attempts: list[Attempt], timeout_s: float) -> None:
+    works = [attempt.work for attempt in attempts if attempt.work]
+    if works:
+        await asyncio.wait(works, timeout=timeout_s)
 
 
 def _names(attempt: Attempt) -> dict[str, object]:
     return {"task_id": attempt.command.task_id, "attempt": attempt.command.attempt}
-
-
-def now() -> datetime:
-    """Give the wall-clock time, with zone UTC."""
-    return datetime.now(UTC)

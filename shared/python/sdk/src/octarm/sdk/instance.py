@@ -1,0 +1,261 @@
+"""One running instance of an arm: its parts wired together, its start and its end."""
+
+import asyncio
+import itertools
+import socket
+import time
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from pydantic import ValidationError
+
+from octarm.clients.arm_registry import ArmRegistryClient
+from octarm.clients.memory import MemoryClient
+from octarm.common.bus.connection import connect
+from octarm.common.bus.publisher import Publisher
+from octarm.common.bus.runner import ConsumerRef, PullRunner
+from octarm.common.bus.topology import arm_durable
+from octarm.common.health import HealthServer
+from octarm.common.telemetry import get_logger, metrics
+from octarm.models import hot
+from octarm.models.arms import ArmCapability
+from octarm.models.commands import CancelAttempt
+from octarm.models.errors import Unavailable
+from octarm.models.subjects import CONTROL, DISPATCH
+from octarm.sdk.chunks import Chunks
+from octarm.sdk.handlers import Runnable
+from octarm.sdk.outbox import Outbox
+from octarm.sdk.presence import Presence
+from octarm.sdk.recall import Recall
+from octarm.sdk.updates import Updates
+from octarm.sdk.worker import Identity, Worker
+
+BATCH: Final = 500
+LAST_WORDS_S: Final = 5
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where an instance runs and how it is to behave there."""
+
+    nats_url: str
+    instance_id: str
+    heartbeat_s: float = 5.0
+    drain_s: float = 30.0
+    key: str = ""
+    http_host: str = "127.0.0.1"
+    http_port: int = 0
+    nats_cluster: str | None = None
+
+
+class Instance:
+    """Serves one arm over one connection, which it is given and does not close.
+
+    `lost` is set when the connection will not come back.
+    """
+
+    def __init__(
+        self,
+        nc: NATS,
+        arm: ArmCapability,
+        handler: Runnable,
+        around: Surroundings,
+        lost: asyncio.Event,
+    ) -> None:
+        self._nc = nc
+        self._arm = arm
+        self._around = around
+        self._lost = lost
+        self._beats = itertools.count()
+        self._status: Literal["ready", "draining"] = "ready"
+        self._host = socket.gethostname()[:255]
+        self._publisher = Publisher(nc)
+        self._outbox = Outbox(self._publisher)
+        me = Identity(arm.arm_id, around.instance_id)
+        self._chunks = Chunks(self._send)
+        self._updates = Updates(
+            self._outbox, self._chunks, arm_id=me.arm_id, instance_id=me.instance_id
+        )
+        memory = MemoryClient(nc)
+        self.worker = Worker(
+            me,
+            handler,
+            slots=arm.slots,
+            publish=self._outbox.put,
+            announce=self._updates,
+            recall=lambda tenant: Recall(memory, tenant, arm.arm_id),
+        )
+        consumer = ConsumerRef(DISPATCH, arm_durable(arm.arm_id))
+        self._runner = PullRunner(
+            nc,
+            self._publisher,
+            consumer,
+            self.worker.handle,
+            batch=min(BATCH, max(2, arm.slots)),
+            capacity=self.worker.capacity,
+        )
+        self.worker.wake = self._runner.wake
+        self._presence = Presence(
+            ArmRegistryClient(nc),
+            arm,
+            key=around.key,
+            state=self._heartbeat,
+            send=self._send,
+            interval_s=around.heartbeat_s,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drain and leave.
+
+        Raises:
+            OctarmError: the registry refuses the arm, or the bus stays silent.
+        """
+        subject = CONTROL.at(arm_id=self._arm.arm_id)
+        control = await self._nc.subscribe(subject, cb=self._controlled)
+        sending = asyncio.create_task(self._outbox.run())
+        try:
+            async with self._health():
+                await self._serve(stop, sending)
+        finally:
+            self._updates.close()
+            await _ended(sending)
+            if not self._nc.is_closed:
+                await control.unsubscribe()
+            await self._publisher.close()
+
+    async def _serve(self, stop: asyncio.Event, sending: asyncio.Task[None]) -> None:
+        stopped = asyncio.create_task(stop.wait())
+        lost = asyncio.create_task(self._lost.wait())
+        work: list[asyncio.Task[None]] = [sending, asyncio.create_task(self._presence.register())]
+        try:
+            await _first_of(stopped, lost, *work)
+            if self._presence.registered and not stop.is_set():
+                leaving = asyncio.Event()
+                work[1:] = [
+                    asyncio.create_task(self._presence.run()),
+                    asyncio.create_task(self._runner.run(leaving)),
+                ]
+                await _first_of(stopped, lost, *work)
+                await self._leave(leaving, *work[1:])
+            if lost.done():
+                raise Unavailable("the connection to NATS was closed for good")
+            for task in work:
+                if task.done() and not task.cancelled():
+                    task.result()
+        finally:
+            for left in (stopped, lost, *work[1:]):
+                await _ended(left)
+
+    async def _leave(
+        self, leaving: asyncio.Event, beating: asyncio.Task[None], pulling: asyncio.Task[None]
+    ) -> None:
+        """Take nothing more, finish or hand back, publish what is left, say goodbye."""
+        until = time.monotonic() + self._around.drain_s
+        self._status = "draining"
+        self.worker.stop_taking()
+        leaving.set()
+        await self._presence.beat()
+        await self.worker.drain(self._around.drain_s)
+        left_s = max(LAST_WORDS_S, until - time.monotonic())
+        try:
+            async with asyncio.timeout(left_s):
+                await asyncio.wait({pulling})
+                await self._chunks.flushed()
+                await self._outbox.emptied()
+        except TimeoutError:
+            log.error("results_not_published", count=self._outbox.waiting())
+        await _ended(beating)
+        await self._presence.beat()
+        if self._nc.is_connected:
+            await self._nc.flush(timeout=LAST_WORDS_S)
+
+    async def _send(self, subject: str, payload: bytes) -> None:
+        # Nothing is kept for later: an old heartbeat would only mislead.
+        if self._nc.is_connected:
+            with suppress(NatsError, OSError):
+                await self._nc.publish(subject, payload)
+
+    async def _controlled(self, msg: Msg) -> None:
+        try:
+            order = CancelAttempt.model_validate_json(msg.data)
+        except ValidationError:
+            log.warning("message_not_understood", subject=msg.subject)
+            return
+        self.worker.cancel(order)
+
+    def _heartbeat(self) -> hot.Heartbeat:
+        running = self.worker.running()
+        slots = self._arm.slots - self.worker.abandoned()
+        metrics.put("octarm_arm_running_attempts", len(running))
+        tally = self.worker.tally
+        return hot.Heartbeat(
+            arm_id=self._arm.arm_id,
+            instance_id=self._around.instance_id,
+            seq=next(self._beats),
+            status=self._status,
+            slots=slots,
+            running=[hot.RunningAttempt(*key) for key in running],
+            load=min(1.0, len(running) / max(1, slots)),
+            avg_latency_ms=tally.avg_latency_ms,
+            error_rate=tally.error_rate,
+            uptime_s=tally.uptime_s(),
+            interval_s=self._around.heartbeat_s,
+            host=self._host,
+        )
+
+    def _health(self) -> AbstractAsyncContextManager[object]:
+        if not self._around.http_port:
+            return nullcontext()
+        return HealthServer(
+            self._around.http_port,
+            host=self._around.http_host,
+            live=self._runner.healthy,
+            ready={"nats": self._nats_answers, "arm-registry": self._is_registered},
+        )
+
+    async def _nats_answers(self) -> None:
+        if not self._nc.is_connected:
+            raise Unavailable("NATS is not connected")
+
+    async def _is_registered(self) -> None:
+        if not self._presence.registered:
+            raise Unavailable("the arm is not registered yet")
+
+
+async def serve(
+    arm: ArmCapability, handler: Runnable, around: Surroundings, stop: asyncio.Event
+) -> bool:
+    """Connect, serve until `stop`, close; tells whether every handler has ended.
+
+    Raises:
+        Unavailable: NATS does not answer, or the connection was lost for good.
+        OctarmError: the registry refuses the arm.
+    """
+    lost = asyncio.Event()
+    nc = await connect(
+        around.nats_url,
+        name=f"arm-{arm.arm_id}",
+        expect_cluster=around.nats_cluster,
+        on_closed=lost.set,
+    )
+    instance = Instance(nc, arm, handler, around, lost)
+    try:
+        await instance.run(stop)
+    finally:
+        await nc.close()
+    return not instance.worker.abandoned()
+
+
+async def _first_of(*tasks: asyncio.Task[Any]) -> None:
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})

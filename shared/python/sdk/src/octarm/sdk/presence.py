@@ -1,0 +1,113 @@
+"""How an arm makes itself known and shows that it lives."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from octarm.common.telemetry import get_logger
+from octarm.models import hot
+from octarm.models.arms import ArmCapability, ArmRecord
+from octarm.models.errors import NotFound, OctarmError
+from octarm.models.subjects import HEARTBEAT
+
+FIRST_BACKOFF_S: Final = 0.2
+MAX_BACKOFF_S: Final = 5.0
+BEATS_PER_CHECK: Final = 3
+
+log = get_logger()
+_encode = msgspec.json.Encoder().encode
+
+
+class Registry(Protocol):
+    """The part of the registry's client that is needed."""
+
+    async def register(self, arm: ArmCapability, key: str = "") -> ArmRecord:
+        """Make an arm known, or update it; idempotent."""
+        ...
+
+    async def get(self, arm_id: str) -> ArmRecord:
+        """Show one arm; raises NotFound when nobody registered it."""
+        ...
+
+
+class Presence:
+    """Registers the arm, again when the registry has forgotten it, and beats.
+
+    `state` gives the next heartbeat, `send(subject, payload)` publishes on core NATS.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        arm: ArmCapability,
+        *,
+        key: str,
+        state: Callable[[], hot.Heartbeat],
+        send: Callable[[str, bytes], Awaitable[None]],
+        interval_s: float,
+    ) -> None:
+        self._registry = registry
+        self._arm = arm
+        self._key = key
+        self._state = state
+        self._send = send
+        self._interval_s = interval_s
+        self.registered = False
+
+    async def register(self) -> None:
+        """Register, trying again until the registry answers.
+
+        Raises:
+            OctarmError: the registry refuses the arm for good, such as for another owner's key.
+        """
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            try:
+                await self._registry.register(self._arm, self._key)
+            except OctarmError as error:
+                if not error.retryable:
+                    raise
+                log.warning("not_registered_yet", error=error.message, again_in_s=backoff_s)
+                await asyncio.sleep(backoff_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+                backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
+            else:
+                self.registered = True
+                log.info("arm_registered", arm_id=self._arm.arm_id)
+                return
+
+    async def run(self) -> None:
+        """Beat until cancelled; every third beat asks whether the registry knows the arm."""
+        beats = 0
+        while True:
+            await self.beat()
+            beats += 1
+            if beats % BEATS_PER_CHECK == 0:
+                await self._check()
+            await asyncio.sleep(self._interval_s)
+
+    async def beat(self) -> None:
+        """Send one heartbeat now."""
+        state = self._state()
+        subject = HEARTBEAT.at(arm_id=state.arm_id, instance_id=state.instance_id)
+        await self._send(subject, _encode(state))
+
+    async def _check(self) -> None:
+        try:
+            await self._registry.get(self._arm.arm_id)
+        except NotFound:
+            self.registered = False
+            log.warning("arm_forgotten", arm_id=self._arm.arm_id)
+            await self._register_again()
+        except OctarmError as error:
+            log.debug("registry_silent", error=error.message)
+
+    async def _register_again(self) -> None:
+        try:
+            await self._registry.register(self._arm, self._key)
+            self.registered = True
+        except OctarmError as error:
+            # The beat goes on: what runs keeps its leases, and the next check tries again.
+            log.error("not_registered_again", error=error.message)

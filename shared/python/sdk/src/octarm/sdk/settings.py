@@ -1,0 +1,52 @@
+"""What an arm's process and a client read from their environment."""
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from octarm.common.service import ServiceSettings
+from octarm.models.errors import Unavailable
+
+
+class ArmSettings(ServiceSettings):
+    """The settings of an arm's process; an http_port of 0 serves no health pages."""
+
+    section: ClassVar[str] = "arm"
+
+    heartbeat_s: float = Field(default=5.0, gt=0, le=60, description="Seconds between beats")
+    drain_s: float = Field(default=30.0, ge=0, le=3600, description="Seconds to finish in")
+    arm_key: SecretStr = SecretStr("")
+
+
+class ClientSettings(BaseSettings):
+    """Where a client finds the bus."""
+
+    model_config = SettingsConfigDict(env_prefix="OCTARM_", frozen=True, env_ignore_empty=True)
+
+    nats_url: str = ""
+    data: Path = Field(
+        default_factory=lambda: Path.home() / ".local/share/octarm",
+        description="Folder of the embedded stack",
+    )
+
+
+def find_nats(settings: ClientSettings) -> str:
+    """Give the URL of NATS: as set, else that of the embedded stack.
+
+    Raises:
+        Unavailable: neither is there.
+    """
+    if settings.nats_url:
+        return settings.nats_url
+    try:
+        up = json.loads((settings.data / "up.json").read_text(encoding="utf-8"))
+        urls = up.get("urls", up)
+        return str(urls["nats"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise Unavailable(
+            "no NATS is known and no embedded stack runs",
+            "Start one with 'octarm up', or set OCTARM_NATS_URL.",
+        ) from error

@@ -1,0 +1,217 @@
+"""An arm on a real nats-server, with the services around it played."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from octarm.models.contracts import TaskContract
+from octarm.models.errors import Forbidden, Unavailable
+from octarm.sdk import Arm, Context
+
+from tests.support.arm_stage import ArmStage, a_command, a_task, an_arm_stage
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest_asyncio.fixture
+async def stage(nats_url: str) -> AsyncGenerator[ArmStage, None]:
+    async with an_arm_stage(nats_url) as stage:
+        yield stage
+
+
+def an_arm(handler: Any, **fields: Any) -> Arm:
+    arm = Arm("worker", capabilities={"work"}, **fields)
+    arm.run(handler)
+    return arm
+
+
+async def echo(task: TaskContract) -> dict[str, object]:
+    return {"said": task.goal}
+
+
+async def for_ever(task: TaskContract, ctx: Context) -> None:
+    await asyncio.Event().wait()
+
+
+class TestRunning:
+    async def test_runs_what_is_dispatched_and_reports_the_result(self, stage: ArmStage) -> None:
+        commands = [a_command(a_task(goal=f"goal {n}")) for n in range(30)]
+
+        async with stage.serving(an_arm(echo)):
+            await stage.dispatch("worker", *commands)
+            results = [await stage.result_of(command) for command in commands]
+
+        assert [r.output for r in results] == [{"said": f"goal {n}"} for n in range(30)]
+        assert {r.status for r in results} == {"success"}
+        assert results[0].provenance.arm_id == "worker"
+
+    async def test_a_command_delivered_twice_runs_once_and_has_one_result(
+        self, stage: ArmStage
+    ) -> None:
+        ran: list[str] = []
+
+        async def note(task: TaskContract) -> None:
+            ran.append(task.task_id)
+
+        command = a_command(a_task())
+        async with stage.serving(an_arm(note)):
+            await stage.dispatch("worker", command)
+            await stage.result_of(command)
+            await stage.dispatch("worker", command, again="-again")
+            await wait_until(lambda: len(stage.results) == 2)
+
+        assert ran == [command.task_id]
+        info = await stage.nc.jetstream().stream_info("OCTARM_RESULTS")
+        assert info.state.messages == 1
+
+    async def test_a_sync_handler_runs_in_a_thread_and_may_report(self, stage: ArmStage) -> None:
+        def work(task: TaskContract, ctx: Context) -> str:
+            ctx.progress(0.5, "half")
+            ctx.emit("a piece")
+            time.sleep(0.2)
+            return threading.current_thread().name
+
+        command = a_command(a_task())
+        async with stage.serving(an_arm(work)):
+            await stage.dispatch("worker", command)
+            result = await stage.result_of(command)
+
+        assert str(result.output).startswith("worker-")
+        assert [chunk.text for chunk in stage.chunks] == ["a piece"]
+        kinds = [update.kind for message in stage.updates for update in message.updates]
+        assert kinds == ["started", "progress"]
+
+    async def test_a_deadline_that_has_passed_keeps_the_handler_from_running(
+        self, stage: ArmStage
+    ) -> None:
+        command = a_command(a_task(deadline=datetime.now(UTC) - timedelta(seconds=1)))
+        async with stage.serving(an_arm(echo)):
+            await stage.dispatch("worker", command)
+            result = await stage.result_of(command)
+
+        assert result.error is not None
+        assert (result.error.code, result.retryable) == ("DEADLINE_EXCEEDED", False)
+
+    async def test_what_takes_too_long_is_cut_off_and_may_be_retried(self, stage: ArmStage) -> None:
+        command = a_command(a_task(timeout_seconds=1))
+        async with stage.serving(an_arm(for_ever)):
+            await stage.dispatch("worker", command)
+            result = await stage.result_of(command)
+
+        assert result.error is not None
+        assert (result.error.code, result.retryable) == ("EXECUTION_TIMEOUT", True)
+
+    async def test_takes_no_more_than_its_slots(self, stage: ArmStage) -> None:
+        gate, most, now = asyncio.Event(), 0, 0
+
+        async def hold(task: TaskContract) -> None:
+            nonlocal most, now
+            now += 1
+            most = max(most, now)
+            await gate.wait()
+            now -= 1
+
+        commands = [a_command(a_task()) for _ in range(12)]
+        async with stage.serving(an_arm(hold, slots=3)):
+            await stage.dispatch("worker", *commands)
+            await wait_until(lambda: now == 3)
+            gate.set()
+            for command in commands:
+                await stage.result_of(command)
+
+        assert most == 3
+
+
+class TestCancelling:
+    async def test_tells_a_running_handler_at_once(self, stage: ArmStage) -> None:
+        async def polite(task: TaskContract, ctx: Context) -> str:
+            await ctx.wait_cancelled()
+            return "too late for output"
+
+        command = a_command(a_task())
+        async with stage.serving(an_arm(polite)):
+            await stage.dispatch("worker", command)
+            await wait_until(lambda: any(beat.running for beat in stage.beats))
+            await stage.cancel("worker", command, "no longer needed")
+            result = await stage.result_of(command)
+
+        assert result.error is not None
+        assert (result.error.code, result.retryable) == ("CANCELLED", False)
+        assert result.error.detail == "no longer needed"
+        assert result.output is None
+
+
+class TestComingAndGoing:
+    async def test_beats_with_what_it_runs(self, stage: ArmStage) -> None:
+        command = a_command(a_task())
+        async with stage.serving(an_arm(for_ever), drain_s=0.0):
+            await stage.dispatch("worker", command)
+            await wait_until(lambda: any(beat.running for beat in stage.beats))
+
+        busy = next(beat for beat in stage.beats if beat.running)
+        assert busy.running[0].task_id == command.task_id
+        assert (busy.slots, busy.status) == (10, "ready")
+
+    async def test_drains_by_finishing_what_runs(self, stage: ArmStage) -> None:
+        release = asyncio.Event()
+
+        async def hold(task: TaskContract) -> str:
+            await release.wait()
+            return "done"
+
+        command = a_command(a_task())
+        async with stage.serving(an_arm(hold)) as stop:
+            await stage.dispatch("worker", command)
+            await wait_until(lambda: any(beat.running for beat in stage.beats))
+            stop.set()
+            await wait_until(lambda: stage.beats[-1].status == "draining")
+            release.set()
+            result = await stage.result_of(command)
+
+        await wait_until(lambda: stage.beats[-1].running == [])
+        assert result.output == "done"
+
+    async def test_hands_back_what_cannot_be_finished_in_time(self, stage: ArmStage) -> None:
+        command = a_command(a_task())
+        async with stage.serving(an_arm(for_ever), drain_s=0.1):
+            await stage.dispatch("worker", command)
+            await wait_until(lambda: any(beat.running for beat in stage.beats))
+
+        result = await stage.result_of(command)
+        assert result.error is not None
+        assert (result.error.code, result.retryable) == ("ARM_UNAVAILABLE", True)
+
+    async def test_registers_again_when_the_registry_has_forgotten_it(
+        self, stage: ArmStage
+    ) -> None:
+        async with stage.serving(an_arm(echo), heartbeat_s=0.05):
+            await wait_until(lambda: stage.known)
+            stage.known.clear()
+
+            await wait_until(lambda: "worker" in stage.known)
+
+        assert stage.registrations == 2
+
+    async def test_tries_until_the_registry_answers(self, stage: ArmStage) -> None:
+        stage.refusal = Unavailable("starting")
+        stop = asyncio.Event()
+        arm = an_arm(echo)
+        serving = asyncio.create_task(arm.serve(nats_url=stage.url, stop=stop))
+        await wait_until(lambda: stage.registrations == 2)
+        stage.refusal = None
+
+        await wait_until(lambda: stage.beats)
+        stop.set()
+        await serving
+
+    async def test_gives_up_when_the_arm_belongs_to_somebody_else(self, stage: ArmStage) -> None:
+        stage.refusal = Forbidden("another key owns this arm")
+
+        with pytest.raises(Forbidden):
+            await an_arm(echo).serve(nats_url=stage.url, stop=asyncio.Event())
