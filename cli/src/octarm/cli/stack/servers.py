@@ -90,10 +90,15 @@ class Server:
         return await self._start_once()
 
     async def wait(self) -> int:
-        """Wait until the started process ends; its exit code, negative after a signal."""
+        """Wait until the started process ends; its exit code, negative after a signal.
+
+        What it started itself and left behind is ended too.
+        """
         if self._child is None:
             raise StackError(f"{self.name} was never started")
-        return await self._child.wait()
+        exit_code = await self._child.wait()
+        self._child.kill()
+        return exit_code
 
     def kill(self) -> None:
         """End it at once. Idempotent; its data stays."""

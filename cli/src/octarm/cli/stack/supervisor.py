@@ -201,8 +201,12 @@ async def running_stack(
     http_port: int | None = None,
     env: Mapping[str, str] | None = None,
     system: System = OCTARM,
+    changed: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[Stack, None]:
     """A stack for programs: `arms` are built-in ones, `extra_arms` maps a role to what to run.
+
+    `env` is added to the environment of every service and arm; `changed` gets a line for people
+    at each change.
 
     Raises:
         StackError: a part did not start, or somebody else uses the data folder.
@@ -215,7 +219,7 @@ async def running_stack(
         env=env or {},
         system=system,
     )
-    async with running(Stack(options), data) as stack:
+    async with running(Stack(options, changed=changed), data) as stack:
         yield stack
 
 

@@ -98,11 +98,12 @@ class LiveView:
         for column in ("role", "state", "process", "up for", "restarts"):
             table.add_column(column, justify="left" if column in {"role", "state"} else "right")
         for keeper in self._keepers():
+            runs = keeper.state in {State.READY, State.STOPPING}
             table.add_row(
                 keeper.name,
                 Text(keeper.state, style=_STYLES[keeper.state]),
-                str(keeper.server.pid or ""),
-                _duration(keeper.healthy_for_s),
+                str(keeper.server.pid) if runs else "",
+                _duration(keeper.healthy_for_s) if keeper.state is State.READY else "",
                 str(keeper.restarts or ""),
             )
         return Group(table, *(Text(line, style="dim") for line in self._recent))
