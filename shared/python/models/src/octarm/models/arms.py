@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from octarm.models.contracts import LabelKey, LabelValue
-from octarm.models.ids import ArmId, Tag, TaskId, Token
+from octarm.models.ids import ArmId, Tags, TaskId, Token
 from octarm.models.scalars import Attempt, Count, Instant, Share
 
 ArmStatus = Literal["online", "degraded", "draining", "offline"]
@@ -47,7 +47,7 @@ class ArmCapability(BaseModel):
     name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     description: Annotated[str, StringConstraints(max_length=500)] = ""
     version: SemVer = "0.1.0"
-    capabilities: frozenset[Tag] = Field(min_length=1, max_length=100)
+    capabilities: Tags = Field(min_length=1, max_length=100)
     input_schema: dict[str, JsonValue] = Field(
         default_factory=dict, description="JSON Schema 2020-12 of the task's context"
     )
@@ -130,5 +130,5 @@ class PoolInfo(BaseModel):
     pool_id: ArmId
     host: str
     status: ArmStatus
-    capabilities: frozenset[Tag]
+    capabilities: Tags
     instances: Count

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from octarm.models.ids import ArmId, Tag, TaskId, Tenant
+from octarm.models.ids import ArmId, Tags, TaskId, Tenant
 from octarm.models.scalars import MAX_DOLLARS, MAX_INT, Instant, Stored
 
 MAX_CONTEXT_BYTES: Final = 128 * 1024
@@ -157,7 +157,7 @@ class TaskSubmission(BaseModel):
         default_factory=list, max_length=20, description="A string means that a judge decides"
     )
     budget: ResourceBudget = ResourceBudget()
-    required_capabilities: frozenset[Tag] = Field(
+    required_capabilities: Tags = Field(
         default=frozenset(), max_length=10, description="The arm must have them all"
     )
     assigned_arm: ArmId | None = Field(

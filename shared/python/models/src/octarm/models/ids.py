@@ -10,7 +10,7 @@ import re
 import time
 from typing import Annotated, Final, Literal
 
-from pydantic import StringConstraints
+from pydantic import PlainSerializer, StringConstraints
 
 Prefix = Literal["tsk", "epi", "mem", "dep", "ses", "evt", "pol"]
 
@@ -33,6 +33,8 @@ ArmId = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]
 Tenant = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]
 Token = Annotated[str, StringConstraints(pattern=TOKEN_PATTERN)]
 Tag = Annotated[str, StringConstraints(pattern=TAG_PATTERN, max_length=64)]
+# Written in order, so that equal messages have equal bytes in every process.
+Tags = Annotated[frozenset[Tag], PlainSerializer(sorted, return_type=list[str], when_used="json")]
 CorrelationId = Annotated[str, StringConstraints(pattern=CORRELATION_PATTERN)]
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 
