@@ -1,0 +1,79 @@
+"""Say events, results and times in a few words."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from octarm.cli.events import StreamEvent
+from octarm.cli.text import clean, to_json
+
+
+def event_line(event: StreamEvent) -> str:
+    """One event in one line."""
+    data = event.data
+    attempt = data.get("attempt", 0)
+    match event.kind.removeprefix("task."):
+        case "placed":
+            return f"placed on {data.get('arm_id')}: {data.get('reason', '')}"
+        case "started":
+            return f"started by {data.get('instance_id')} (attempt {attempt})"
+        case "progress":
+            return f"{percent(data)} {data.get('message', '')}".rstrip()
+        case "retried":
+            return f"trying again as attempt {attempt}: {_detail(data)}"
+        case "failed" | "timed_out" | "rejected" as verb:
+            return f"{verb.replace('_', ' ')}: {_detail(data)}"
+        case "cancelled":
+            return f"cancelled: {data.get('reason')}" if data.get("reason") else "cancelled"
+        case verb:
+            return verb.replace("_", " ")
+
+
+def percent(data: dict[str, Any]) -> str:
+    """The progress of a progress event."""
+    return f"{100 * float(data.get('fraction') or 0):.0f} %"
+
+
+def output_text(output: Any) -> str:
+    """An output as a person reads it: its text when it is one, else JSON."""
+    if isinstance(output, str):
+        return output
+    if isinstance(output, dict):
+        for key in ("text", "stdout", "summary", "answer"):
+            if isinstance(output.get(key), str):
+                return str(output[key])
+    return to_json(output, indent=2)
+
+
+def result_line(result: dict[str, Any]) -> str:
+    """What a result cost, in one line."""
+    seconds = int(result.get("execution_time_ms") or 0) / 1000
+    parts = [
+        f"arm {result.get('arm_id')}",
+        f"attempt {result.get('attempt')}",
+        f"{seconds:.2f} s",
+    ]
+    if tokens := result.get("tokens_used"):
+        parts.append(f"{tokens} tokens")
+    if cost := result.get("cost_dollars"):
+        parts.append(f"${cost:.4f}")
+    return " · ".join(clean(part) for part in parts)
+
+
+def age(when: Any, now: datetime | None = None) -> str:
+    """How long ago an ISO time was, roughly."""
+    try:
+        past = datetime.fromisoformat(str(when))
+    except ValueError:
+        return ""
+    seconds = ((now or datetime.now(UTC)) - past).total_seconds()
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def _detail(data: dict[str, Any]) -> str:
+    error = data.get("error")
+    if not isinstance(error, dict):
+        return ""
+    return str(error.get("detail") or error.get("title") or error.get("code") or "")

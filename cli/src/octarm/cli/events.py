@@ -1,0 +1,86 @@
+"""A task's events over SSE, resumed with Last-Event-ID when the connection breaks."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+from httpx_sse import EventSource, SSEError
+
+from octarm.cli.http import Gateway, error_of
+from octarm.models.errors import Unavailable
+from octarm.models.events import TERMINAL_VERBS
+
+GIVE_UP_AFTER: Final = 8
+READ_TIMEOUT_S: Final = 60.0
+_AGAIN: Final = {429, 500, 502, 503, 504}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One event: `task.<verb>` or `chunk`, with its data."""
+
+    kind: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the task has ended with this event."""
+        return self.kind.removeprefix("task.") in TERMINAL_VERBS
+
+
+def task_events(
+    gateway: Gateway, task_id: str, *, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[StreamEvent]:
+    """Yield a task's events from its first to its terminal one, whatever happens between.
+
+    Raises:
+        NotFound: there is no such task.
+        Unavailable: the stream broke and could not be opened again.
+    """
+    last_id, broken = "", 0
+    while True:
+        try:
+            for event_id, event in _connection(gateway, task_id, last_id):
+                last_id, broken = event_id or last_id, 0
+                yield event
+                if event.is_terminal:
+                    return
+        except (httpx.HTTPError, SSEError, _Refused) as error:
+            if broken >= GIVE_UP_AFTER:
+                raise Unavailable(f"the event stream of {task_id} broke: {error}") from None
+        broken += 1
+        if broken > GIVE_UP_AFTER:
+            raise Unavailable(f"the event stream of {task_id} ends before the task does")
+        sleep(min(5.0, 0.1 * 2**broken))
+
+
+class _Refused(Exception):
+    """The server cannot serve the stream at the moment."""
+
+
+def _connection(gateway: Gateway, task_id: str, last_id: str) -> Iterator[tuple[str, StreamEvent]]:
+    headers = {"accept": "text/event-stream"} | ({"last-event-id": last_id} if last_id else {})
+    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=5.0)
+    path = f"/v1/tasks/{task_id}/events"
+    with gateway.client.stream("GET", path, headers=headers, timeout=timeout) as response:
+        if response.status_code != 200:
+            response.read()
+            if response.status_code in _AGAIN:
+                raise _Refused(error_of(response).message)
+            raise error_of(response)
+        for event in EventSource(response).iter_sse():
+            if found := _read(event.event, event.data):
+                yield event.id, found
+
+
+def _read(kind: str, text: str) -> StreamEvent | None:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(data, dict):
+        return None
+    return StreamEvent(kind if kind not in {"", "message"} else str(data.get("type", "")), data)
