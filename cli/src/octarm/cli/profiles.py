@@ -125,9 +125,7 @@ def resolve(*, url: str = "", profile: str = "", environ: Mapping[str, str] = os
 
 def embedded_url(role: str, environ: Mapping[str, str] = os.environ) -> str:
     """The URL of one part of the running embedded stack, from its up.json; else empty."""
-    up = embedded_state(environ)
-    urls = up.get("urls", up)
-    value = urls.get(role) if isinstance(urls, dict) else None
+    value = embedded_state(environ).get(role)
     return value if isinstance(value, str) else ""
 
 

@@ -1,0 +1,116 @@
+"""Read exported spans and draw one trace as a tree.
+
+The files are those of OCTARM_TRACE_EXPORT=file:<folder>: one JSON object a line.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+from octarm.cli.text import clean
+
+MAX_DEPTH = 50
+BAR_CELLS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One step of a trace; times in ns since the epoch."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    name: str
+    service: str
+    start_ns: int
+    end_ns: int
+    status: str = ""
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def duration_ms(self) -> float:
+        """How long it took, in ms."""
+        return max(0, self.end_ns - self.start_ns) / 1e6
+
+
+def read_spans(folder: Path, trace_id: str) -> list[Span]:
+    """All spans of one trace, by start; half-written lines are left out."""
+    spans = {
+        span.span_id: span
+        for path in sorted(folder.glob("*.jsonl"))
+        for span in _spans_in(path, trace_id)
+    }
+    return sorted(spans.values(), key=lambda span: (span.start_ns, span.span_id))
+
+
+def _spans_in(path: Path, trace_id: str) -> Iterator[Span]:
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if trace_id in line and (span := _span(line)) and span.trace_id == trace_id:
+                yield span
+
+
+def _span(line: str) -> Span | None:
+    try:
+        row = json.loads(line)
+        return Span(
+            trace_id=str(row["trace_id"]),
+            span_id=str(row["span_id"]),
+            parent_id=str(row.get("parent_id") or ""),
+            name=str(row["name"]),
+            service=str(row.get("service", "")),
+            start_ns=int(row["start_ns"]),
+            end_ns=int(row["end_ns"]),
+            status=str(row.get("status", "")),
+            attributes=dict(row.get("attributes") or {}),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def span_tree(title: str, spans: Iterable[Span]) -> Tree:
+    """Draw spans below their parents; those whose parent is not there stand at the top."""
+    ordered = list(spans)
+    known = {span.span_id for span in ordered}
+    children: dict[str, list[Span]] = defaultdict(list)
+    for span in ordered:
+        children[span.parent_id if span.parent_id in known else ""].append(span)
+    start = min((span.start_ns for span in ordered), default=0)
+    whole = max((span.end_ns for span in ordered), default=start) - start
+    tree = Tree(Text(clean(title)))
+    _grow(tree, children, "", (start, whole))
+    return tree
+
+
+def _grow(
+    tree: Tree, children: dict[str, list[Span]], parent: str, frame: tuple[int, int], depth: int = 0
+) -> None:
+    for span in children.pop(parent, []) if depth < MAX_DEPTH else []:
+        _grow(tree.add(_label(span, frame)), children, span.span_id, frame, depth + 1)
+
+
+def _label(span: Span, frame: tuple[int, int]) -> Text:
+    start, whole = frame
+    label = Text(f"{clean(span.name)}  ", style="red" if span.status == "ERROR" else "")
+    after_ms = (span.start_ns - start) / 1e6
+    label.append(f"{span.duration_ms:.1f} ms", style="bold")
+    label.append(f"  +{after_ms:.1f}  ", style="dim")
+    label.append(_bar(span, start, whole), style="cyan")
+    if attempt := span.attributes.get("attempt"):
+        label.append(f"  attempt {attempt}", style="dim")
+    return label
+
+
+def _bar(span: Span, start: int, whole: int) -> str:
+    """Where in the trace the span lies, as a bar."""
+    if whole <= 0:
+        return ""
+    first = int((span.start_ns - start) * BAR_CELLS / whole)
+    last = max(first + 1, round((span.end_ns - start) * BAR_CELLS / whole))
+    return ("·" * first + "█" * (last - first))[:BAR_CELLS].ljust(BAR_CELLS, "·")
