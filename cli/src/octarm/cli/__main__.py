@@ -36,6 +36,10 @@ def _shared(
 
 
 def _register_stack(app: typer.Typer) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("octarm.cli.stack.commands") is None:
+        return
     from octarm.cli.stack.commands import doctor, up
 
     app.command("up")(up)

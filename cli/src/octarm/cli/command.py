@@ -78,7 +78,7 @@ def command(
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(ctx: typer.Context, **given: Any) -> None:
-            session = _session(ctx, given)
+            session = _session(ctx, given, remote)
             if options:
                 given["options"] = options(**{name: given.pop(name) for name in names})
             try:
@@ -120,14 +120,14 @@ def _signature(own: Sequence[inspect.Parameter], remote: bool) -> inspect.Signat
     return inspect.Signature([context, *mine, *added])
 
 
-def _session(ctx: typer.Context, given: dict[str, Any]) -> Session:
+def _session(ctx: typer.Context, given: dict[str, Any], remote: bool) -> Session:
     """Take the shared options out of `given`; what stands before the command counts too."""
     root = ctx.find_root().obj
     before = root if isinstance(root, Session) else Session()
     return Session(
         json=given.pop("json_", False) or before.json,
-        url=given.pop("url", "") or before.url,
-        profile=given.pop("profile", "") or before.profile,
+        url=(given.pop("url") if remote else "") or before.url,
+        profile=(given.pop("profile") if remote else "") or before.profile,
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,9 +31,7 @@ class StreamEvent:
         return self.kind.removeprefix("task.") in TERMINAL_VERBS
 
 
-def task_events(
-    gateway: Gateway, task_id: str, *, sleep: Callable[[float], None] = time.sleep
-) -> Iterator[StreamEvent]:
+def task_events(gateway: Gateway, task_id: str) -> Generator[StreamEvent, None, None]:
     """Yield a task's events from its first to its terminal one, whatever happens between.
 
     Raises:
@@ -48,17 +46,31 @@ def task_events(
                 yield event
                 if event.is_terminal:
                     return
+        except _NothingMore:
+            if (end := _end_of(gateway, task_id)).is_terminal:
+                yield end
+                return
         except (httpx.HTTPError, SSEError, _Refused) as error:
             if broken >= GIVE_UP_AFTER:
                 raise Unavailable(f"the event stream of {task_id} broke: {error}") from None
         broken += 1
         if broken > GIVE_UP_AFTER:
             raise Unavailable(f"the event stream of {task_id} ends before the task does")
-        sleep(min(5.0, 0.1 * 2**broken))
+        time.sleep(min(5.0, 0.1 * 2**broken))
 
 
 class _Refused(Exception):
     """The server cannot serve the stream at the moment."""
+
+
+class _NothingMore(Exception):
+    """The server has no events of this task (any more)."""
+
+
+def _end_of(gateway: Gateway, task_id: str) -> StreamEvent:
+    """Where a task stands, as the event that it came from: events are kept for days only."""
+    outcome = gateway.get(f"/v1/tasks/{task_id}/result")
+    return StreamEvent(f"task.{outcome['state']}", outcome)
 
 
 def _connection(gateway: Gateway, task_id: str, last_id: str) -> Iterator[tuple[str, StreamEvent]]:
@@ -66,6 +78,8 @@ def _connection(gateway: Gateway, task_id: str, last_id: str) -> Iterator[tuple[
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=5.0)
     path = f"/v1/tasks/{task_id}/events"
     with gateway.client.stream("GET", path, headers=headers, timeout=timeout) as response:
+        if response.status_code == 204:
+            raise _NothingMore
         if response.status_code != 200:
             response.read()
             if response.status_code in _AGAIN:

@@ -1,7 +1,7 @@
 """Follow one task to its end and show it: live on a terminal, as lines elsewhere, as JSON."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -37,12 +37,13 @@ def follow(session: Session, gateway: Gateway, task_id: str, *, chunks: bool = T
     Raises:
         OctarmError: the stream cannot be read.
     """
-    with _display(session, task_id, chunks) as show:
-        last = StreamEvent("")
-        for last in task_events(gateway, task_id):
+    last = StreamEvent("")
+    events = task_events(gateway, task_id)
+    with closing(events), _display(session, task_id, chunks) as show:
+        for last in events:
             if chunks or last.kind != "chunk":
                 show(last)
-        return last
+    return last
 
 
 def finish(session: Session, gateway: Gateway, end: StreamEvent, task_id: str) -> None:
@@ -64,10 +65,10 @@ def finish(session: Session, gateway: Gateway, end: StreamEvent, task_id: str) -
 
 
 def result_of(answer: Any) -> dict[str, Any] | None:
-    """The ExecutionResult in an answer of the result resource."""
+    """The ExecutionResult in an Outcome, if there is one."""
     if isinstance(answer, dict) and isinstance(answer.get("result"), dict):
         return dict(answer["result"])
-    return dict(answer) if isinstance(answer, dict) and "provenance" in answer else None
+    return None
 
 
 def ended_badly(end: StreamEvent) -> Exception:

@@ -81,7 +81,7 @@ class Gateway:
 
     def get(self, path: str, **params: Any) -> Any:
         """GET a JSON document; parameters that are None or empty are left out."""
-        given = {key: value for key, value in params.items() if value not in (None, "")}
+        given = {key: value for key, value in params.items() if value not in (None, "", [])}
         return self._call("GET", path, params=given)
 
     def post(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:

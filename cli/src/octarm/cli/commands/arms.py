@@ -31,9 +31,7 @@ def list_arms(
 ) -> None:
     """List the arms and their instances."""
     with session.gateway() as gateway:
-        arms = gateway.get("/v1/arms")["arms"]
-    wanted = set(needs or [])
-    arms = [record for record in arms if wanted <= set(record["arm"]["capabilities"])]
+        arms = gateway.get("/v1/arms", capability=needs)["arms"]
     if session.answer(arms):
         return
     if not arms:

@@ -1,5 +1,6 @@
 """`octarm submit` and `octarm run`."""
 
+import secrets
 import sys
 import uuid
 from typing import Annotated, Any
@@ -15,6 +16,9 @@ from octarm.models.errors import TaskFailed
 
 GoalArgument = Annotated[
     str | None, typer.Argument(metavar="GOAL", help="What is to be done; '-' reads stdin.")
+]
+TraceOption = Annotated[
+    bool, typer.Option("--trace", help="Record its spans, for 'octarm trace ID'.")
 ]
 
 
@@ -46,36 +50,47 @@ def submit(
     session: Session,
     options: TaskOptions,
     goal: GoalArgument = None,
+    trace: TraceOption = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, print the result.")] = (
         False
     ),
 ) -> None:
     """Hand in a task and print its id."""
+    task = submission(goal, options)
     with session.gateway() as gateway:
-        answer = _send(gateway, submission(goal, options))
+        answer = _send(gateway, task, trace)
         if wait:
             _wait(session, gateway, answer["task_id"])
         elif not session.answer(answer):
             print_lines(answer["task_id"])
 
 
-def run(session: Session, options: TaskOptions, goal: GoalArgument = None) -> None:
+def run(
+    session: Session,
+    options: TaskOptions,
+    goal: GoalArgument = None,
+    trace: TraceOption = False,
+) -> None:
     """Hand in a task, show its progress and print its result.
 
     Ctrl-C cancels the task; at the question that follows, 'n' or Ctrl-C leaves it running.
     """
+    task = submission(goal, options)
     with session.gateway() as gateway:
-        task_id = _send(gateway, submission(goal, options))["task_id"]
+        task_id = _send(gateway, task, trace)["task_id"]
         try:
             _wait(session, gateway, task_id)
         except KeyboardInterrupt:
             _interrupted(gateway, task_id)
 
 
-def _send(gateway: Gateway, task: dict[str, Any]) -> dict[str, Any]:
+def _send(gateway: Gateway, task: dict[str, Any], trace: bool) -> dict[str, Any]:
     # A key of our own makes it safe to send the request again after 429, 503 or a lost answer.
     key = task.get("idempotency_key") or f"cli-{uuid.uuid4()}"
-    answer: dict[str, Any] = gateway.post("/v1/tasks", task, {"idempotency-key": str(key)})
+    headers = {"idempotency-key": str(key)}
+    if trace:
+        headers["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    answer: dict[str, Any] = gateway.post("/v1/tasks", task, headers)
     return answer
 
 

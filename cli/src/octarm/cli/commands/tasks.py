@@ -62,8 +62,9 @@ def list_tasks(
 
 def get(session: Session, task_id: TaskId) -> None:
     """Show one task, its attempts and its result."""
+    path = task_path(task_id)
     with session.gateway() as gateway:
-        task = gateway.get(f"/v1/tasks/{checked(task_id)}")
+        task = gateway.get(path)
         ended = task.get("terminal_at") is not None
         result = result_of(_result(gateway, task_id)) if ended else None
     if session.answer({**task, "result": result}):
@@ -80,11 +81,13 @@ def cancel(
     reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
 ) -> None:
     """Cancel a task; doing it twice is doing it once."""
+    path = task_path(task_id)
     with session.gateway() as gateway:
-        answer = gateway.post(f"/v1/tasks/{checked(task_id)}/cancel", {"reason": reason})
+        answer = gateway.post(f"{path}/cancel", {"reason": reason})
     if not session.answer(answer):
-        changed = isinstance(answer, dict) and answer.get("changed", True)
-        print_lines(f"{task_id} {'cancelled' if changed else 'had already ended'}")
+        state = answer["state"]
+        ended_before = state in {"completed", "failed", "timed_out", "rejected"}
+        print_lines(f"{task_id} {'had already ended: ' if ended_before else ''}{state}")
 
 
 def watch(
@@ -95,11 +98,13 @@ def watch(
     """Show what happens to one task until it ends, or to all until Ctrl-C."""
     if bool(task_id) == everything:
         raise InvalidRequest("give one task id, or --all")
+    if task_id:
+        task_path(task_id)
     with session.gateway() as gateway:
         if everything:
             _watch_all(session, gateway)
             return
-        end = follow(session, gateway, checked(task_id), chunks=False)
+        end = follow(session, gateway, task_id, chunks=False)
     if not end.kind.endswith("completed"):
         raise ended_badly(end)
     if not session.json:
@@ -108,8 +113,9 @@ def watch(
 
 def explain(session: Session, task_id: TaskId) -> None:
     """Say why a task went where it went, or what it waits for."""
+    path = task_path(task_id)
     with session.gateway() as gateway:
-        answer = gateway.get(f"/v1/tasks/{checked(task_id)}/explain")
+        answer = gateway.get(f"{path}/explain")
     if session.answer(answer):
         return
     waiting = answer.get("waiting") if isinstance(answer.get("waiting"), dict) else {}
@@ -127,13 +133,17 @@ def explain(session: Session, task_id: TaskId) -> None:
     _attempt_table(why.get("attempts") or [])
 
 
-def checked(task_id: str) -> str:
-    """Refuse what is no task id here already: it becomes part of a URL's path."""
+def task_path(task_id: str) -> str:
+    """The path of a task's resource.
+
+    Raises:
+        InvalidRequest: it is no task id, so it must not become part of a path.
+    """
     if not is_task_id(task_id):
         raise InvalidRequest(
             f"{task_id!r} is not a task id", "Task ids look like tsk_ and 26 characters."
         )
-    return task_id
+    return f"/v1/tasks/{task_id}"
 
 
 def _pages(gateway: Gateway, limit: int, **filters: str) -> list[dict[str, Any]]:

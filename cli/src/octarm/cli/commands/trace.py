@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from octarm.cli.command import Session, command
-from octarm.cli.commands.tasks import TaskId, checked
+from octarm.cli.commands.tasks import TaskId, task_path
 from octarm.cli.events import StreamEvent, task_events
 from octarm.cli.http import Gateway
 from octarm.cli.output import note, stdout
@@ -37,8 +37,9 @@ def trace(
 
     A task is traced when it is sampled: OCTARM_TRACE_SAMPLE=1 traces all.
     """
+    path = task_path(task_id)
     with session.gateway() as gateway:
-        task = gateway.get(f"/v1/tasks/{checked(task_id)}")
+        task = gateway.get(path)
         trace_id = (task.get("traceparent") or "--").split("-")[1]
         where = folder or data_folder() / "traces"
         spans = read_spans(where, trace_id) if trace_id else []
