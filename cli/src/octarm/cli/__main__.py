@@ -5,7 +5,13 @@ from collections.abc import Sequence
 
 import typer
 
-from octarm.cli.command import JsonOption, ProfileOption, Session, UrlOption
+from octarm.cli.command import (
+    JsonOption,
+    ProfileOption,
+    Session,
+    UrlOption,
+    with_examples,
+)
 from octarm.cli.commands import admin, arms, config, memory, submit, tasks, trace
 from octarm.cli.output import note
 
@@ -36,14 +42,11 @@ def _shared(
 
 
 def _register_stack(app: typer.Typer) -> None:
-    from importlib.util import find_spec
-
-    if find_spec("octarm.cli.stack.commands") is None:
-        return
     from octarm.cli.stack.commands import doctor, up
 
-    app.command("up")(up)
-    app.command("doctor")(doctor)
+    starts = ("octarm up", "octarm up --data ./data --http-port 8080 --replicas executor=2")
+    app.command("up", help=with_examples(up.__doc__, starts))(up)
+    app.command("doctor", help=with_examples(doctor.__doc__, ("octarm doctor --json",)))(doctor)
 
 
 def run(arguments: Sequence[str]) -> int:

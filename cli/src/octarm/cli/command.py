@@ -21,7 +21,7 @@ JsonOption = Annotated[
 UrlOption = Annotated[
     str,
     typer.Option(
-        "--url", metavar="URL", help="The gateway [env: OCTARM_URL].", rich_help_panel=PANEL
+        "--url", metavar="URL", help="The gateway (or OCTARM_URL).", rich_help_panel=PANEL
     ),
 ]
 ProfileOption = Annotated[
@@ -30,7 +30,7 @@ ProfileOption = Annotated[
         "--profile",
         "-p",
         metavar="NAME",
-        help="A profile of the config file [env: OCTARM_PROFILE].",
+        help="A profile of the config file (or OCTARM_PROFILE).",
         rich_help_panel=PANEL,
     ),
 ]
@@ -95,7 +95,7 @@ def command(
         signature = _signature(own, remote)
         run.__signature__ = signature  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-        app.command(name, help=_help(function.__doc__ or "", examples))(run)
+        app.command(name, help=with_examples(function.__doc__, examples))(run)
         return function
 
     return register
@@ -131,8 +131,9 @@ def _session(ctx: typer.Context, given: dict[str, Any], remote: bool) -> Session
     )
 
 
-def _help(doc: str, examples: Sequence[str]) -> str:
-    text = inspect.cleandoc(doc).replace("[", r"\[")
+def with_examples(doc: str | None, examples: Sequence[str]) -> str:
+    """A docstring as help text, with examples below it."""
+    text = inspect.cleandoc(doc or "").replace("[", r"\[")
     if not examples:
         return text
     lines = "\n".join("  " + example.replace("[", r"\[") for example in examples)
