@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
 from octarm.models.contracts import TaskContract
 from octarm.models.errors import Forbidden, Unavailable
 from octarm.sdk import Arm, Context
-
 from tests.support.arm_stage import ArmStage, a_command, a_task, an_arm_stage
 from tests.support.wait import wait_until
 

@@ -146,6 +146,21 @@ class TestUp:
             assert await asyncio.wait_for(up.process.wait(), 30) == 0
             assert not psutil.pid_exists(up.process.pid)
 
+    async def test_goes_on_when_nobody_reads_what_it_prints(self, tmp_path: Path) -> None:
+        reading, writing = os.pipe()
+        up = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.support.fake_system", str(tmp_path)),
+            cwd=ROOT,
+            stdout=writing,
+        )
+        os.close(writing)
+        os.close(reading)
+        await wait_until(lambda: (tmp_path / "up.json").exists(), timeout_s=30)
+
+        up.terminate()
+
+        assert await asyncio.wait_for(up.wait(), 30) == 0
+
     async def test_no_process_outlives_a_killed_supervisor(self, tmp_path: Path) -> None:
         async with an_up(tmp_path) as up:
             await up.ready()

@@ -9,6 +9,7 @@ from typing import Any
 
 from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
+
 from octarm.common.bus.connection import connect
 from octarm.common.bus.publisher import Outgoing, Publisher
 from octarm.common.bus.requests import ok, problem
@@ -22,7 +23,6 @@ from octarm.models.ids import new_id
 from octarm.models.queries import ArmKey, RegisterArm
 from octarm.models.results import ExecutionResult
 from octarm.sdk import Arm
-
 from tests.support.wait import wait_until
 
 

@@ -1,5 +1,6 @@
 """What a person sees of a stack: a live table on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -50,9 +51,14 @@ class PlainView:
     """One line for each thing that happens."""
 
     def say(self, line: str) -> None:
-        """Print it at once."""
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        """Print it at once; when nobody reads any more (`octarm up | head`), be silent."""
+        try:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, sys.stdout.fileno())
+            os.close(silence)
 
     announce = say
 
