@@ -1,0 +1,1 @@
+"""What the scheduler decides by: pure, no I/O, no clock, no async; `now` is passed in."""

@@ -1,0 +1,143 @@
+"""One scheduling cycle: which waiting tasks go to which arms, now.
+
+Pure: it changes the view and the fleet's reservations, and says what it decided.
+"""
+
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
+from typing import Any, Final
+
+from octarm.models.hot import Score
+from octarm.scheduler.domain.eligibility import eligible
+from octarm.scheduler.domain.fleet import Arm, Fleet
+from octarm.scheduler.domain.groups import Group
+from octarm.scheduler.domain.queue import QueueView
+from octarm.scheduler.domain.tasks import QueuedTask
+
+WINDOW: Final = 256
+BEST: Final = 5
+
+Preference = Callable[[Arm], tuple[float, int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A task goes to an arm, for a reason, ahead of others with these scores."""
+
+    task: QueuedTask
+    arm: Arm
+    reason: str
+    scores: list[Score]
+
+
+class _Candidates:
+    """The arms with room for one group, best first.
+
+    Placing only ever makes an arm less liked, so it is enough to look again at an arm when
+    it stands among the best.
+    """
+
+    __slots__ = ("_prefer", "_ranked", "_reason")
+
+    def __init__(self, group: Group, arms: list[Arm], prefer: Preference) -> None:
+        self._prefer = prefer
+        self._ranked: list[tuple[tuple[float, int, str], Arm]] = sorted(
+            [(prefer(arm), arm) for arm in arms], key=_preference
+        )
+        self._reason = "the pinned arm" if group.assigned_arm else "the only arm with room"
+
+    def best(self) -> Arm | None:
+        """Give the best arm that still has room."""
+        self._refresh()
+        return self._ranked[0][1] if self._ranked else None
+
+    def why(self) -> tuple[str, list[Score]]:
+        """Give the reason for the best arm, and the scores of the best five."""
+        ranked = self._ranked
+        scores = [_score(arm) for _, arm in ranked[:BEST]]
+        if len(ranked) == 1:
+            return self._reason, scores
+        return f"least busy of {len(ranked)} arms with room", scores
+
+    def _refresh(self) -> None:
+        ranked, place = self._ranked, 0
+        while place < min(BEST, len(ranked)):
+            known, arm = ranked[place]
+            if not arm.free:
+                del ranked[place]
+                continue
+            now = self._prefer(arm)
+            if now == known:
+                place += 1
+            else:
+                del ranked[place]
+                insort(ranked, (now, arm), key=_preference)
+
+
+def _preference(ranked: tuple[tuple[float, int, str], Arm]) -> tuple[float, int, str]:
+    return ranked[0]
+
+
+def _score(arm: Arm) -> Score:
+    used = len(arm.flights)
+    return Score(arm.arm_id, round(1 - used / arm.slots, 4), f"{used} of {arm.slots} slots in use")
+
+
+def place(
+    queue: QueueView, fleet: Fleet, prefer: Preference, *, now: float, window: int = WINDOW
+) -> list[Decision]:
+    """Place up to `window` tasks, the most urgent first, and reserve their slots.
+
+    Groups without room fall asleep until an arm that could take them has some. `now` is in
+    monotonic seconds.
+    """
+    queue.wake(fleet)
+    heads: list[tuple[int, float, str, int, _Candidates, Group]] = []
+    for number, group in enumerate(list(queue.awake)):
+        candidates = _open(queue, fleet, group, prefer)
+        if candidates is not None and (task := group.head()) is not None:
+            heads.append((task.tier, task.rank, task.task_id, number, candidates, group))
+    heapify(heads)
+    decisions: list[Decision] = []
+    while heads and len(decisions) < window:
+        _, _, _, number, candidates, group = heads[0]
+        arm = candidates.best()
+        task = group.head()
+        if arm is None or task is None:
+            heappop(heads)
+            continue
+        decisions.append(Decision(task, arm, *candidates.why()))
+        queue.remove(task)
+        fleet.reserve(arm, (task.task_id, task.attempt), now=now).announced = False
+        following = group.head()
+        if following is None:
+            heappop(heads)
+        else:
+            heapreplace(heads, _head(following, number, candidates, group))
+    return decisions
+
+
+def _head(task: QueuedTask, number: int, candidates: _Candidates, group: Group) -> Any:
+    return task.tier, task.rank, task.task_id, number, candidates, group
+
+
+def _open(queue: QueueView, fleet: Fleet, group: Group, prefer: Preference) -> _Candidates | None:
+    if group.epoch != fleet.epoch:
+        group.arms = eligible(fleet.arms.values(), group.needs, group.assigned_arm)
+        group.epoch = fleet.epoch
+    free = [arm for arm in group.arms if arm.free]
+    if len(group) and free:
+        return _Candidates(group, free, prefer)
+    queue.awake.discard(group)
+    if len(group):
+        for arm in group.arms:
+            arm.waiters.add(group)
+    return None
+
+
+def placeable(queue: QueueView, fleet: Fleet, prefer: Preference) -> bool:
+    """Whether a cycle would place anything now."""
+    queue.wake(fleet)
+    return any(_open(queue, fleet, group, prefer) is not None for group in list(queue.awake))
