@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from random import Random
 
 from msgspec import Raw
+
 from octarm.models.hot import Heartbeat, ReadyTask
 from octarm.models.ids import typeid, uuid7
 from octarm.scheduler.domain.cycle import place
@@ -19,7 +20,7 @@ from octarm.scheduler.domain.queue import QueueView
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
 
 SLOTS = 10_000
-NEEDS = ([], ["summarise"], ["code"], ["summarise", "english"], ["absent"])
+NEEDS: list[list[str]] = [[], ["summarise"], ["code"], ["summarise", "english"], ["absent"]]
 
 
 def a_fleet(arms: int) -> Fleet:
@@ -28,9 +29,7 @@ def a_fleet(arms: int) -> Fleet:
     for number in range(arms):
         tags = {"summarise", "code"} | ({"english"} if number % 4 else set())
         fleet.learn(ArmFacts(f"arm-{number}", "online", frozenset(tags), 1 + number % 5))
-        fleet.beat(
-            Heartbeat(f"arm-{number}", "i-1", 1, "ready", SLOTS, [], interval_s=60), now=0.0
-        )
+        fleet.beat(Heartbeat(f"arm-{number}", "i-1", 1, "ready", SLOTS, [], interval_s=60), now=0.0)
     return fleet
 
 
@@ -55,7 +54,8 @@ def tasks(count: int) -> list[QueuedTask]:
 
 def main() -> None:
     """Queue everything, place everything, say how long each took."""
-    count, arms = (int(text) for text in [*sys.argv[1:], "50000", "100"][:2])
+    given = [int(text) for text in sys.argv[1:]]
+    count, arms = given + [50_000, 100][len(given) :]
     fleet, waiting = a_fleet(arms), tasks(count)
     queue = QueueView(ageing_s=60.0, promote_after_s=300.0)
     began = time.perf_counter()

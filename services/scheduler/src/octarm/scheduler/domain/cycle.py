@@ -110,7 +110,7 @@ def place(
             continue
         decisions.append(Decision(task, arm, *candidates.why()))
         queue.remove(task)
-        fleet.reserve(arm, (task.task_id, task.attempt), now=now).announced = False
+        fleet.reserve(arm, (task.task_id, task.attempt), now=now)
         following = group.head()
         if following is None:
             heappop(heads)

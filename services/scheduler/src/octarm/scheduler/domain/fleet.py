@@ -43,13 +43,14 @@ class Instance:
 class Flight:
     """An attempt that was sent to an arm and has not ended.
 
-    `announced` is false while nobody can know that the ledger heard of it.
+    `found` tells that this process did not place it but saw it in DISPATCH or running: the
+    ledger may not have heard of the placement.
     """
 
     arm: "Arm"
     since: float
     dispatch_seq: int = 0
-    announced: bool = True
+    found: bool = False
 
 
 class Arm:
@@ -84,6 +85,7 @@ class Fleet:
         self.epoch = 0
         self.freed: set[Arm] = set()
         self._flights: dict[Key, Flight] = {}
+        self._paused: set[Arm] = set()
 
     def arm(self, arm_id: str) -> Arm:
         """Give the arm of that id, made when nothing was known of it."""
@@ -129,8 +131,17 @@ class Fleet:
             self.release(*key)
         if ready:
             for key in running - arm.flights.keys():
-                self.reserve(arm, key, now=now)
+                self.reserve(arm, key, now=now).found = True
         self._count_slots(arm)
+
+    def land(self, *, now: float) -> None:
+        """Forget what is in flight but for what live instances report as running."""
+        for key in list(self._flights):
+            self.release(*key)
+        for arm in self.arms.values():
+            for instance in arm.instances.values():
+                for key in instance.running if instance.ready else ():
+                    self.reserve(arm, key, now=now).found = True
 
     def expire(self, now: float) -> list[str]:
         """Drop instances that have missed their beats, with the work only they reported."""
@@ -143,15 +154,11 @@ class Fleet:
                     for key in instance.running:
                         self.release(*key)
                     self._count_slots(arm)
-            if arm.paused_until and arm.paused_until <= now:
-                arm.paused_until = 0.0
-                self.freed.add(arm)
         return gone
 
     def next_expiry(self) -> float | None:
         """When `expire` has something to do, unless another beat comes first."""
-        times = [it.alive_until for arm in self.arms.values() for it in arm.instances.values()]
-        times += [arm.paused_until for arm in self.arms.values() if arm.paused_until]
+        times = (it.alive_until for arm in self.arms.values() for it in arm.instances.values())
         return min(times, default=None)
 
     def reserve(self, arm: Arm, key: Key, *, now: float) -> Flight:
@@ -190,8 +197,17 @@ class Fleet:
         ]
 
     def pause(self, arm: Arm, *, until: float) -> None:
-        """Place nothing on the arm until then."""
+        """Place nothing on the arm until then, or until `resume` is called later."""
         arm.paused_until = until
+        self._paused.add(arm)
+
+    def resume(self, now: float) -> float | None:
+        """End the pauses that are over; say when the next one will be."""
+        for arm in [arm for arm in self._paused if arm.paused_until <= now]:
+            arm.paused_until = 0.0
+            self._paused.discard(arm)
+            self.freed.add(arm)
+        return min((arm.paused_until for arm in self._paused), default=None)
 
     def freed_waiters(self) -> Iterable["Group"]:
         """Give, once, the groups that waited for an arm that has room now."""

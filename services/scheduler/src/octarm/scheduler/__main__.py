@@ -1,0 +1,102 @@
+"""The scheduler as a process: `python -m octarm.scheduler`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+
+from nats.aio.client import Client as NATS
+
+from octarm.common.bus.connection import connect
+from octarm.common.bus.publisher import Publisher
+from octarm.common.health import HealthServer
+from octarm.common.service import run, until_stopped
+from octarm.models.errors import Unavailable
+from octarm.models.hot import Heartbeat
+from octarm.scheduler.domain.fleet import ArmFacts
+from octarm.scheduler.leader import ShardLeader
+from octarm.scheduler.routes import hear_heartbeats
+from octarm.scheduler.settings import Settings
+from octarm.scheduler.storage import ArmDirectory
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Compete for every shard until `stop`; what opens first closes last."""
+    nc = await connect(
+        settings.nats_url,
+        name="scheduler",
+        expect_cluster=settings.nats_cluster,
+        on_closed=stop.set,
+    )
+    try:
+        await _serve(settings, nc, stop)
+    finally:
+        await nc.close()
+
+
+async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
+    publisher = Publisher(nc)
+    leaders = [
+        ShardLeader(settings, nc, publisher, shard=shard) for shard in range(settings.shards)
+    ]
+
+    async def nats_answers() -> None:
+        if not nc.is_connected:
+            raise Unavailable("not connected")
+
+    health = HealthServer(
+        settings.http_port,
+        host=settings.http_host,
+        live=lambda: not nc.is_closed and all(leader.healthy() for leader in leaders),
+        ready={"nats": nats_answers},
+    )
+    async with health:
+        beats = await hear_heartbeats(nc, _heartbeats_for(leaders))
+        try:
+            background = [
+                _until(stop, _directory_for(nc, leaders).run()),
+                *[_until(stop, leader.tend.run()) for leader in leaders],
+            ]
+            await until_stopped(stop, *background, *[leader.run(stop) for leader in leaders])
+        finally:
+            if not nc.is_closed:
+                await beats.unsubscribe()
+            await publisher.close()
+
+
+def _heartbeats_for(leaders: list[ShardLeader]) -> Callable[[Heartbeat], Awaitable[None]]:
+    async def hear(beat: Heartbeat) -> None:
+        for leader in leaders:
+            leader.tend.hear(beat)
+
+    return hear
+
+
+def _directory_for(nc: NATS, leaders: list[ShardLeader]) -> ArmDirectory:
+    def relisted(listed: list[ArmFacts]) -> None:
+        for leader in leaders:
+            leader.desk.directory_listed(listed)
+
+    def learned(facts: ArmFacts) -> None:
+        for leader in leaders:
+            leader.desk.arm_learned(facts)
+
+    def unlearned(arm_id: str) -> None:
+        for leader in leaders:
+            leader.desk.arm_unlearned(arm_id)
+
+    return ArmDirectory(nc, relisted=relisted, learned=learned, unlearned=unlearned)
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:
+    """Run endless work until `stop`; what it raises is raised here."""
+    working, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+    finally:
+        stopped.cancel()
+        working.cancel()
+
+
+if __name__ == "__main__":
+    run(main, Settings, "scheduler")

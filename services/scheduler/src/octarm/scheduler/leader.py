@@ -1,0 +1,133 @@
+"""What one process does for one shard: compete for it, and place its tasks while it leads."""
+
+import asyncio
+
+from nats.aio.client import Client as NATS
+from nats.aio.subscription import Subscription
+
+from octarm.common.bus.leadership import Leadership
+from octarm.common.bus.publisher import Publisher
+from octarm.common.bus.requests import control_plane
+from octarm.common.bus.runner import ConsumerRef, PullRunner
+from octarm.common.bus.topology import scheduler_durable
+from octarm.common.clock import SystemClock
+from octarm.common.service import until_stopped
+from octarm.common.telemetry import get_logger
+from octarm.models.errors import Unavailable
+from octarm.models.subjects import READY
+from octarm.scheduler.domain.priority import NAME
+from octarm.scheduler.domain.queue import QueueView
+from octarm.scheduler.routes import Endings, questions
+from octarm.scheduler.settings import Settings
+from octarm.scheduler.storage import JetStreamDispatched, deliver_all_again
+from octarm.scheduler.usecases.admit import AdmitTasks
+from octarm.scheduler.usecases.announce import Announcer
+from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
+from octarm.scheduler.usecases.desk import Desk
+from octarm.scheduler.usecases.follow import EndAttempts, FreeSlot, SweepFlights
+from octarm.scheduler.usecases.place import PlaceTasks
+from octarm.scheduler.usecases.take_over import TakeOver
+from octarm.scheduler.usecases.tend import TendFleet
+
+READ_BATCH = 64
+AGAIN_AFTER_S = 0.5
+LAST_WORDS_S = 5.0
+
+log = get_logger()
+
+
+class ShardLeader:
+    """Stands by for a shard with a warm picture of the fleet; leads it when it may.
+
+    `desk` is what the shard's messages change; `tend` takes the heartbeats.
+    """
+
+    def __init__(self, settings: Settings, nc: NATS, publisher: Publisher, *, shard: int) -> None:
+        self._settings = settings
+        self._nc = nc
+        self._publisher = publisher
+        self._dispatched = JetStreamDispatched(nc)
+        self._runner: PullRunner | None = None
+        self.desk = Desk(shard, settings.queue_capacity, SystemClock(), self._empty_queue())
+        self.tend = TendFleet(self.desk, SweepFlights(self.desk, self._dispatched))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Compete for the shard until `stop`."""
+        name = f"scheduler-{self.desk.shard}"
+        leadership = Leadership(self._nc, name, holder=self._settings.instance)
+        await leadership.run(stop, self.lead)
+
+    def healthy(self) -> bool:
+        """Whether what can be placed is placed and READY is being read; so of a standby."""
+        return self.desk.healthy() and (self._runner is None or self._runner.healthy())
+
+    async def lead(self, lost: asyncio.Event) -> None:
+        """Place the shard's tasks until `lost`."""
+        endings = Endings(FreeSlot(self.desk), EndAttempts(self.desk))
+        subscriptions = await endings.subscribe(self._nc)
+        try:
+            if await self._take_over(lost):
+                await self._place_until(lost)
+        finally:
+            self.desk.leading = False
+            self._runner = None
+            self.desk.clear(self._empty_queue())
+            await self._unsubscribe(subscriptions)
+
+    async def _take_over(self, lost: asyncio.Event) -> bool:
+        take_over = TakeOver(self.desk, self._dispatched)
+        while not lost.is_set():
+            try:
+                in_flight = await take_over()
+                await deliver_all_again(self._nc, self.desk.shard)
+            except Unavailable as error:
+                log.warning("take_over_delayed", error=error.message)
+                await asyncio.sleep(AGAIN_AFTER_S)
+                continue
+            log.info("shard_taken_over", shard=self.desk.shard, in_flight=in_flight)
+            return True
+        return False
+
+    async def _place_until(self, lost: asyncio.Event) -> None:
+        desk = self.desk
+        announcer = Announcer(desk, self._publisher, policy=NAME)
+        placer = PlaceTasks(desk, self._publisher, self._dispatched, announcer)
+        runner = PullRunner(
+            self._nc,
+            self._publisher,
+            ConsumerRef(READY, scheduler_durable(desk.shard)),
+            AdmitTasks(desk, announcer),
+            batch=READ_BATCH,
+            capacity=desk.room,
+        )
+        desk.more_room = runner.wake
+        self._runner = runner
+        desk.leading = True
+        router = questions(
+            ShowQueue(desk, self._settings.instance), ExplainWait(desk), shard=desk.shard
+        )
+        quiet = asyncio.Event()
+        announcing = asyncio.create_task(announcer.run(quiet))
+        try:
+            async with control_plane(self._settings.nats_url, router, name="scheduler"):
+                await until_stopped(lost, runner.run(lost), placer.run(lost), self._wake(lost))
+        finally:
+            quiet.set()
+            announcer.wake()
+            await asyncio.wait({announcing}, timeout=LAST_WORDS_S)
+            announcing.cancel()
+            if self._nc.is_connected:
+                await self._nc.flush()
+
+    async def _wake(self, lost: asyncio.Event) -> None:
+        await lost.wait()
+        self.desk.work.set()
+
+    async def _unsubscribe(self, subscriptions: list[Subscription]) -> None:
+        if not self._nc.is_closed:
+            for subscription in subscriptions:
+                await subscription.unsubscribe()
+
+    def _empty_queue(self) -> QueueView:
+        settings = self._settings
+        return QueueView(ageing_s=settings.ageing_s, promote_after_s=settings.promote_after_s)

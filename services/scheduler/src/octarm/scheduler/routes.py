@@ -1,0 +1,87 @@
+"""What the scheduler hears and is asked: translation only."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from faststream.nats import NatsRouter
+from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from octarm.common.bus.requests import answer
+from octarm.common.telemetry import get_logger
+from octarm.models.hot import Heartbeat, ResultKey
+from octarm.models.queries import GetQueue, QueueView, Waiting, WhyWaiting
+from octarm.models.subjects import GET_QUEUE, HEARTBEAT, RESULT, TASK_EVENT, WHY_WAITING
+from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
+from octarm.scheduler.usecases.follow import ENDINGS, EndAttempts, Ending, FreeSlot
+
+M = TypeVar("M")
+
+log = get_logger()
+
+
+def questions(show_queue: ShowQueue, explain_wait: ExplainWait, *, shard: int) -> NatsRouter:
+    """Answer for the shard that this process leads; nobody else may."""
+    router = NatsRouter()
+
+    @answer(router, GET_QUEUE, queue="", at={"shard": shard})
+    async def get_queue(question: GetQueue) -> QueueView:
+        return await show_queue(question)
+
+    @answer(router, WHY_WAITING, queue="", at={"shard": shard})
+    async def why_waiting(question: WhyWaiting) -> Waiting:
+        return await explain_wait(question)
+
+    return router
+
+
+async def hear_heartbeats(nc: NATS, hear: Callable[[Heartbeat], Awaitable[None]]) -> Subscription:
+    """Follow every instance of every arm; the caller unsubscribes."""
+    return await _listen(nc, HEARTBEAT.pattern, Heartbeat, hear)
+
+
+@dataclass(frozen=True, slots=True)
+class Endings:
+    """Follow what frees slots and what calls waiting tasks off."""
+
+    free_slot: FreeSlot
+    end_attempts: EndAttempts
+
+    async def subscribe(self, nc: NATS) -> list[Subscription]:
+        """Begin; the caller unsubscribes.
+
+        Plain subscriptions instead of FastStream's: two of these come with every task.
+        """
+
+        async def result(key: ResultKey) -> None:
+            self.free_slot(key)
+
+        async def ended(event: Ending) -> None:
+            self.end_attempts(event)
+
+        subjects = [TASK_EVENT.pattern.replace("*", verb, 1) for verb in ENDINGS]
+        return [
+            await _listen(nc, RESULT.pattern, ResultKey, result),
+            *[await _listen(nc, subject, Ending, ended) for subject in subjects],
+        ]
+
+
+async def _listen(
+    nc: NATS, subject: str, kind: type[M], handle: Callable[[M], Awaitable[None]]
+) -> Subscription:
+    decode = msgspec.json.Decoder(kind).decode
+
+    async def received(message: Msg) -> None:
+        try:
+            decoded = decode(message.data)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            log.warning("message_not_understood", subject=message.subject, error=str(error)[:300])
+            return
+        await handle(decoded)
+
+    return await nc.subscribe(
+        subject, cb=received, pending_msgs_limit=1_000_000, pending_bytes_limit=0
+    )

@@ -1,0 +1,68 @@
+"""A READY message came: let its tasks wait."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from octarm.common.bus.delivery import HELD, Dead, Outcome
+from octarm.models.hot import PlaceTasks
+from octarm.scheduler.domain.tasks import Hold
+from octarm.scheduler.usecases.announce import Announcer
+from octarm.scheduler.usecases.desk import Desk
+
+_decode = msgspec.json.Decoder(PlaceTasks).decode
+
+
+class ReadyDelivery(Protocol):
+    """The part of a delivery that is needed here."""
+
+    data: bytes
+
+    @property
+    def stream_seq(self) -> int:
+        """Its sequence in READY."""
+        ...
+
+    def ack(self) -> None:
+        """Settle it; idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitTasks:
+    """Put the tasks of READY messages into the view; the messages stay unacknowledged.
+
+    A message that comes again only renews the handle by which it is acknowledged. One that
+    does not parse is dead: no later delivery would parse either.
+    """
+
+    desk: Desk
+    announcer: Announcer
+
+    async def __call__(self, deliveries: Sequence[ReadyDelivery]) -> list[Outcome]:
+        """Admit a batch of messages; gives one outcome each."""
+        now = self.desk.clock.now()
+        outcomes = [self._admit(delivery, now) for delivery in deliveries]
+        self.desk.poke()
+        return outcomes
+
+    def _admit(self, delivery: ReadyDelivery, now: datetime) -> Outcome:
+        desk, seq = self.desk, delivery.stream_seq
+        if (known := desk.holds.get(seq)) is not None:
+            known.settle = delivery.ack
+            return HELD
+        try:
+            tasks = _decode(delivery.data).tasks
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            return Dead(f"not PlaceTasks: {error}"[:500])
+        hold = desk.holds[seq] = Hold(seq, len(tasks), delivery.ack)
+        seen_ns = time.time_ns()
+        for ready in tasks:
+            flight = desk.admit(ready, hold, seen_ns=seen_ns)
+            if flight is not None:
+                self.announcer.found(ready, flight, hold, at=now)
+        return HELD

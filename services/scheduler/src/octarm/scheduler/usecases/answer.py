@@ -1,0 +1,46 @@
+"""Questions about the queue, answered from the view."""
+
+from dataclasses import dataclass
+
+from octarm.models.queries import GetQueue, QueueView, Waiting, WhyWaiting
+from octarm.scheduler.domain.explain import summary, why_waiting
+from octarm.scheduler.domain.priority import NAME
+from octarm.scheduler.usecases.desk import Desk
+
+
+@dataclass(frozen=True, slots=True)
+class ShowQueue:
+    """Say what waits at this shard."""
+
+    desk: Desk
+    leader: str
+
+    async def __call__(self, _: GetQueue) -> QueueView:
+        """Answer from what is known now."""
+        desk = self.desk
+        found = summary(desk.queue, desk.fleet, now=desk.clock.now().timestamp())
+        return QueueView(
+            shard=desk.shard,
+            leader=self.leader,
+            policy=NAME,
+            queued=len(desk.queue),
+            by_tier=found.by_tier,
+            by_tenant=found.by_tenant,
+            blocked=found.blocked,
+            oldest_wait_s=found.oldest_wait_s,
+            in_flight=found.in_flight,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainWait:
+    """Say why one task waits."""
+
+    desk: Desk
+
+    async def __call__(self, question: WhyWaiting) -> Waiting:
+        """Answer from what is known now."""
+        wait = why_waiting(self.desk.queue, self.desk.fleet, question.task_id)
+        return Waiting(
+            task_id=question.task_id, position=wait.position, reason=wait.reason, arms=wait.arms
+        )

@@ -1,0 +1,121 @@
+"""The working state of one shard, shared by its use cases on one event loop."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from octarm.common.clock import Clock
+from octarm.models.commands import MAX_BATCH
+from octarm.models.hot import ReadyTask
+from octarm.scheduler.domain.cycle import placeable
+from octarm.scheduler.domain.fleet import ArmFacts, Fleet, Flight
+from octarm.scheduler.domain.priority import preference
+from octarm.scheduler.domain.queue import QueueView
+from octarm.scheduler.domain.tasks import Hold, QueuedTask
+
+STALLED_AFTER_S: Final = 30.0
+
+
+def _nothing() -> None:
+    """Nobody waits for room."""
+
+
+@dataclass(slots=True)
+class Desk:
+    """What waits at one shard, and the fleet it may go to.
+
+    `work` is set when a cycle may have something to do. `holds` are the READY messages that
+    are still unacknowledged, by stream sequence.
+    """
+
+    shard: int
+    capacity: int
+    clock: Clock
+    queue: QueueView
+    fleet: Fleet = field(default_factory=Fleet)
+    holds: dict[int, Hold] = field(default_factory=dict)
+    work: asyncio.Event = field(default_factory=asyncio.Event)
+    leading: bool = False
+    full: bool = False
+    progress_at: float = 0.0
+    more_room: Callable[[], None] = _nothing
+
+    def poke(self) -> None:
+        """Say that a cycle may have something to do."""
+        if not self.work.is_set():
+            # Only the first poke counts: a cycle that never comes must not look like progress.
+            self.progress_at = max(self.progress_at, self.clock.monotonic())
+            self.work.set()
+
+    def clear(self, queue: QueueView) -> None:
+        """Forget what waits; another leader reads it again."""
+        self.queue = queue
+        self.holds.clear()
+        self.more_room = _nothing
+        self.full = False
+
+    def directory_listed(self, listed: list[ArmFacts]) -> None:
+        """Take the whole arm directory."""
+        self._directory_changed(lambda: self.fleet.relearn(listed))
+
+    def arm_learned(self, facts: ArmFacts) -> None:
+        """Take what the directory says about one arm."""
+        self._directory_changed(lambda: self.fleet.learn(facts))
+
+    def arm_unlearned(self, arm_id: str) -> None:
+        """Take that the directory has lost an arm."""
+        self._directory_changed(lambda: self.fleet.unlearn(arm_id))
+
+    def _directory_changed(self, change: Callable[[], None]) -> None:
+        epoch = self.fleet.epoch
+        change()
+        if self.fleet.epoch != epoch:
+            self.queue.wake_all()
+            self.poke()
+
+    def room(self) -> int:
+        """How many READY messages may be read now, each with up to 64 tasks."""
+        free = max(self.capacity - len(self.queue), 0) // MAX_BATCH
+        self.full = not free
+        return free
+
+    def healthy(self) -> bool:
+        """Whether work that could be placed is being placed; a standby has none."""
+        if not self.leading or not placeable(self.queue, self.fleet, preference):
+            return True
+        return self.clock.monotonic() - self.progress_at < STALLED_AFTER_S
+
+    def done(self, task: QueuedTask) -> None:
+        """Count a task off its READY message, which is acknowledged with its last one."""
+        self.finish(task.hold)
+
+    def finish(self, hold: Hold) -> None:
+        """Count one task off a READY message."""
+        if hold.task_done() and self.holds.get(hold.seq) is hold:
+            del self.holds[hold.seq]
+
+    def admit(self, ready: ReadyTask, hold: Hold, *, seen_ns: int) -> Flight | None:
+        """Let a task wait, unless its attempt was called off, is superseded or under way.
+
+        Gives the flight of an attempt whose placement the ledger may not have heard of; the
+        caller announces it and finishes the hold then.
+        """
+        flight = self.fleet.flight(ready.task_id, ready.attempt)
+        if flight is not None and flight.found:
+            flight.found = False
+            return flight
+        known = self.queue.get(ready.task_id)
+        if (
+            flight is not None
+            or self.queue.ended(ready.task_id, ready.attempt)
+            or (known is not None and known.attempt > ready.attempt)
+        ):
+            self.finish(hold)
+            return None
+        if known is not None:
+            # A copy of the same attempt takes the place of the older one, as a newer attempt does.
+            self.queue.remove(known)
+            self.done(known)
+        self.queue.add(QueuedTask(ready, hold, seen_ns=seen_ns))
+        return None
