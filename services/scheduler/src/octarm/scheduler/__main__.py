@@ -96,6 +96,7 @@ async def _until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None
     finally:
         stopped.cancel()
         working.cancel()
+        await asyncio.wait({working})
 
 
 if __name__ == "__main__":

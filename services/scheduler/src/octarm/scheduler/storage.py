@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import msgspec
@@ -159,7 +159,9 @@ class ArmDirectory:
             self._relisted(list(listed.values()))
             await self._watch(bucket, watcher)
         finally:
-            await watcher.stop()  # type: ignore[no-untyped-call]
+            # A closed connection must not hide what ended the watch.
+            with suppress(NatsError):
+                await watcher.stop()  # type: ignore[no-untyped-call]
 
     async def _watch(self, bucket: KeyValue, watcher: KeyValue.KeyWatcher) -> None:
         check_at = time.monotonic() + RELIST_S
