@@ -236,7 +236,9 @@ class TestRestarts:
 
             stack.kill(role)
 
-            await wait_until(lambda: stack.pids()[role] != first[role] and _is_ready(stack, role))
+            await wait_until(
+                lambda: stack.pids()[role] != first[role] and _is_ready(stack, role), timeout_s=20
+            )
             assert stack.urls == urls
             others = {name: pid for name, pid in stack.pids().items() if name != role}
             assert others == {name: pid for name, pid in first.items() if name != role}
@@ -253,7 +255,7 @@ class TestRestarts:
 
             await wait_until(
                 lambda: stack.pids()["postgres"] != first and _is_ready(stack, "postgres"),
-                timeout_s=15,
+                timeout_s=20,
             )
 
 
