@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,28 +38,36 @@ class Batcher(Generic[T, R]):
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if len(self._flushing) < self._concurrency:
-            task = asyncio.create_task(self._run())
-            self._flushing.add(task)
-            task.add_done_callback(self._flushing.discard)
+            self._flushing.add(asyncio.create_task(self._run()))
         return future
 
     async def _run(self) -> None:
-        # One turn of the loop first, so that what arrived in the same read goes together.
-        await asyncio.sleep(0)
-        while self._waiting:
-            batch = self._waiting[: self._max_items]
-            del self._waiting[: self._max_items]
-            try:
-                answers = await self._flush([item for item, _ in batch])
-            except Exception as error:  # noqa: BLE001 - it belongs to the callers, not to us
-                answers = [error] * len(batch)
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if future.done():
-                    continue
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+        try:
+            # One turn of the loop first, so that what arrived in the same read goes together.
+            await asyncio.sleep(0)
+            while self._waiting:
+                batch = self._waiting[: self._max_items]
+                del self._waiting[: self._max_items]
+                await self._flush_batch(batch)
+        finally:
+            # Here and not in a done callback: an item handed in between the last look at the
+            # waiting ones and the callback would start no run, and wait for ever.
+            self._flushing.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _flush_batch(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
+        try:
+            answers = await self._flush([item for item, _ in batch])
+            if len(answers) != len(batch):
+                raise ValueError(f"{len(answers)} answers for {len(batch)} items")
+        except Exception as error:  # noqa: BLE001 - it belongs to the callers, not to us
+            answers = [error] * len(batch)
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
 
     async def drain(self) -> None:
         """Wait until everything handed in has been answered."""

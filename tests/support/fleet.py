@@ -1,0 +1,286 @@
+"""A fleet in memory: what stands behind the gateway, without a bus."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from octarm.gateway.usecases.ports import Fleet, PassingChunk, StoredEvent
+from octarm.models.arms import ArmCapability, ArmRecord
+from octarm.models.commands import SubmitTask
+from octarm.models.contracts import TaskContract, TaskSubmission
+from octarm.models.errors import Backpressure, Conflict, NotFound, OctarmError, Unavailable
+from octarm.models.ids import new_id, with_prefix
+from octarm.models.memory import EpisodicMemory
+from octarm.models.queries import (
+    Accepted,
+    EpisodeFound,
+    EpisodesFound,
+    FindEpisodes,
+    FindTasks,
+    Outcome,
+    QueueView,
+    SubmitAnswer,
+    TasksFound,
+    TaskView,
+    Waiting,
+)
+from octarm.models.states import TaskState, job_status
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+def a_view(tenant: str, task_id: str, submission: TaskSubmission, state: TaskState) -> TaskView:
+    """A task as the orchestrator shows it."""
+    task = TaskContract(**submission.model_dump(), task_id=task_id, tenant=tenant, created_at=NOON)
+    return TaskView(
+        task_id=task_id,
+        tenant=tenant,
+        state=state,
+        status=job_status(state),
+        attempt=1,
+        created_at=NOON,
+        updated_at=NOON,
+        task=task,
+    )
+
+
+class FakeTasks:
+    """An orchestrator that accepts everything, once for each key, and runs nothing."""
+
+    def __init__(self) -> None:
+        self.requests: list[list[SubmitTask]] = []
+        self.finds: list[FindTasks] = []
+        self.cancelled: list[tuple[str, str]] = []
+        self.views: dict[tuple[str, str], TaskView] = {}
+        self.keys: dict[tuple[str, str], tuple[str, TaskSubmission]] = {}
+        self.refuse_with: OctarmError | None = None
+        self.delay_s = 0.0
+
+    @property
+    def submitted(self) -> list[SubmitTask]:
+        """Every task that came, in order."""
+        return [task for request in self.requests for task in request]
+
+    async def submit_many(self, tenant: str, tasks: Sequence[SubmitTask]) -> list[SubmitAnswer]:
+        self.requests.append(list(tasks))
+        await asyncio.sleep(self.delay_s)
+        return [self._submit(tenant, task.submission) for task in tasks]
+
+    def _submit(self, tenant: str, submission: TaskSubmission) -> SubmitAnswer:
+        if self.refuse_with is not None:
+            return SubmitAnswer(problem=self.refuse_with.problem())
+        key = submission.idempotency_key
+        known = self.keys.get((tenant, key)) if key else None
+        if known is not None and known[1] != submission:
+            error = Conflict("another task has this key", code="IDEMPOTENCY_CONFLICT")
+            return SubmitAnswer(problem=error.problem())
+        task_id = known[0] if known else self.add(tenant, submission)
+        if key and known is None:
+            self.keys[tenant, key] = (task_id, submission)
+        accepted = Accepted(task_id=task_id, state=TaskState.QUEUED, created=known is None)
+        return SubmitAnswer(accepted=accepted)
+
+    def add(
+        self,
+        tenant: str = "default",
+        submission: TaskSubmission | None = None,
+        state: TaskState = TaskState.QUEUED,
+    ) -> str:
+        """Have a task; gives its id."""
+        task_id = new_id("tsk")
+        self.views[tenant, task_id] = a_view(
+            tenant, task_id, submission or TaskSubmission(goal="x"), state
+        )
+        return task_id
+
+    def move(self, task_id: str, state: TaskState, tenant: str = "default") -> None:
+        """Put a task into a state."""
+        view = self.views[tenant, task_id]
+        self.views[tenant, task_id] = view.model_copy(
+            update={"state": state, "status": job_status(state)}
+        )
+
+    async def get(self, tenant: str, task_id: str) -> TaskView:
+        view = self.views.get((tenant, task_id))
+        if view is None:
+            raise NotFound(f"there is no task {task_id}")
+        return view
+
+    async def find(self, query: FindTasks) -> TasksFound:
+        self.finds.append(query)
+        own = [view for (tenant, _), view in self.views.items() if tenant == query.tenant]
+        return TasksFound(tasks=own[: query.limit])
+
+    async def states(self, tenant: str, task_ids: Sequence[str]) -> dict[str, Outcome]:
+        if isinstance(self.refuse_with, Unavailable):
+            raise self.refuse_with
+        return {
+            task_id: Outcome(task_id=task_id, state=self.views[tenant, task_id].state)
+            for task_id in task_ids
+            if (tenant, task_id) in self.views
+        }
+
+    async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Outcome:
+        await self.get(tenant, task_id)
+        self.cancelled.append((task_id, reason))
+        self.move(task_id, TaskState.CANCELLED, tenant)
+        return Outcome(task_id=task_id, state=TaskState.CANCELLED)
+
+
+class FakeQueue:
+    """A scheduler with one waiting task of each of two tenants."""
+
+    def __init__(self) -> None:
+        self.away = False
+
+    async def queue(self, shard: int = 0) -> QueueView:
+        return QueueView(
+            shard=shard,
+            leader="s-1",
+            policy="priority",
+            queued=2,
+            by_tier={"interactive": 2},
+            by_tenant={"default": 1, "acme": 1},
+            blocked={"no arm": 2},
+            oldest_wait_s=1.5,
+            in_flight={},
+        )
+
+    async def why_waiting(self, task_id: str, shard: int = 0) -> Waiting:
+        if self.away:
+            raise Unavailable("no scheduler leads the shard")
+        return Waiting(task_id=task_id, position=3, reason="every capable arm is full")
+
+
+class FakeArms:
+    """A registry with one arm."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.drained: list[tuple[str, str]] = []
+        arm = ArmCapability(arm_id="echo", name="Echo", capabilities=frozenset({"echo"}))
+        self.record = ArmRecord(
+            arm=arm, status="online", registered_at=NOON, changed_at=NOON, owner="f" * 64
+        )
+
+    async def get(self, arm_id: str) -> ArmRecord:
+        if arm_id != "echo":
+            raise NotFound(f"there is no arm {arm_id}", code="ARM_NOT_FOUND")
+        return self.record
+
+    async def find(self, capabilities: Iterable[str] = ()) -> list[ArmRecord]:
+        self.asked.append(list(capabilities))
+        return [self.record] if self.record.arm.capabilities >= set(capabilities) else []
+
+    async def drain(self, arm_id: str, key: str = "") -> ArmRecord:
+        self.drained.append((arm_id, key))
+        return (await self.get(arm_id)).model_copy(update={"status": "draining"})
+
+
+class FakeEpisodes:
+    """A memory of one episode for each task that is asked for."""
+
+    def __init__(self) -> None:
+        self.finds: list[FindEpisodes] = []
+
+    def _episode(self, tenant: str, episode_id: str) -> EpisodicMemory:
+        return EpisodicMemory(
+            episode_id=episode_id,
+            tenant=tenant,
+            arm_id="echo",
+            task_id=with_prefix("tsk", episode_id),
+            created_at=NOON,
+        )
+
+    async def get_episode(self, tenant: str, episode_id: str) -> EpisodeFound:
+        return EpisodeFound(episode=self._episode(tenant, episode_id), source="redis")
+
+    async def find_episodes(self, query: FindEpisodes) -> EpisodesFound:
+        self.finds.append(query)
+        return EpisodesFound(episodes=[self._episode(query.tenant, new_id("epi"))])
+
+
+class FakeEvents:
+    """The history of tasks as a list; `say` adds to it and wakes who follows."""
+
+    def __init__(self) -> None:
+        self.stored: list[StoredEvent] = []
+        self.following = 0
+        self._queues: set[asyncio.Queue[StoredEvent | PassingChunk]] = set()
+        self._ended: set[asyncio.Event] = set()
+
+    def say(self, verb: str, body: bytes = b"{}") -> None:
+        """Store an event."""
+        event = StoredEvent(len(self.stored) + 1, verb, body)
+        self.stored.append(event)
+        for queue in self._queues:
+            queue.put_nowait(event)
+
+    def chunk(self, body: bytes) -> None:
+        """Let a chunk pass."""
+        for queue in self._queues:
+            queue.put_nowait(PassingChunk(body))
+
+    def hint(self) -> None:
+        """Raise every flag for an ending."""
+        for flag in self._ended:
+            flag.set()
+
+    async def last_seq(self, tenant: str, task_id: str) -> int:
+        return len(self.stored)
+
+    @asynccontextmanager
+    async def follow(
+        self, tenant: str, task_id: str, *, after: int
+    ) -> AsyncIterator[AsyncIterator[StoredEvent | PassingChunk]]:
+        queue: asyncio.Queue[StoredEvent | PassingChunk] = asyncio.Queue()
+        for event in self.stored[after:]:
+            queue.put_nowait(event)
+        self._queues.add(queue)
+        self.following += 1
+        try:
+            yield _Taking(queue)
+        finally:
+            self.following -= 1
+            self._queues.discard(queue)
+
+    @asynccontextmanager
+    async def endings(self, tenant: str, task_id: str) -> AsyncIterator[asyncio.Event]:
+        flag = asyncio.Event()
+        self._ended.add(flag)
+        try:
+            yield flag
+        finally:
+            self._ended.discard(flag)
+
+
+@dataclass
+class _Taking:
+    queue: "asyncio.Queue[StoredEvent | PassingChunk]"
+
+    def __aiter__(self) -> "_Taking":
+        return self
+
+    async def __anext__(self) -> StoredEvent | PassingChunk:
+        return await self.queue.get()
+
+
+@dataclass
+class FakeFleet:
+    """All of it; `fleet` is what the gateway gets."""
+
+    tasks: FakeTasks = field(default_factory=FakeTasks)
+    queue: FakeQueue = field(default_factory=FakeQueue)
+    arms: FakeArms = field(default_factory=FakeArms)
+    episodes: FakeEpisodes = field(default_factory=FakeEpisodes)
+    events: FakeEvents = field(default_factory=FakeEvents)
+
+    @property
+    def fleet(self) -> Fleet:
+        """The ports, filled."""
+        return Fleet(self.tasks, self.queue, self.arms, self.episodes, self.events)
+
+
+FULL = Backpressure("the queue is full", retry_after_s=7)

@@ -1,0 +1,68 @@
+"""Natural batching."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from octarm.common.storage import Batcher
+
+
+async def doubled(items: list[int]) -> list[int | Exception]:
+    """Answer each item with its double."""
+    return [item * 2 for item in items]
+
+
+class TestBatcher:
+    async def test_answers_one_item_after_the_other(self) -> None:
+        batcher = Batcher(doubled)
+
+        async with asyncio.timeout(5):
+            assert [await batcher.put(item) for item in range(100)] == list(range(0, 200, 2))
+
+    async def test_takes_an_item_at_the_moment_a_flush_ends(self) -> None:
+        batcher = Batcher(doubled)
+        seconds: list[asyncio.Future[int]] = []
+        first = batcher.put_nowait(1)
+        first.add_done_callback(lambda _: seconds.append(batcher.put_nowait(2)))
+
+        async with asyncio.timeout(5):
+            assert await first == 2
+            await asyncio.sleep(0)
+            assert await seconds[0] == 4
+
+    async def test_gathers_while_a_flush_is_under_way(self) -> None:
+        sizes: list[int] = []
+
+        async def slow(items: list[int]) -> list[int | Exception]:
+            sizes.append(len(items))
+            await asyncio.sleep(0.01)
+            return await doubled(items)
+
+        batcher = Batcher(slow, max_items=8)
+        await asyncio.gather(batcher.put(0))
+        await asyncio.gather(*(batcher.put(item) for item in range(20)))
+
+        assert sizes == [1, 8, 8, 4]
+
+    async def test_raises_what_belongs_to_an_item_to_its_caller_only(self) -> None:
+        async def odd_fails(items: list[int]) -> Sequence[int | Exception]:
+            return [ValueError("odd") if item % 2 else item for item in items]
+
+        answers = await asyncio.gather(
+            *(Batcher(odd_fails).put(item) for item in (1, 2)), return_exceptions=True
+        )
+
+        assert isinstance(answers[0], ValueError)
+        assert answers[1] == 2
+
+    @pytest.mark.parametrize("count", [0, 3])
+    async def test_leaves_nobody_waiting_when_the_answers_do_not_fit(self, count: int) -> None:
+        async def wrong(_: list[int]) -> list[int | Exception]:
+            return [0] * count
+
+        batcher = Batcher(wrong)
+
+        with pytest.raises(ValueError, match="answers for 1 items"):
+            await batcher.put(1)
+        await batcher.drain()
