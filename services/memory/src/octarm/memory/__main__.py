@@ -1,0 +1,99 @@
+"""The memory service as a process: `python -m octarm.memory [migrate]`."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from nats.aio.client import Client as NATS
+from nats.errors import Error as NatsError
+from sqlalchemy.exc import DBAPIError
+
+from octarm.common.bus.connection import connect
+from octarm.common.bus.publisher import Publisher
+from octarm.common.bus.requests import control_plane
+from octarm.common.bus.runner import ConsumerRef, PullRunner
+from octarm.common.bus.topology import MEMORY_EPISODES
+from octarm.common.health import HealthServer
+from octarm.common.service import EX_CONFIG, read_settings, run, until_stopped
+from octarm.common.storage import open_pool, open_redis
+from octarm.common.storage.connections import Pool
+from octarm.common.storage.migrations import upgrade
+from octarm.memory.routes import TerminalEvents, routes
+from octarm.memory.settings import Settings
+from octarm.memory.storage import PostgresEpisodes, RedisFront
+from octarm.memory.usecases import ListEpisodes, RememberTasks, ShowEpisode
+from octarm.models.errors import OctarmError, Unavailable
+from octarm.models.subjects import EVENTS
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+SCHEMA = "memory"
+BATCH = 500
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop`; what opens first closes last."""
+    pool = await open_pool(settings.postgres_url.get_secret_value(), name="memory", max_size=4)
+    try:
+        nc = await connect(
+            settings.nats_url,
+            name="memory",
+            expect_cluster=settings.nats_cluster,
+            on_closed=stop.set,
+        )
+        try:
+            await _serve(settings, stop, nc, pool)
+        finally:
+            await nc.close()
+    finally:
+        await pool.close()
+
+
+async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) -> None:
+    kept = PostgresEpisodes(pool)
+    async with open_redis(settings.redis_url.get_secret_value()) as redis:
+        front = RedisFront(redis, ttl_s=settings.episode_ttl_s)
+        publisher = Publisher(nc)
+        handler = TerminalEvents(RememberTasks(kept, front), ttl_s=settings.episode_ttl_s)
+        runner = PullRunner(
+            nc, publisher, ConsumerRef(EVENTS, MEMORY_EPISODES), handler, batch=BATCH
+        )
+
+        async def bus_answers() -> None:
+            if not nc.is_connected:
+                raise Unavailable("not connected")
+            try:
+                await nc.flush(timeout=2)
+            except (NatsError, TimeoutError) as error:
+                raise Unavailable("does not answer") from error
+
+        # Redis is not among them: without it the service is slower, not unready.
+        health = HealthServer(
+            settings.http_port,
+            host=settings.http_host,
+            live=runner.healthy,
+            ready={"nats": bus_answers, "postgres": kept.check},
+        )
+        router = routes(ShowEpisode(kept, front), ListEpisodes(kept))
+        async with health, control_plane(settings.nats_url, router, name="memory"):
+            try:
+                await until_stopped(stop, runner.run(stop))
+            finally:
+                await publisher.close()
+
+
+def migrate() -> NoReturn:
+    """Bring the schema to its newest version and exit; 78 when that cannot be done."""
+    try:
+        upgrade(read_settings(Settings).postgres_url.get_secret_value(), MIGRATIONS, SCHEMA)
+    except (OctarmError, DBAPIError) as error:
+        line = str(error).splitlines()[0]
+        sys.stderr.write(f"octarm-memory migrate: {line}\n")
+        sys.exit(EX_CONFIG)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["migrate"]:
+        migrate()
+    run(main, Settings, "memory")

@@ -1,0 +1,213 @@
+"""Make the episode of a finished task from its terminal event.
+
+Hot: the event's JSON is passed on where it can be, never taken apart.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+from pydantic_core import from_json
+
+from octarm.models import hot
+from octarm.models.ids import with_prefix
+from octarm.models.memory import DEFAULT_TTL_S
+
+MAX_OUTPUT_BYTES: Final = 16 * 1024
+MAX_DETAIL_CHARS: Final = 1000
+
+
+class NotAnEnding(ValueError):
+    """The message is not the terminal event of a task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """An episode as it is stored: what is searched by, and the whole as JSON.
+
+    `body` is an `EpisodicMemory`; `created_at` is ISO 8601 with zone.
+    """
+
+    tenant: str
+    episode_id: str
+    arm_id: str | None
+    created_at: str
+    body: str
+
+
+class _Result(Struct, gc=False):
+    status: str
+    instance_id: str
+    execution_time_ms: int
+    output: Raw = hot.NULL
+    confidence: float = 1.0
+    tokens_used: int = 0
+    cost_dollars: float = 0.0
+    llm_calls: int = 0
+    error: Raw = hot.NULL
+
+
+class _Problem(Struct, gc=False):
+    code: str = "INTERNAL"
+    title: str = ""
+    detail: str = ""
+
+
+class _Action(Struct, omit_defaults=True, gc=False):
+    attempt: int
+    arm_id: str
+    instance_id: str | None = None
+
+
+class _Outcome(Struct, gc=False):
+    """`output` is left out when large or unsound; its digest and size stand for it."""
+
+    ended: str
+    status: str | UnsetType = UNSET
+    output: Raw | UnsetType = UNSET
+    output_sha256: str | UnsetType = UNSET
+    output_bytes: int | UnsetType = UNSET
+    result_left_out: bool | UnsetType = UNSET
+    error: Raw | _Problem | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    execution_time_ms: int | UnsetType = UNSET
+    confidence: float | UnsetType = UNSET
+    tokens_used: int | UnsetType = UNSET
+    cost_dollars: float | UnsetType = UNSET
+    llm_calls: int | UnsetType = UNSET
+
+
+class _Body(Struct, gc=False):
+    episode_id: str
+    tenant: str
+    arm_id: str | None
+    task_id: str
+    observations: list[dict[str, str]]
+    actions: list[_Action]
+    outcomes: list[_Outcome]
+    ttl_seconds: int
+    created_at: str
+
+
+_decode_event = msgspec.json.Decoder(hot.TaskEvent).decode
+_decode_result = msgspec.json.Decoder(_Result).decode
+_decode_problem = msgspec.json.Decoder(_Problem).decode
+_encode = msgspec.json.Encoder().encode
+_ENDINGS: Final = {
+    f"task.{verb}": verb for verb in ("completed", "failed", "cancelled", "timed_out", "rejected")
+}
+
+
+def read_ending(data: bytes) -> hot.TaskEvent:
+    """Read a terminal event.
+
+    Raises:
+        NotAnEnding: it is none.
+    """
+    try:
+        event = _decode_event(data)
+    except (ValueError, RecursionError) as error:
+        raise NotAnEnding(f"not a task event: {error}") from error
+    if event.type not in _ENDINGS:
+        raise NotAnEnding("not a terminal event")
+    return event
+
+
+def episode_of(event: hot.TaskEvent, *, ttl_s: int = DEFAULT_TTL_S) -> Episode:
+    """Make the one episode of a task: the same event gives the same bytes.
+
+    Raises:
+        NotAnEnding: its result is no result.
+    """
+    result = _result(event)
+    created_at = event.occurred_at.isoformat()
+    episode_id = with_prefix("epi", event.task_id)
+    body = _Body(
+        episode_id=episode_id,
+        tenant=event.tenant,
+        arm_id=event.arm_id,
+        task_id=event.task_id,
+        observations=[{"goal": event.goal}],
+        actions=_actions(event, result),
+        outcomes=[_outcome(event, result)],
+        ttl_seconds=ttl_s,
+        created_at=created_at,
+    )
+    try:
+        text = _encode(body).decode()
+    except UnicodeDecodeError as error:
+        raise NotAnEnding("not UTF-8") from error
+    return Episode(event.tenant, episode_id, event.arm_id, created_at, text)
+
+
+def _result(event: hot.TaskEvent) -> _Result | None:
+    if event.result is UNSET or bytes(event.result) == b"null":
+        return None
+    try:
+        return _decode_result(event.result)
+    except (ValueError, RecursionError) as error:
+        raise NotAnEnding(f"not a result: {error}") from error
+
+
+def _actions(event: hot.TaskEvent, result: _Result | None) -> list[_Action]:
+    if event.arm_id is None or not event.attempt:
+        return []
+    return [_Action(event.attempt, event.arm_id, result.instance_id if result else None)]
+
+
+def _outcome(event: hot.TaskEvent, result: _Result | None) -> _Outcome:
+    outcome = _Outcome(ended=_ENDINGS[event.type])
+    if event.reason:
+        outcome.reason = event.reason
+    error = event.error
+    if result is not None:
+        _take_over(result, outcome)
+        error = error if error is not UNSET else result.error
+    elif event.type == "task.completed":
+        outcome.result_left_out = True
+    if error is not UNSET and bytes(error) != b"null":
+        outcome.error = error if _is_sound(error) else _shortened(error)
+    return outcome
+
+
+def _take_over(result: _Result, outcome: _Outcome) -> None:
+    outcome.status = result.status
+    if _is_sound(result.output):
+        outcome.output = result.output
+    else:
+        outcome.output_sha256 = hashlib.sha256(result.output).hexdigest()
+        outcome.output_bytes = len(memoryview(result.output))
+    outcome.execution_time_ms = result.execution_time_ms
+    outcome.confidence = result.confidence
+    outcome.tokens_used = result.tokens_used
+    outcome.cost_dollars = result.cost_dollars
+    outcome.llm_calls = result.llm_calls
+
+
+def _is_sound(raw: Raw) -> bool:
+    """Tell whether a value is small enough and can be read again.
+
+    JSON that is too deep for the readers, or text with half a surrogate pair, would make
+    the whole episode unreadable.
+    """
+    data: Any = memoryview(raw)
+    if len(data) > MAX_OUTPUT_BYTES:
+        return False
+    try:
+        # The brackets stand for the episode around the value.
+        from_json(b"[[[[%b]]]]" % data, allow_inf_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _shortened(error: Raw) -> _Problem:
+    try:
+        problem = _decode_problem(error)
+    except (ValueError, RecursionError):
+        return _Problem()
+    problem.detail = problem.detail[:MAX_DETAIL_CHARS]
+    problem.title = problem.title[:MAX_DETAIL_CHARS]
+    return problem

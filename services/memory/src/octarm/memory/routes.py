@@ -1,0 +1,78 @@
+"""The memory service's subscriptions: terminal events in batches, and two queries."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from faststream.nats import NatsRouter
+
+from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
+from octarm.common.bus.requests import answer
+from octarm.common.telemetry import tracing
+from octarm.memory.domain.episode import Episode, NotAnEnding, episode_of, read_ending
+from octarm.memory.usecases import ListEpisodes, RememberTasks, ShowEpisode
+from octarm.models import hot, subjects
+from octarm.models.queries import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
+
+QUEUE: Final = "memory"
+
+
+def routes(show: ShowEpisode, find: ListEpisodes) -> NatsRouter:
+    """Give the control plane; nothing connects until a broker includes it."""
+    router = NatsRouter()
+
+    @answer(router, subjects.GET_EPISODE, queue=QUEUE)
+    async def get_episode(query: GetEpisode) -> EpisodeFound:
+        return await show(query)
+
+    @answer(router, subjects.FIND_EPISODES, queue=QUEUE)
+    async def find_episodes(query: FindEpisodes) -> EpisodesFound:
+        return await find(query)
+
+    return router
+
+
+class TerminalEvents:
+    """The batch handler of the durable `memory-remember-task`."""
+
+    def __init__(self, remember: RememberTasks, *, ttl_s: int) -> None:
+        self._remember = remember
+        self._ttl_s = ttl_s
+
+    async def __call__(self, deliveries: list[Delivery]) -> Sequence[Outcome]:
+        """Remember a batch: what is no terminal event is dead, the rest is done together.
+
+        Raises:
+            Unavailable: Postgres does not answer; the runner asks for the batch again.
+        """
+        started_ns = time.time_ns()
+        episodes: dict[int, Episode] = {}
+        outcomes: list[Outcome] = [ACK] * len(deliveries)
+        sampled: list[hot.TaskEvent] = []
+        for index, delivery in enumerate(deliveries):
+            try:
+                event = read_ending(delivery.data)
+                episodes[index] = episode_of(event, ttl_s=self._ttl_s)
+            except NotAnEnding as error:
+                outcomes[index] = Dead(str(error))
+                continue
+            if tracing.is_sampled(event.traceparent):
+                sampled.append(event)
+        refused = await self._remember(list(episodes.values())) if episodes else {}
+        for index, episode in episodes.items() if refused else ():
+            if episode.episode_id in refused:
+                outcomes[index] = Dead(refused[episode.episode_id])
+        for event in sampled:
+            _trace(event, started_ns)
+        return outcomes
+
+
+def _trace(event: hot.TaskEvent, started_ns: int) -> None:
+    tracing.record(
+        "memory.remember",
+        event.traceparent,
+        started_ns,
+        time.time_ns(),
+        task_id=event.task_id,
+        tenant=event.tenant,
+    )

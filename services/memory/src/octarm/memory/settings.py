@@ -1,0 +1,18 @@
+"""What the memory service reads at its start."""
+
+from typing import ClassVar
+
+from pydantic import Field, SecretStr
+
+from octarm.common.service import ServiceSettings
+from octarm.models.memory import DEFAULT_TTL_S
+
+
+class Settings(ServiceSettings):
+    """Where episodes are kept, and for how many seconds in Redis."""
+
+    section: ClassVar[str] = "memory"
+
+    postgres_url: SecretStr
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    episode_ttl_s: int = Field(default=DEFAULT_TTL_S, ge=1, description="Seconds in Redis")
