@@ -1,0 +1,207 @@
+"""The memory service as a process of its own, on real NATS, Postgres and Redis."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import nats
+import pytest
+import pytest_asyncio
+from nats.aio.client import Client as NATS
+
+from octarm.clients.memory import MemoryClient
+from octarm.common.bus.publisher import Outgoing, Publisher
+from octarm.common.bus.topology import MEMORY_EPISODES, provision
+from octarm.common.storage import open_redis
+from octarm.models.errors import NotFound, OctarmError, Unparsable
+from octarm.models.queries import FindEpisodes
+from octarm.models.subjects import DLQ, EVENTS, TASK_EVENT
+from tests.support.episodes import a_task_id, an_ending, an_episode_id
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.integration
+SAMPLED = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
+
+
+@pytest_asyncio.fixture
+async def bus(nats_url: str) -> AsyncGenerator[NATS, None]:
+    connection = await nats.connect(nats_url)
+    await provision(connection.jetstream())
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def environment(nats_url: str, postgres_url: str, redis_url: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "OCTARM_NATS_URL": nats_url,
+        "OCTARM_POSTGRES_URL": postgres_url,
+        "OCTARM_REDIS_URL": redis_url,
+        "OCTARM_HTTP_PORT": "0",
+    }
+
+
+async def migrate(environment: dict[str, str]) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "octarm.memory",
+        "migrate",
+        env=environment,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await process.communicate()
+    return process.returncode, errors.decode()
+
+
+@asynccontextmanager
+async def a_memory(environment: dict[str, str]) -> AsyncGenerator[None, None]:
+    code, errors = await migrate(environment)
+    assert code == 0, errors
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "octarm.memory", env=environment
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+    assert process.returncode == 0
+
+
+async def publish(bus: NATS, *endings: bytes) -> None:
+    publisher = Publisher(bus)
+    answers = await publisher.publish_many([_outgoing(ending) for ending in endings])
+    assert not [answer for answer in answers if isinstance(answer, OctarmError)]
+    await publisher.close()
+
+
+def _outgoing(ending: bytes) -> Outgoing:
+    event = json.loads(ending)
+    subject = TASK_EVENT.at(
+        verb=event["type"].removeprefix("task."), tenant=event["tenant"], task_id=event["task_id"]
+    )
+    return Outgoing(subject, ending, event["event_id"])
+
+
+def remembered(client: MemoryClient, number: int) -> Callable[[], object]:
+    async def check() -> bool:
+        try:
+            return bool(await client.get_episode("acme", an_episode_id(number)))
+        except OctarmError:
+            return False
+
+    return check
+
+
+async def nothing_pends(bus: NATS) -> bool:
+    info = await bus.jetstream().consumer_info(EVENTS, MEMORY_EPISODES)
+    return not info.num_pending and not info.num_ack_pending
+
+
+class TestMemory:
+    async def test_a_finished_task_becomes_one_episode(
+        self, bus: NATS, environment: dict[str, str]
+    ) -> None:
+        client = MemoryClient(bus)
+        async with a_memory(environment):
+            await publish(bus, *(an_ending(number) for number in range(1, 8)))
+            await publish(bus, an_ending(8, "timed_out", error={"code": "DEADLINE_EXCEEDED"}))
+            await wait_until(remembered(client, 8), 15)
+            await wait_until(lambda: nothing_pends(bus))
+            found = await client.get_episode("acme", an_episode_id(1))
+            page = await client.find_episodes(FindEpisodes(tenant="acme", limit=5))
+            rest = await client.find_episodes(
+                FindEpisodes(tenant="acme", limit=5, cursor=page.cursor)
+            )
+            of_task = await client.find_episodes(
+                FindEpisodes(tenant="acme", task_id=a_task_id(3), arm_id="writer")
+            )
+            with pytest.raises(Unparsable) as forged:
+                await client.find_episodes(FindEpisodes(tenant="other", cursor=page.cursor))
+            with pytest.raises(NotFound):
+                await client.get_episode("other", an_episode_id(1))
+
+        assert found.source == "redis"
+        assert not found.degraded
+        assert found.episode.observations == [{"goal": "write"}]
+        ids = [one.episode_id for one in [*page.episodes, *rest.episodes]]
+        assert ids == [an_episode_id(number) for number in range(8, 0, -1)]
+        assert rest.cursor == ""
+        assert [one.task_id for one in of_task.episodes] == [a_task_id(3)]
+        assert forged.value.code == "INVALID_PARAMETER"
+
+    async def test_goes_on_without_redis_and_says_so(
+        self, bus: NATS, environment: dict[str, str], unused_tcp_port: int
+    ) -> None:
+        client = MemoryClient(bus)
+        without = environment | {"OCTARM_REDIS_URL": f"redis://127.0.0.1:{unused_tcp_port}/0"}
+        async with a_memory(without):
+            await publish(bus, an_ending(1))
+            await wait_until(remembered(client, 1), 15)
+            await wait_until(lambda: nothing_pends(bus))
+            found = await client.get_episode("acme", an_episode_id(1))
+
+        assert found.source == "postgres"
+        assert found.degraded
+
+    async def test_reads_from_postgres_what_redis_lost_or_spoilt(
+        self, bus: NATS, environment: dict[str, str], redis_url: str
+    ) -> None:
+        client = MemoryClient(bus)
+        key = f"octarm:memory:episode:acme:{an_episode_id(1)}"
+        async with a_memory(environment), open_redis(redis_url) as redis:
+            await publish(bus, an_ending(1))
+            await wait_until(remembered(client, 1), 15)
+            await redis.set(key, b"\xff{spoilt")
+
+            first = await client.get_episode("acme", an_episode_id(1))
+            second = await client.get_episode("acme", an_episode_id(1))
+
+        assert (first.source, first.degraded) == ("postgres", False)
+        assert second.source == "redis"
+        assert first.episode == second.episode
+
+    async def test_puts_what_it_cannot_read_among_the_dead_letters(
+        self, bus: NATS, environment: dict[str, str]
+    ) -> None:
+        subject = TASK_EVENT.at(verb="completed", tenant="acme", task_id=a_task_id(1))
+        async with a_memory(environment):
+            await bus.jetstream().publish(subject, b"\xff not json")
+            await publish(bus, an_ending(2))
+            await wait_until(remembered(MemoryClient(bus), 2), 15)
+            await wait_until(lambda: nothing_pends(bus))
+
+        assert (await bus.jetstream().stream_info(DLQ)).state.messages == 1
+
+    async def test_traces_what_is_sampled(
+        self, bus: NATS, environment: dict[str, str], tmp_path: Path
+    ) -> None:
+        async with a_memory(environment | {"OCTARM_TRACE_EXPORT": f"file:{tmp_path / 'spans'}"}):
+            await publish(bus, an_ending(1, traceparent=SAMPLED), an_ending(2))
+            await wait_until(remembered(MemoryClient(bus), 1), 15)
+            await wait_until(lambda: nothing_pends(bus))
+
+        (file,) = (tmp_path / "spans").iterdir()
+        (span,) = [json.loads(line) for line in file.read_text().splitlines()]
+        assert span["name"] == "memory.remember"
+        assert span["trace_id"] == "ab" * 16
+        assert span["parent_id"] == "cd" * 8
+
+    async def test_migrating_twice_does_nothing_and_a_wrong_url_is_one_line(
+        self, environment: dict[str, str], unused_tcp_port: int
+    ) -> None:
+        wrong = f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/none"
+
+        assert await migrate(environment) == (0, "")
+        assert await migrate(environment) == (0, "")
+        code, errors = await migrate(environment | {"OCTARM_POSTGRES_URL": wrong})
+
+        assert code == 78
+        assert len(errors.splitlines()) == 1
