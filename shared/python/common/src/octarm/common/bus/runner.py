@@ -20,7 +20,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from octarm.common.bus.dead_letters import DeadLetters
-from octarm.common.bus.delivery import ACK, Ack, Dead, Delivery, Outcome, Retry
+from octarm.common.bus.delivery import Ack, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Publisher
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
@@ -216,23 +216,32 @@ class PullRunner:
         self._arrived.set()
 
     async def _run_batch(self, batch: list[Delivery]) -> None:
-        """Handle one batch; the one place where an unforeseen exception is caught."""
-        try:
-            outcomes = await self._handle(batch)
-        except OctarmError as error:
-            log.warning("batch_refused", consumer=self._consumer.durable, error=error.message)
-            outcomes = [Retry(error.retry_after_s or 1.0)] * len(batch)
-        except Exception:
-            log.exception("handler_failed", consumer=self._consumer.durable)
-            metrics.inc("octarm_bus_handler_failures_total", consumer=self._consumer.durable)
-            outcomes = [_after_bug(delivery) for delivery in batch]
+        outcomes = await self._outcomes(batch)
         for delivery, outcome in zip(batch, outcomes, strict=True):
-            if outcome is ACK or isinstance(outcome, Ack):
+            if isinstance(outcome, Ack):
                 delivery.ack()
             elif isinstance(outcome, Retry):
                 delivery.retry(outcome.after_s)
             elif isinstance(outcome, Dead):
                 await self._dead_letters.bury(delivery, outcome.reason)
+
+    async def _outcomes(self, batch: list[Delivery]) -> Sequence[Outcome]:
+        """Handle one batch; the one place where an unforeseen exception is caught.
+
+        A batch that a bug failed is handled again message by message, so that one poisonous
+        message cannot take its neighbours to the dead letters.
+        """
+        try:
+            return await self._handle(batch)
+        except OctarmError as error:
+            log.warning("batch_refused", consumer=self._consumer.durable, error=error.message)
+            return [Retry(error.retry_after_s or 1.0)] * len(batch)
+        except Exception:
+            log.exception("handler_failed", consumer=self._consumer.durable)
+            metrics.inc("octarm_bus_handler_failures_total", consumer=self._consumer.durable)
+            if len(batch) == 1:
+                return [_after_bug(batch[0])]
+            return [(await self._outcomes([delivery]))[0] for delivery in batch]
 
     def _settle(self, reply: str, body: bytes) -> None:
         self._replies.append((reply, body))

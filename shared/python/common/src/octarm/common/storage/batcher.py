@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar, cast
 
+from octarm.models.errors import OctarmError
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -13,7 +15,8 @@ class Batcher(Generic[T, R]):
 
     At most `max_items` go into one flush and at most `concurrency` flushes run at a time.
     `flush` gives one answer for each item, in order; an exception as answer is raised to the
-    caller of that item, an exception from `flush` itself to all callers of that batch.
+    caller of that item; when `flush` itself raises, an `OctarmError` goes to all callers of the
+    batch, and after anything else each item is flushed alone.
     """
 
     def __init__(
@@ -55,12 +58,7 @@ class Batcher(Generic[T, R]):
             self._flushing.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _flush_batch(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
-        try:
-            answers = await self._flush([item for item, _ in batch])
-            if len(answers) != len(batch):
-                raise ValueError(f"{len(answers)} answers for {len(batch)} items")
-        except Exception as error:  # noqa: BLE001 - it belongs to the callers, not to us
-            answers = [error] * len(batch)
+        answers = await self._answers([item for item, _ in batch])
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():
                 continue
@@ -68,6 +66,20 @@ class Batcher(Generic[T, R]):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+
+    async def _answers(self, items: list[T]) -> Sequence[R | Exception]:
+        try:
+            answers = await self._flush(items)
+            if len(answers) != len(items):
+                raise ValueError(f"{len(answers)} answers for {len(items)} items")
+            return answers
+        except OctarmError as error:
+            return [error] * len(items)
+        except Exception as error:  # noqa: BLE001 - it belongs to the callers, not to us
+            if len(items) == 1:
+                return [error]
+            # One item that breaks the flush must not fail the others.
+            return [(await self._answers([item]))[0] for item in items]
 
     async def drain(self) -> None:
         """Wait until everything handed in has been answered."""

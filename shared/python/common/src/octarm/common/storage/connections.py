@@ -1,8 +1,10 @@
 """Opening Postgres and Redis with the settings that we rely on."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from psycopg import AsyncConnection, Error
+from psycopg import AsyncConnection, Error, InterfaceError, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -10,7 +12,8 @@ from redis.backoff import NoBackoff
 
 from octarm.models.errors import Unavailable
 
-Pool = AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]]
+Connection = AsyncConnection[tuple[Any, ...]]
+Pool = AsyncConnectionPool[Connection]
 OPEN_TIMEOUT_S = 10.0
 
 
@@ -26,8 +29,12 @@ async def open_pool(url: str, *, name: str, min_size: int = 1, max_size: int = 4
         max_size=max_size,
         open=False,
         timeout=5.0,
-        kwargs={"application_name": f"octarm-{name}", "autocommit": True, "prepare_threshold": 2},
-        check=None,
+        kwargs={
+            "application_name": f"octarm-{name}",
+            "autocommit": True,
+            "prepare_threshold": 2,
+            "options": "-c timezone=UTC",
+        },
         name=name,
     )
     try:
@@ -39,6 +46,28 @@ async def open_pool(url: str, *, name: str, min_size: int = 1, max_size: int = 4
             "Check OCTARM_POSTGRES_URL and that the server runs; `octarm doctor` tells.",
         ) from error
     return pool
+
+
+@asynccontextmanager
+async def connected(pool: Pool) -> AsyncGenerator[Connection, None]:
+    """Borrow a connection.
+
+    Raises:
+        Unavailable: Postgres is away; a commit under way may or may not have happened.
+    """
+    try:
+        async with pool.connection() as connection:
+            yield connection
+    except (PoolTimeout, OperationalError, InterfaceError) as error:
+        first = str(error).strip().splitlines() or [type(error).__name__]
+        raise Unavailable(f"Postgres: {first[0]}", retry_after_s=1) from error
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncGenerator[Connection, None]:
+    """Borrow a connection for one transaction; raises as `connected` does."""
+    async with connected(pool) as connection, connection.transaction():
+        yield connection
 
 
 def open_redis(url: str, *, timeout_s: float = 1.0) -> Redis:

@@ -1,0 +1,148 @@
+"""The orchestrator's process: settings, adapters, run."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+from nats.aio.client import Client as NATS
+
+from octarm.common.bus.connection import connect
+from octarm.common.bus.publisher import Publisher
+from octarm.common.bus.requests import control_plane
+from octarm.common.bus.runner import ConsumerRef, PullRunner
+from octarm.common.bus.topology import ORCHESTRATOR_INTAKE, ORCHESTRATOR_RESULTS
+from octarm.common.clock import SystemClock
+from octarm.common.health import HealthServer
+from octarm.common.service import read_settings, run, until_stopped
+from octarm.common.storage import Batcher, Pool, connected, open_pool
+from octarm.common.storage.migrations import upgrade
+from octarm.models.errors import OctarmError, Unavailable
+from octarm.models.subjects import INTAKE, RESULTS
+from octarm.orchestrator.routes import (
+    Accepting,
+    IntakeConsumer,
+    ResultsConsumer,
+    SubmitResponder,
+    routes,
+)
+from octarm.orchestrator.settings import Settings
+from octarm.orchestrator.storage.attempts import PostgresAttempts
+from octarm.orchestrator.storage.endings import PostgresEndings
+from octarm.orchestrator.storage.intake import PostgresIntake
+from octarm.orchestrator.storage.outbox import PostgresOutbox
+from octarm.orchestrator.storage.reading import PostgresTasks
+from octarm.orchestrator.storage.revoking import BusRevoker
+from octarm.orchestrator.usecases.accept import AcceptTasks
+from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
+from octarm.orchestrator.usecases.leases import KeepLeases
+from octarm.orchestrator.usecases.record import RecordNews
+from octarm.orchestrator.usecases.relay import Relay
+
+NAME: Final = "orchestrator"
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+FIRST_RUN_LEASE_S: Final = 15.0
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Run until `stop`; what opens first closes last."""
+    async with AsyncExitStack() as stack:
+        pool = await open_pool(
+            settings.postgres_url.get_secret_value(), name=NAME, min_size=2, max_size=8
+        )
+        stack.push_async_callback(pool.close)
+        await _migrated(pool)
+        nc = await connect(
+            settings.nats_url, name=NAME, expect_cluster=settings.nats_cluster, on_closed=stop.set
+        )
+        stack.push_async_callback(nc.close)
+        await _serve(stack, settings, stop, pool, nc)
+
+
+async def _serve(
+    stack: AsyncExitStack, settings: Settings, stop: asyncio.Event, pool: Pool, nc: NATS
+) -> None:
+    publisher, clock = Publisher(nc), SystemClock()
+    relay = Relay(publisher, PostgresOutbox(pool))
+    endings, revoke = PostgresEndings(pool), BusRevoker(nc)
+    accept = AcceptTasks(PostgresIntake(pool), relay, clock, settings.shards)
+    accepting: Accepting = Batcher(accept, max_items=200, concurrency=2)
+    attempts = PostgresAttempts(
+        pool, dispatch_lease_s=settings.dispatch_lease_s, run_lease_s=FIRST_RUN_LEASE_S
+    )
+    results = ResultsConsumer(RecordNews(attempts, relay, revoke))
+    intake_runner = PullRunner(
+        nc, publisher, ConsumerRef(INTAKE, ORCHESTRATOR_INTAKE), IntakeConsumer(accepting)
+    )
+    result_runner = PullRunner(
+        nc, publisher, ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS), results, concurrency=2
+    )
+    leases = KeepLeases(endings)
+    router = routes(PostgresTasks(pool), CancelTasks(endings, relay, revoke), leases)
+    await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
+    await SubmitResponder(nc, accepting).start()
+    health = HealthServer(
+        settings.http_port,
+        host=settings.http_host,
+        live=lambda: intake_runner.healthy() and result_runner.healthy(),
+        ready={"postgres": _answers(pool), "nats": _connected(nc)},
+    )
+    await stack.enter_async_context(health)
+    relaying = asyncio.Event()
+    relay_task = asyncio.create_task(relay.run(relaying))
+    try:
+        await until_stopped(
+            stop,
+            intake_runner.run(stop),
+            result_runner.run(stop),
+            leases.run(stop),
+            Reconcile(endings, relay, revoke, settings.shards).run(stop),
+        )
+        await accepting.drain()
+    finally:
+        # Last, so that what was committed while draining is still told.
+        relaying.set()
+        await relay_task
+
+
+def _answers(pool: Pool) -> Callable[[], Awaitable[None]]:
+    async def check() -> None:
+        async with connected(pool) as connection:
+            await connection.execute("select 1")
+
+    return check
+
+
+def _connected(nc: NATS) -> Callable[[], Awaitable[None]]:
+    async def check() -> None:
+        if not nc.is_connected:
+            raise Unavailable("not connected")
+
+    return check
+
+
+async def _migrated(pool: Pool) -> None:
+    async with connected(pool) as connection:
+        cursor = await connection.execute("select to_regclass('ledger.task')")
+        row = await cursor.fetchone()
+    if row is None or row[0] is None:
+        raise Unavailable("the ledger has no tables", "Run `octarm db migrate` first.")
+
+
+def migrate() -> None:
+    """Bring the ledger's tables to the newest version."""
+    upgrade(read_settings(Settings).postgres_url.get_secret_value(), MIGRATIONS, "ledger")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["migrate"]:
+        try:
+            migrate()
+        except OctarmError as error:
+            sys.stderr.write(f"octarm-{NAME}: {error.message}\n")
+            sys.exit(78)
+        sys.exit(os.EX_OK)
+    run(main, Settings, NAME)

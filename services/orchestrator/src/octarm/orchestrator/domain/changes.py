@@ -1,0 +1,79 @@
+"""What the ledger commits and gives back to its use cases."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from octarm.common.bus.publisher import Outgoing
+from octarm.models.errors import OctarmError
+from octarm.models.states import TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An outbox row that is committed and has yet to be published."""
+
+    seq: int
+    messages: list[Outgoing] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The ledger holds this task; `created` is false when it did before."""
+
+    task_id: str
+    state: TaskState
+    created: bool
+
+
+AcceptAnswer = Known | OctarmError
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One task's committed transition; its events are numbered `first_seq` and following."""
+
+    task_id: str
+    tenant: str
+    attempt: int
+    old: TaskState
+    new: TaskState
+    first_seq: int
+    last_seq: int
+    traceparent: str
+    goal: str
+    at: datetime
+    arm_id: str | None = None
+    instance_id: str | None = None
+    not_before: datetime | None = None
+    dispatch_seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """A waiting task that has become ready."""
+
+    moved: Moved
+    tier: str
+    priority: int
+    deadline: datetime | None
+    contract: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """News that changed nothing: what the ledger says of its task instead."""
+
+    task_id: str
+    attempt: int
+    state: TaskState
+    current_attempt: int
+    outcome: str | None
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether this attempt's own result was taken already."""
+        return self.outcome in ("success", "failure", "partial")
+
+
+Announce = Callable[[list[Moved]], list[Outgoing]]

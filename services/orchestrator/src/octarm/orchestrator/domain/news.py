@@ -1,0 +1,99 @@
+"""What a batch of messages says about attempts, gathered by (task, attempt).
+
+A placement, a start and a result of the same attempt often arrive in one batch; together they
+are one change of the ledger.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+
+import msgspec
+
+from octarm.models import hot
+
+
+class Step(IntEnum):
+    """How far the news takes an attempt."""
+
+    PLACED = 0
+    STARTED = 1
+    ENDED = 2
+
+
+@dataclass(slots=True)
+class AttemptNews:
+    """Everything a batch says about one attempt."""
+
+    task_id: str
+    attempt: int
+    arm_id: str
+    instance_id: str | None = None
+    placement: hot.Placement | None = None
+    started_at: datetime | None = None
+    progress: hot.AttemptUpdate | None = None
+    result: hot.Result | None = None
+    body: bytes = field(default=b"", repr=False)
+    traceparent: str = ""
+
+    @property
+    def step(self) -> Step:
+        """The furthest step told."""
+        if self.result is not None:
+            return Step.ENDED
+        return Step.STARTED if self.started_at is not None else Step.PLACED
+
+    @property
+    def decision(self) -> str | None:
+        """Why it went to its arm, as JSON text."""
+        if self.placement is None:
+            return None
+        reasons = {
+            "policy": self.placement.policy,
+            "reason": self.placement.reason,
+            "scores": self.placement.scores,
+        }
+        return msgspec.json.encode(reasons).decode()
+
+
+class Gathering:
+    """Gathers messages into news."""
+
+    def __init__(self) -> None:
+        self._news: dict[tuple[str, int], AttemptNews] = {}
+
+    def _of(self, task_id: str, attempt: int, arm_id: str) -> AttemptNews:
+        key = (task_id, attempt)
+        news = self._news.get(key)
+        if news is None:
+            news = self._news[key] = AttemptNews(task_id, attempt, arm_id)
+        return news
+
+    def placed(self, placements: Iterable[hot.Placement]) -> None:
+        """Take in placements."""
+        for placement in placements:
+            news = self._of(placement.task_id, placement.attempt, placement.arm_id)
+            news.placement = placement
+
+    def updated(self, message: hot.AttemptsUpdated) -> None:
+        """Take in starts and progress of one instance."""
+        for update in message.updates:
+            news = self._of(update.task_id, update.attempt, message.arm_id)
+            news.instance_id = message.instance_id
+            if update.kind == "started":
+                news.started_at = update.at
+            else:
+                news.progress = update
+
+    def ended(self, result: hot.Result, body: bytes, traceparent: str = "") -> None:
+        """Take in a result; `body` is its JSON as it came, `traceparent` its sender's span."""
+        news = self._of(result.task_id, result.attempt, result.arm_id)
+        if news.result is None:
+            news.instance_id = result.instance_id
+            news.result, news.body, news.traceparent = result, body, traceparent
+            news.started_at = result.started_at or news.started_at
+
+    def all(self) -> list[AttemptNews]:
+        """Give the news, by task: rows are always locked in this order."""
+        return [self._news[key] for key in sorted(self._news)]

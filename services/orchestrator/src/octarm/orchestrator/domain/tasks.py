@@ -1,0 +1,157 @@
+"""What a submission becomes before it is written."""
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from octarm.models import hot
+from octarm.models.contracts import SCHEMA_VERSION, TaskSubmission
+from octarm.models.errors import InvalidRequest
+
+GOAL_CHARS: Final = 500
+_HASHED_WITHOUT: Final = {"idempotency_key"}
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task that is ready to be written to the ledger."""
+
+    task_id: str
+    tenant: str
+    idem_key: str | None
+    req_hash: bytes = field(repr=False)
+    deadline: datetime | None
+    timeout_s: int
+    max_retries: int
+    priority: int
+    tier: str
+    parent_id: str | None
+    depends_on: tuple[str, ...]
+    needs: list[str]
+    assigned_arm: str | None
+    labels: dict[str, str]
+    goal: str
+    contract: bytes = field(repr=False)
+    traceparent: str
+    created_at: datetime
+
+
+def new_task(
+    submission: TaskSubmission,
+    *,
+    task_id: str,
+    tenant: str,
+    traceparent: str,
+    now: datetime,
+) -> NewTask:
+    """Turn a submission into a ledger row.
+
+    Raises:
+        InvalidRequest: the deadline has passed, or the task would be its own relative.
+    """
+    if submission.deadline is not None and submission.deadline <= now:
+        raise InvalidRequest(
+            "the deadline has passed already", "Choose a later deadline.", "DEADLINE_UNMET"
+        )
+    if task_id in submission.depends_on or task_id == submission.parent_task_id:
+        raise InvalidRequest("a task can neither depend on itself nor be its own parent")
+    body = submission.model_dump_json(exclude=_HASHED_WITHOUT, exclude_defaults=True).encode()
+    return NewTask(
+        task_id=task_id,
+        tenant=tenant,
+        idem_key=submission.idempotency_key,
+        req_hash=hashlib.sha256(body).digest(),
+        deadline=submission.deadline,
+        timeout_s=submission.timeout_seconds,
+        max_retries=submission.budget.max_retries,
+        priority=submission.priority,
+        tier=submission.effective_tier,
+        parent_id=submission.parent_task_id,
+        depends_on=tuple(dict.fromkeys(submission.depends_on)),
+        needs=sorted(submission.required_capabilities),
+        assigned_arm=submission.assigned_arm,
+        labels=submission.labels,
+        goal=without_nul(submission.goal[:GOAL_CHARS]),
+        contract=_contract(body, task_id, tenant, now, submission.idempotency_key),
+        traceparent=traceparent,
+        created_at=now,
+    )
+
+
+def _contract(body: bytes, task_id: str, tenant: str, now: datetime, idem_key: str | None) -> bytes:
+    """Add what the server sets to a submission's JSON object (goal is always in it)."""
+    added = {
+        "task_id": task_id,
+        "tenant": tenant,
+        "created_at": now,
+        "schema_version": SCHEMA_VERSION,
+    }
+    if idem_key is not None:
+        added["idempotency_key"] = idem_key
+    return body[:-1] + b"," + _encode(added)[1:]
+
+
+def ready_task(task: NewTask, *, attempt: int = 1) -> hot.ReadyTask:
+    """Say to the scheduler what a fresh task asks for."""
+    return hot.ReadyTask(
+        task_id=task.task_id,
+        attempt=attempt,
+        tenant=task.tenant,
+        tier=task.tier,
+        priority=task.priority,
+        needs=task.needs,
+        queued_at=task.created_at,
+        task=msgspec.Raw(task.contract),
+        assigned_arm=task.assigned_arm,
+        labels=task.labels,
+        deadline=task.deadline,
+        traceparent=task.traceparent,
+    )
+
+
+class _Wanted(msgspec.Struct):
+    required_capabilities: list[str] = []
+    assigned_arm: str | None = None
+    labels: dict[str, str] = {}
+
+
+_wanted = msgspec.json.Decoder(_Wanted).decode
+
+
+def ready_again(
+    contract: bytes,
+    *,
+    task_id: str,
+    attempt: int,
+    tenant: str,
+    tier: str,
+    priority: int,
+    deadline: datetime | None,
+    traceparent: str,
+    queued_at: datetime,
+) -> hot.ReadyTask:
+    """Say to the scheduler what a task of the ledger asks for."""
+    wanted = _wanted(contract)
+    return hot.ReadyTask(
+        task_id=task_id,
+        attempt=attempt,
+        tenant=tenant,
+        tier=tier,
+        priority=priority,
+        needs=wanted.required_capabilities,
+        queued_at=queued_at,
+        task=msgspec.Raw(contract),
+        assigned_arm=wanted.assigned_arm,
+        labels=wanted.labels,
+        deadline=deadline,
+        traceparent=traceparent,
+    )
+
+
+def without_nul(text: str) -> str:
+    """Replace NUL, which a text column cannot hold; bodies keep it, escaped."""
+    return text.replace("\0", "\ufffd")

@@ -1,0 +1,3 @@
+from octarm.common.storage.migrations import migrate_online
+
+migrate_online()

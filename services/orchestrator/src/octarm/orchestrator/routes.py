@@ -1,0 +1,220 @@
+"""The orchestrator's subscriptions: translation only."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from faststream.nats import NatsRouter
+from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
+from octarm.common.bus.requests import answer, ok, on, problem
+from octarm.common.storage import Batcher
+from octarm.common.telemetry.logs import get_logger
+from octarm.models import hot
+from octarm.models.arms import Heartbeat
+from octarm.models.errors import InvalidRequest, NotFound, OctarmError, Unavailable
+from octarm.models.queries import (
+    CancelTask,
+    FindTasks,
+    GetStates,
+    GetTask,
+    StatesFound,
+    TasksFound,
+    TaskView,
+)
+from octarm.models.queries import Outcome as TaskOutcome
+from octarm.models.subjects import (
+    ATTEMPTS_UPDATED,
+    CANCEL_TASK,
+    FIND_TASKS,
+    GET_STATES,
+    GET_TASK,
+    HEARTBEAT,
+    PLACEMENTS_MADE,
+    RESULT,
+    SUBMIT_TASKS,
+)
+from octarm.orchestrator.domain.changes import AcceptAnswer, Known
+from octarm.orchestrator.domain.news import AttemptNews, Gathering
+from octarm.orchestrator.storage.reading import PostgresTasks
+from octarm.orchestrator.usecases.accept import Submitted
+from octarm.orchestrator.usecases.endings import CancelTasks
+from octarm.orchestrator.usecases.leases import KeepLeases
+
+QUEUE: Final = "orchestrator"
+_RESULTS: Final = RESULT.pattern.removesuffix("*")
+_PLACEMENTS: Final = PLACEMENTS_MADE.pattern.removesuffix("*")
+_UPDATES: Final = ATTEMPTS_UPDATED.pattern.removesuffix("*")
+
+_submissions = msgspec.json.Decoder(hot.SubmitTasks).decode
+_submission = msgspec.json.Decoder(hot.SubmitTask).decode
+_result = msgspec.json.Decoder(hot.Result).decode
+_placements = msgspec.json.Decoder(hot.PlacementsMade).decode
+_updates = msgspec.json.Decoder(hot.AttemptsUpdated).decode
+_encode = msgspec.json.Encoder().encode
+
+log = get_logger()
+Accepting = Batcher[Submitted, AcceptAnswer]
+
+
+def routes(tasks: PostgresTasks, cancel: CancelTasks, leases: KeepLeases) -> NatsRouter:
+    """The control plane; nothing connects until a broker includes it."""
+    router = NatsRouter()
+
+    @answer(router, GET_TASK, queue=QUEUE)
+    async def get_task(query: GetTask) -> TaskView:
+        view = await tasks.get(query.tenant, query.task_id)
+        if view is None:
+            raise NotFound(f"there is no task {query.task_id}")
+        return view
+
+    @answer(router, FIND_TASKS, queue=QUEUE)
+    async def find_tasks(query: FindTasks) -> TasksFound:
+        return await tasks.find(query)
+
+    @answer(router, GET_STATES, queue=QUEUE)
+    async def get_states(query: GetStates) -> StatesFound:
+        return StatesFound(outcomes=await tasks.outcomes(query.tenant, query.task_ids))
+
+    @answer(router, CANCEL_TASK, queue=QUEUE)
+    async def cancel_task(query: CancelTask) -> TaskOutcome:
+        await cancel(query.task_id, query.tenant, query.reason)
+        found = await tasks.outcomes(query.tenant, [query.task_id])
+        if not found:
+            raise NotFound(f"there is no task {query.task_id}")
+        return found[0]
+
+    @on(router, HEARTBEAT, queue=QUEUE)
+    async def heartbeat(beat: Heartbeat) -> None:
+        await leases(beat)
+
+    return router
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitResponder:
+    """Answers SUBMIT_TASKS requests; the hot path, so no FastStream."""
+
+    nc: NATS
+    accepting: Accepting
+
+    async def start(self) -> None:
+        """Subscribe, sharing the work with the other replicas."""
+        await self.nc.subscribe(SUBMIT_TASKS.at(), queue=QUEUE, cb=self._asked)
+        await self.nc.flush()
+
+    async def _asked(self, msg: Msg) -> None:
+        try:
+            request = _submissions(msg.data)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            await self._reply(msg, problem(InvalidRequest(f"not a submission: {error}")))
+            return
+        pending = [
+            self.accepting.put_nowait(Submitted(request.tenant, item))
+            for item in request.submissions
+        ]
+        # The reply follows the commit; the subscription must not wait for it.
+        gathering = asyncio.gather(*pending, return_exceptions=True)
+        gathering.add_done_callback(lambda done: self._answer_later(msg, done.result()))
+
+    def _answer_later(self, msg: Msg, answers: Sequence[AcceptAnswer | BaseException]) -> None:
+        unavailable = next((a for a in answers if isinstance(a, Unavailable)), None)
+        if unavailable is not None:
+            body = problem(unavailable)
+        else:
+            body = ok(_encode(hot.SubmitAnswers([_answer(item) for item in answers])))
+        sending = asyncio.ensure_future(self._reply(msg, body))
+        _sending.add(sending)
+        sending.add_done_callback(_sending.discard)
+
+    async def _reply(self, msg: Msg, body: bytes) -> None:
+        try:
+            await self.nc.publish(msg.reply, body)
+        except (NatsError, OSError):
+            log.warning("reply_not_sent")
+
+
+_sending: "set[asyncio.Future[None]]" = set()
+
+
+def _answer(item: AcceptAnswer | BaseException) -> hot.SubmitAnswer:
+    if isinstance(item, Known):
+        return hot.SubmitAnswer(hot.Accepted(item.task_id, item.state.value, item.created))
+    error = item if isinstance(item, OctarmError) else OctarmError("the task was not accepted")
+    return hot.SubmitAnswer(problem=error.problem().model_dump(mode="json", exclude_none=True))
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeConsumer:
+    """Accepts what publishers put on INTAKE; what cannot be accepted is a dead letter."""
+
+    accepting: Accepting
+
+    async def __call__(self, batch: list[Delivery]) -> list[Outcome]:
+        """Handle one batch."""
+        outcomes: list[Outcome] = [ACK] * len(batch)
+        pending: list[tuple[int, asyncio.Future[AcceptAnswer]]] = []
+        for place, delivery in enumerate(batch):
+            tenant = delivery.subject.rpartition(".")[2]
+            try:
+                item = _submission(delivery.data)
+            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+                outcomes[place] = Dead(f"not a submission: {error}")
+                continue
+            submitted = Submitted(
+                tenant, item, f"{delivery.subject}/{delivery.stream_seq}", delivery.published_at
+            )
+            pending.append((place, self.accepting.put_nowait(submitted)))
+        for place, future in pending:
+            accepted = await future
+            if isinstance(accepted, OctarmError):
+                outcomes[place] = Dead(f"{accepted.code}: {accepted.message}")
+        return outcomes
+
+
+Record = Callable[[list[AttemptNews]], Awaitable[set[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsConsumer:
+    """Records what arms and schedulers report."""
+
+    record: Record
+
+    async def __call__(self, batch: list[Delivery]) -> list[Outcome]:
+        """Handle one batch: one transaction."""
+        gathering = Gathering()
+        outcomes: list[Outcome] = [ACK] * len(batch)
+        results: dict[str, int] = {}
+        for place, delivery in enumerate(batch):
+            try:
+                task_id = _take(gathering, delivery)
+            except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+                outcomes[place] = Dead(f"not understood: {error}")
+                continue
+            if task_id:
+                results[task_id] = place
+        for task_id in await self.record(gathering.all()):
+            if task_id in results:
+                outcomes[results[task_id]] = Dead("the ledger has no such task")
+        return outcomes
+
+
+def _take(gathering: Gathering, delivery: Delivery) -> str:
+    """Take one message in; gives the task's id when it is a result."""
+    if delivery.subject.startswith(_RESULTS):
+        result = _result(delivery.data)
+        if delivery.subject != RESULT.at(arm_id=result.arm_id):
+            raise ValueError("a result must come on the subject of its own arm")
+        gathering.ended(result, delivery.data, delivery.headers.get("traceparent", ""))
+        return result.task_id
+    if delivery.subject.startswith(_PLACEMENTS):
+        gathering.placed(_placements(delivery.data).placements)
+    elif delivery.subject.startswith(_UPDATES):
+        gathering.updated(_updates(delivery.data))
+    return ""

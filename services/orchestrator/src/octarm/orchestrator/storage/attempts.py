@@ -1,0 +1,278 @@
+"""Recording what became of attempts: one transaction for each batch of news."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from octarm.common.bus.publisher import Outgoing
+from octarm.common.storage import Pool, transaction
+from octarm.common.storage.connections import Connection
+from octarm.models.states import TaskState
+from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stray
+from octarm.orchestrator.domain.lifecycle import ATTEMPTED
+from octarm.orchestrator.domain.news import AttemptNews, Step
+from octarm.orchestrator.domain.tasks import without_nul
+from octarm.orchestrator.storage.outbox import write_entry
+
+# Rows are locked in the order of their ids, so two of these statements never deadlock. The
+# number of events added is that of `lifecycle.events_to`; a test holds the two equal.
+_MOVE: Final = """
+with r as (
+    select * from unnest(%b::text[], %b::int[], %b::text[], %b::text[], %b::int[], %b::bool[],
+        %b::bool[], %b::float8[], %b::bigint[], %b::timestamptz[], %b::text[])
+    as r(id, attempt, arm_id, instance_id, step, ok, retry, delay_s, dispatch_seq, started_at,
+        error)
+), old as (
+    select t.id, t.state, t.event_seq, t.attempt from ledger.task t
+    join r on t.id = r.id and t.attempt = r.attempt
+    where (t.arm_id is null or t.arm_id = r.arm_id) and (
+        (r.step = 0 and t.state = 'queued')
+        or (r.step = 1 and t.state in ('queued', 'dispatched'))
+        or (r.step = 2 and t.state = any(%b::text[])))
+    order by t.id for update of t
+)
+update ledger.task t set
+    state = case r.step when 0 then 'dispatched' when 1 then 'running' else
+        case when r.ok then 'completed' when r.retry and t.attempt <= t.max_retries
+             then 'waiting' else 'failed' end end,
+    attempt = t.attempt + case when r.step = 2 and not r.ok and r.retry
+        and t.attempt <= t.max_retries then 1 else 0 end,
+    event_seq = t.event_seq
+        + case old.state when 'queued' then r.step + 1 when 'dispatched' then r.step else 1 end,
+    arm_id = case when r.step = 2 and not r.ok and r.retry and t.attempt <= t.max_retries
+        then null else r.arm_id end,
+    instance_id = coalesce(r.instance_id, t.instance_id),
+    dispatch_seq = case when r.step = 2 then null else coalesce(r.dispatch_seq, t.dispatch_seq) end,
+    lease_until = case r.step when 0 then now() + make_interval(secs => %b)
+        when 1 then now() + make_interval(secs => %b) end,
+    started_at = coalesce(r.started_at, t.started_at),
+    not_before = case when r.step = 2 then now() + make_interval(secs => r.delay_s) end,
+    error = case when r.step = 2 then r.error::json end,
+    terminal_at = case when r.step = 2 and not (not r.ok and r.retry
+        and t.attempt <= t.max_retries) then now() end,
+    updated_at = now()
+from r join old using (id) where t.id = r.id
+returning t.id, t.tenant, old.attempt, old.state, t.state, old.event_seq + 1, t.event_seq,
+    t.traceparent, t.goal, now(), r.arm_id, t.instance_id, t.not_before
+"""
+_ATTEMPTS: Final = """
+insert into ledger.attempt as a (task_id, attempt, arm_id, instance_id, placed_at, started_at,
+    ended_at, outcome, reason, decision, tokens_used, cost_microdollars, llm_calls)
+select task_id, attempt, arm_id, instance_id, placed_at, started_at,
+    case when outcome is not null then now() end, outcome, reason, decision::json, tokens, cost,
+    calls
+from unnest(%b::text[], %b::int[], %b::text[], %b::text[], %b::timestamptz[],
+    %b::timestamptz[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::bigint[],
+    %b::bigint[])
+as r(task_id, attempt, arm_id, instance_id, placed_at, started_at, outcome, reason, decision,
+    tokens, cost, calls)
+on conflict (task_id, attempt) do update set
+    instance_id = coalesce(excluded.instance_id, a.instance_id),
+    placed_at = coalesce(a.placed_at, excluded.placed_at),
+    started_at = coalesce(excluded.started_at, a.started_at),
+    ended_at = coalesce(a.ended_at, excluded.ended_at),
+    outcome = coalesce(a.outcome, excluded.outcome),
+    reason = coalesce(a.reason, excluded.reason),
+    decision = coalesce(a.decision, excluded.decision),
+    tokens_used = greatest(a.tokens_used, excluded.tokens_used),
+    cost_microdollars = greatest(a.cost_microdollars, excluded.cost_microdollars),
+    llm_calls = greatest(a.llm_calls, excluded.llm_calls)
+"""
+_RESULTS: Final = """
+insert into ledger.result (task_id, attempt, body, sha256)
+select id, attempt, body::json, sha256(convert_to(body, 'UTF8'))
+from unnest(%b::text[], %b::int[], %b::text[]) as r(id, attempt, body)
+on conflict (task_id) do nothing
+"""
+_LATE: Final = """
+with late as (
+    insert into ledger.late_result (task_id, attempt, body)
+    select id, attempt, body::json from unnest(%b::text[], %b::int[], %b::text[])
+        as r(id, attempt, body)
+    on conflict do nothing returning task_id, attempt
+)
+update ledger.task t set event_seq = t.event_seq + 1 from late where t.id = late.task_id
+returning t.id, t.tenant, late.attempt, t.state, t.state, t.event_seq, t.event_seq,
+    t.traceparent, t.goal, now()
+"""
+_STRAYS: Final = """
+select r.id, r.attempt, t.state, t.attempt, a.outcome
+from unnest(%b::text[], %b::int[]) as r(id, attempt)
+join ledger.task t on t.id = r.id
+left join ledger.attempt a on a.task_id = r.id and a.attempt = r.attempt
+"""
+_PROGRESS: Final = """
+update ledger.task t set event_seq = t.event_seq + 1
+from unnest(%b::text[], %b::int[]) as r(id, attempt)
+where t.id = r.id and t.attempt = r.attempt and t.state in ('dispatched', 'running')
+returning t.id, t.tenant, t.attempt, t.state, t.state, t.event_seq, t.event_seq, t.traceparent,
+    t.goal, now()
+"""
+
+
+class PostgresAttempts:
+    """Writes what arms and scheduler report; leases are given in seconds."""
+
+    def __init__(self, pool: Pool, *, dispatch_lease_s: float, run_lease_s: float) -> None:
+        self._pool = pool
+        self._dispatch_lease_s = dispatch_lease_s
+        self._run_lease_s = run_lease_s
+
+    async def record(
+        self, news: Sequence[AttemptNews], delays_s: Sequence[float], announce: Announce
+    ) -> tuple[list[Moved], list[Stray], Entry | None]:
+        """Write news in one transaction; recording the same news again changes nothing.
+
+        `delays_s` says for each item how long a retry would wait. Gives the transitions, the
+        news that found no task in a fitting state, and the outbox row.
+        """
+        async with transaction(self._pool) as connection:
+            moved = await self._move(connection, news, delays_s)
+            by_task = {(m.task_id, m.attempt) for m in moved}
+            strays = await self._strays(
+                connection, [n for n in news if (n.task_id, n.attempt) not in by_task]
+            )
+            await self._write_attempts(connection, news, by_task, strays)
+            ended = [m for m in moved if m.new.is_terminal]
+            await self._write_results(connection, ended, news)
+            late = await self._write_late(connection, strays, news)
+            progress = await self._progress(connection, news)
+            messages: list[Outgoing] = announce([*moved, *late, *progress])
+            entry = await write_entry(connection, messages)
+        return moved, strays, entry
+
+    async def _move(
+        self, connection: Connection, news: Sequence[AttemptNews], delays_s: Sequence[float]
+    ) -> list[Moved]:
+        rows = [_row(item, delay) for item, delay in zip(news, delays_s, strict=True)]
+        columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
+        parameters = [*columns, ATTEMPTED, self._dispatch_lease_s, self._run_lease_s]
+        cursor = await connection.execute(_MOVE, parameters)
+        return [moved_row(row) for row in await cursor.fetchall()]
+
+    async def _strays(self, connection: Connection, news: list[AttemptNews]) -> list[Stray]:
+        if not news:
+            return []
+        cursor = await connection.execute(
+            _STRAYS, [[n.task_id for n in news], [n.attempt for n in news]]
+        )
+        return [
+            Stray(task_id, attempt, TaskState(state), current, outcome)
+            for task_id, attempt, state, current, outcome in await cursor.fetchall()
+        ]
+
+    async def _write_attempts(
+        self,
+        connection: Connection,
+        news: Sequence[AttemptNews],
+        moved: set[tuple[str, int]],
+        strays: list[Stray],
+    ) -> None:
+        # A stray may still complete its attempt's history, but never for an unknown task.
+        known = moved | {(stray.task_id, stray.attempt) for stray in strays}
+        rows = [_attempt_row(item) for item in news if (item.task_id, item.attempt) in known]
+        if rows:
+            await connection.execute(
+                _ATTEMPTS, [list(column) for column in zip(*rows, strict=True)]
+            )
+
+    async def _write_results(
+        self, connection: Connection, ended: list[Moved], news: Sequence[AttemptNews]
+    ) -> None:
+        if not ended:
+            return
+        bodies = {(n.task_id, n.attempt): n.body.decode() for n in news}
+        await connection.execute(
+            _RESULTS,
+            [
+                [m.task_id for m in ended],
+                [m.attempt for m in ended],
+                [bodies[m.task_id, m.attempt] for m in ended],
+            ],
+        )
+
+    async def _write_late(
+        self, connection: Connection, strays: list[Stray], news: Sequence[AttemptNews]
+    ) -> list[Moved]:
+        late = {(s.task_id, s.attempt) for s in strays if not s.is_duplicate}
+        rows = [
+            (n.task_id, n.attempt, n.body.decode())
+            for n in news
+            if n.step is Step.ENDED and (n.task_id, n.attempt) in late
+        ]
+        if not rows:
+            return []
+        cursor = await connection.execute(_LATE, [list(c) for c in zip(*rows, strict=True)])
+        return [moved_row(row) for row in await cursor.fetchall()]
+
+    async def _progress(self, connection: Connection, news: Sequence[AttemptNews]) -> list[Moved]:
+        rows = [n for n in news if n.progress is not None and n.result is None]
+        if not rows:
+            return []
+        cursor = await connection.execute(
+            _PROGRESS, [[n.task_id for n in rows], [n.attempt for n in rows]]
+        )
+        return [moved_row(row) for row in await cursor.fetchall()]
+
+
+def moved_row(row: tuple[Any, ...]) -> Moved:
+    """Read the columns that every transition returns, in their order."""
+    task_id, tenant, attempt, old, new, *rest = row
+    return Moved(task_id, tenant, attempt, TaskState(old), TaskState(new), *rest)
+
+
+def _row(news: AttemptNews, delay_s: float) -> tuple[Any, ...]:
+    result = news.result
+    ok = result is not None and (
+        result.status == "success" or (result.status == "partial" and not result.retryable)
+    )
+    error = bytes(result.error).decode() if result is not None and not ok else None
+    return (
+        news.task_id,
+        news.attempt,
+        news.arm_id,
+        news.instance_id,
+        int(news.step),
+        ok,
+        bool(result is not None and result.retryable),
+        delay_s,
+        news.placement.dispatch_seq if news.placement else None,
+        news.started_at,
+        error,
+    )
+
+
+def _attempt_row(news: AttemptNews) -> tuple[Any, ...]:
+    result, placement = news.result, news.placement
+    return (
+        news.task_id,
+        news.attempt,
+        news.arm_id,
+        news.instance_id,
+        placement.placed_at if placement else None,
+        news.started_at,
+        result.status if result else None,
+        without_nul(_reason(news)) or None,
+        news.decision,
+        result.tokens_used if result else 0,
+        round(result.cost_dollars * 1_000_000) if result else 0,
+        result.llm_calls if result else 0,
+    )
+
+
+def _reason(news: AttemptNews) -> str:
+    if news.result is None or news.result.status == "success":
+        return ""
+    return error_text(bytes(news.result.error))
+
+
+class _Error(msgspec.Struct):
+    code: str = "INTERNAL"
+    detail: str = ""
+
+
+def error_text(body: bytes) -> str:
+    """Give `CODE: detail` of a problem document, at most 500 characters."""
+    problem = msgspec.json.decode(body, type=_Error)
+    return f"{problem.code}: {problem.detail}"[:500]

@@ -1,0 +1,177 @@
+"""Transitions that no arm reports: cancel, deadlines, lost attempts, waking."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from octarm.common.bus.publisher import Outgoing
+from octarm.common.storage import Pool, connected, transaction
+from octarm.common.storage.connections import Connection
+from octarm.models.states import TaskState
+from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Woken
+from octarm.orchestrator.domain.lifecycle import OPEN
+from octarm.orchestrator.storage.attempts import moved_row
+from octarm.orchestrator.storage.outbox import write_entry
+
+LIMIT: Final = 500
+STEP_GRACE_S: Final = 10.0
+
+_MOVED: Final = """
+t.id, t.tenant, old.attempt, old.state, t.state, t.event_seq, t.event_seq, t.traceparent,
+    t.goal, now(), old.arm_id, old.instance_id, t.not_before, old.dispatch_seq
+"""
+_END: Final = """
+update ledger.task t set state = %(state)s, event_seq = t.event_seq + 1, lease_until = null,
+    dispatch_seq = null, error = %(error)s::json, terminal_at = now(), updated_at = now()
+from old where t.id = old.id returning
+"""
+_OLD: Final = """
+id, attempt, state, arm_id, instance_id, dispatch_seq from ledger.task
+"""
+_CANCEL: Final = f"""
+with old as (select {_OLD} where id = %(id)s and tenant = %(tenant)s and state = any(%(open)s)
+    for update)
+{_END} {_MOVED}
+"""
+_OVERDUE: Final = f"""
+with old as (select {_OLD} where deadline < now() and terminal_at is null
+    order by id limit {LIMIT} for update skip locked)
+{_END} {_MOVED}
+"""
+_BROKEN: Final = f"""
+with old as (select {_OLD} t where state = 'waiting' and exists (
+        select from ledger.dependency d join ledger.task n on n.id = d.needs_task_id
+        where d.task_id = t.id and n.terminal_at is not null and n.state <> 'completed')
+    order by id limit {LIMIT} for update skip locked)
+{_END} {_MOVED}
+"""
+_LOST: Final = f"""
+with old as (select {_OLD} where {{found}} order by id limit {LIMIT} for update skip locked)
+update ledger.task t set
+    state = case when t.attempt <= t.max_retries then 'waiting' else 'failed' end,
+    attempt = t.attempt + case when t.attempt <= t.max_retries then 1 else 0 end,
+    event_seq = t.event_seq + 1,
+    not_before = now(), lease_until = null, arm_id = null, dispatch_seq = null,
+    error = %(error)s::json,
+    terminal_at = case when t.attempt <= t.max_retries then null else now() end,
+    updated_at = now()
+from old where t.id = old.id returning {_MOVED}
+"""
+_SILENT: Final = _LOST.format(found="lease_until < now()")
+_HANGING: Final = _LOST.format(
+    found="lease_until is not null and state = 'running'"
+    f" and started_at + make_interval(secs => timeout_s + {STEP_GRACE_S}) < now()"
+)
+_CLOSE_ATTEMPTS: Final = """
+update ledger.attempt a set ended_at = now(), outcome = %s, reason = %s
+from unnest(%s::text[], %s::int[]) as r(task_id, attempt)
+where a.task_id = r.task_id and a.attempt = r.attempt and a.outcome is null
+"""
+_WAKE: Final = f"""
+with old as (select {_OLD} t where state = 'waiting' and (not_before is null or not_before <= now())
+        and not exists (
+            select from ledger.dependency d join ledger.task n on n.id = d.needs_task_id
+            where d.task_id = t.id and n.state <> 'completed')
+    order by id limit {LIMIT} for update skip locked)
+update ledger.task t set state = 'queued', event_seq = t.event_seq + 1, updated_at = now()
+from old where t.id = old.id
+returning t.id, t.tenant, t.attempt, old.state, t.state, t.event_seq, t.event_seq,
+    t.traceparent, t.goal, now(), t.tier, t.priority, t.deadline, t.contract::text
+"""
+_RENEW: Final = """
+update ledger.task t set lease_until = now() + make_interval(secs => r.lease_s)
+from unnest(%b::text[], %b::int[], %b::float8[]) as r(id, attempt, lease_s)
+where t.id = r.id and t.attempt = r.attempt and t.state in ('dispatched', 'running')
+    and t.lease_until is not null
+"""
+Change = tuple[list[Moved], Entry | None]
+
+
+class PostgresEndings:
+    """Ends, loses and wakes tasks; every call is conditional and may be repeated."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def cancel(
+        self, task_id: str, tenant: str, *, reason: str, error: str, announce: Announce
+    ) -> Change:
+        """Cancel one open task of a tenant; no transition when there is none."""
+        parameters = {"id": task_id, "tenant": tenant, "open": OPEN}
+        return await self._end(_CANCEL, TaskState.CANCELLED, parameters, reason, error, announce)
+
+    async def time_out(self, *, reason: str, error: str, announce: Announce) -> Change:
+        """End open tasks whose deadline has passed."""
+        return await self._end(_OVERDUE, TaskState.TIMED_OUT, {}, reason, error, announce)
+
+    async def fail_broken(self, *, reason: str, error: str, announce: Announce) -> Change:
+        """Fail tasks that wait for one which did not complete."""
+        return await self._end(_BROKEN, TaskState.FAILED, {}, reason, error, announce)
+
+    async def lose_silent(self, *, reason: str, error: str, announce: Announce) -> Change:
+        """Give up attempts whose lease has run out: the next attempt, or the end."""
+        return await self._change(_SILENT, {"error": error}, "lost", reason, announce)
+
+    async def lose_hanging(self, *, reason: str, error: str, announce: Announce) -> Change:
+        """Give up attempts that run longer than their timeout and ten seconds."""
+        return await self._change(_HANGING, {"error": error}, "timed_out", reason, announce)
+
+    async def wake(
+        self, announce: Callable[[list[Woken]], list[Outgoing]]
+    ) -> tuple[list[Woken], Entry | None]:
+        """Queue waiting tasks whose time has come and whose dependencies are complete."""
+        async with transaction(self._pool) as connection:
+            cursor = await connection.execute(_WAKE)
+            woken = [
+                Woken(moved_row(row[:10]), row[10], row[11], row[12], row[13].encode())
+                for row in await cursor.fetchall()
+            ]
+            entry = await write_entry(connection, announce(woken))
+        return woken, entry
+
+    async def renew(self, running: Sequence[tuple[str, int, float]]) -> None:
+        """Extend the leases of (task, attempt) by seconds from now, by the database's clock."""
+        if not running:
+            return
+        columns: list[Any] = [list(column) for column in zip(*running, strict=True)]
+        async with connected(self._pool) as connection:
+            await connection.execute(_RENEW, columns)
+
+    async def _end(
+        self,
+        statement: str,
+        state: TaskState,
+        parameters: dict[str, Any],
+        reason: str,
+        error: str,
+        announce: Announce,
+    ) -> Change:
+        parameters = parameters | {"state": state.value, "error": error}
+        return await self._change(statement, parameters, state.value, reason, announce)
+
+    async def _change(
+        self,
+        statement: str,
+        parameters: dict[str, Any],
+        outcome: str,
+        reason: str,
+        announce: Announce,
+    ) -> Change:
+        async with transaction(self._pool) as connection:
+            cursor = await connection.execute(statement, parameters)
+            moved = [moved_row(row) for row in await cursor.fetchall()]
+            if not moved:
+                return [], None
+            await _close_attempts(connection, moved, outcome, reason)
+            entry = await write_entry(connection, announce(moved))
+        return moved, entry
+
+
+async def _close_attempts(
+    connection: Connection, moved: list[Moved], outcome: str, reason: str
+) -> None:
+    tried = [m for m in moved if m.arm_id is not None]
+    if tried:
+        await connection.execute(
+            _CLOSE_ATTEMPTS,
+            [outcome, reason, [m.task_id for m in tried], [m.attempt for m in tried]],
+        )

@@ -1,0 +1,166 @@
+"""Reading the ledger for its clients."""
+
+import base64
+import binascii
+from typing import Any, Final
+
+import msgspec
+from psycopg.rows import dict_row
+
+from octarm.common.storage import Pool, connected
+from octarm.models.errors import InvalidRequest, Problem
+from octarm.models.ids import is_task_id
+from octarm.models.queries import AttemptView, FindTasks, Outcome, TasksFound, TaskView
+from octarm.models.results import ExecutionResult
+from octarm.models.states import TaskState, job_status
+
+_COLUMNS: Final = """
+select t.id, t.tenant, t.state, t.attempt, t.arm_id, t.instance_id, t.created_at, t.updated_at,
+    t.terminal_at, case when t.state = 'waiting' then t.not_before end as not_before,
+    t.error::text as error, t.traceparent, t.contract::text as contract,
+    coalesce(s.tokens, 0)::bigint as tokens, coalesce(s.cost, 0)::bigint as cost,
+    coalesce(s.calls, 0)::bigint as calls
+from ledger.task t
+left join lateral (
+    select sum(tokens_used) as tokens, sum(cost_microdollars) as cost, sum(llm_calls) as calls
+    from ledger.attempt a where a.task_id = t.id) s on true
+"""
+_GET: Final = _COLUMNS + "where t.tenant = %(tenant)s and t.id = %(id)s"
+_FIND: Final = (
+    _COLUMNS
+    + """
+where t.tenant = %(tenant)s and (%(before)s::text is null or t.id < %(before)s)
+    and (%(state)s::text is null or t.state = %(state)s)
+    and (%(arm_id)s::text is null or t.arm_id = %(arm_id)s)
+    and (%(key)s::text is null or t.labels ? %(key)s)
+    and (%(value)s::text is null or t.labels ->> %(key)s = %(value)s)
+order by t.id desc limit %(limit)s
+"""
+)
+_ATTEMPTS: Final = """
+select attempt, arm_id, instance_id, placed_at, started_at, ended_at, outcome, reason,
+    decision::text as decision, tokens_used, cost_microdollars, llm_calls
+from ledger.attempt where task_id = %s order by attempt
+"""
+_OUTCOMES: Final = """
+select t.id, t.state, t.attempt, t.error::text, r.body::text
+from ledger.task t left join ledger.result r on r.task_id = t.id
+where t.tenant = %s and t.id = any(%s)
+"""
+
+
+class PostgresTasks:
+    """Answers questions about tasks; a tenant sees only its own."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def get(self, tenant: str, task_id: str) -> TaskView | None:
+        """Show one task with its attempts."""
+        async with connected(self._pool) as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            await cursor.execute(_GET, {"tenant": tenant, "id": task_id})
+            row = await cursor.fetchone()
+            if row is None:
+                return None
+            await cursor.execute(_ATTEMPTS, [task_id])
+            attempts = [_attempt(line) for line in await cursor.fetchall()]
+        return _view(row, attempts)
+
+    async def find(self, wanted: FindTasks) -> TasksFound:
+        """Page through tasks, newest first.
+
+        Raises:
+            InvalidRequest: the cursor is not one of ours.
+        """
+        key, _, value = (wanted.label or "").partition("=")
+        parameters = {
+            "tenant": wanted.tenant,
+            "before": _open_cursor(wanted.cursor),
+            "state": wanted.state.value if wanted.state else None,
+            "arm_id": wanted.arm_id,
+            "key": key or None,
+            "value": value if "=" in (wanted.label or "") else None,
+            "limit": wanted.limit + 1,
+        }
+        async with connected(self._pool) as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            await cursor.execute(_FIND, parameters)
+            rows = await cursor.fetchall()
+        page = rows[: wanted.limit]
+        more = _make_cursor(page[-1]["id"]) if len(rows) > wanted.limit else ""
+        return TasksFound(tasks=[_view(row, []) for row in page], cursor=more)
+
+    async def outcomes(self, tenant: str, task_ids: list[str]) -> list[Outcome]:
+        """Say where tasks stand, with their results."""
+        async with connected(self._pool) as connection:
+            cursor = await connection.execute(_OUTCOMES, [tenant, task_ids])
+            return [_outcome(row) for row in await cursor.fetchall()]
+
+
+def _outcome(row: tuple[Any, ...]) -> Outcome:
+    task_id, state, attempt, error, body = row
+    return Outcome(
+        task_id=task_id,
+        state=TaskState(state),
+        attempt=attempt,
+        result=ExecutionResult.model_validate_json(body) if body else None,
+        error=Problem.model_validate_json(error) if error else None,
+    )
+
+
+def _view(row: dict[str, Any], attempts: list[AttemptView]) -> TaskView:
+    state = TaskState(row["state"])
+    return TaskView.model_validate(
+        {
+            "task_id": row["id"],
+            "status": job_status(state).value,
+            "error": msgspec.json.decode(row["error"]) if row["error"] else None,
+            "tokens_used": row["tokens"],
+            "cost_dollars": row["cost"] / 1_000_000,
+            "llm_calls": row["calls"],
+            "attempts": attempts,
+            "task": msgspec.json.decode(row["contract"]),
+        }
+        | {
+            name: row[name]
+            for name in (
+                "tenant",
+                "state",
+                "attempt",
+                "arm_id",
+                "instance_id",
+                "created_at",
+                "updated_at",
+                "terminal_at",
+                "not_before",
+                "traceparent",
+            )
+        }
+    )
+
+
+def _attempt(row: dict[str, Any]) -> AttemptView:
+    decision = row.pop("decision")
+    cost = row.pop("cost_microdollars") / 1_000_000
+    return AttemptView(
+        **row, cost_dollars=cost, decision=msgspec.json.decode(decision) if decision else None
+    )
+
+
+def _make_cursor(task_id: str) -> str:
+    return base64.urlsafe_b64encode(task_id.encode()).decode().rstrip("=")
+
+
+def _open_cursor(cursor: str) -> str | None:
+    if not cursor:
+        return None
+    try:
+        task_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        task_id = ""
+    if not is_task_id(task_id):
+        raise InvalidRequest(
+            "this cursor is not one of ours", "Page from the beginning.", "INVALID_PARAMETER"
+        )
+    return task_id

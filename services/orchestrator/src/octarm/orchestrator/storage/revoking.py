@@ -1,0 +1,44 @@
+"""Taking attempts back: out of DISPATCH when nobody fetched them, else by word to the arm."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from nats.aio.client import Client as NATS
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError
+
+from octarm.common.telemetry.logs import get_logger
+from octarm.models.commands import CancelAttempt
+from octarm.models.subjects import CONTROL, DISPATCH
+from octarm.orchestrator.usecases.record import Revocation
+
+TIMEOUT_S: Final = 2.0
+
+log = get_logger()
+
+
+class BusRevoker:
+    """Revokes over NATS; failing is harmless, for the ledger fences by attempt."""
+
+    def __init__(self, nc: NATS) -> None:
+        self._nc = nc
+        self._js = nc.jetstream(timeout=TIMEOUT_S)
+
+    async def __call__(self, revocations: Sequence[Revocation]) -> None:
+        """Revoke each; what the bus does not take is logged."""
+        for item in revocations:
+            message = CancelAttempt(task_id=item.task_id, attempt=item.attempt, reason=item.reason)
+            try:
+                if item.dispatch_seq:
+                    await self._delete(item.dispatch_seq)
+                await self._nc.publish(
+                    CONTROL.at(arm_id=item.arm_id), message.model_dump_json().encode()
+                )
+            except (NatsError, OSError, TimeoutError) as error:
+                log.warning("not_revoked", task_id=item.task_id, error=repr(error))
+
+    async def _delete(self, seq: int) -> None:
+        try:
+            await self._js.delete_msg(DISPATCH, seq)
+        except APIError:
+            log.debug("run_command_gone", seq=seq)

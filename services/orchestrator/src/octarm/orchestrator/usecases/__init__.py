@@ -1,0 +1,1 @@
+"""What the orchestrator does when a message arrives or time passes."""

@@ -1,0 +1,122 @@
+"""Accept tasks: durable first, then answered."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Protocol
+
+from pydantic import ValidationError
+
+from octarm.common.bus.publisher import Outgoing
+from octarm.common.clock import Clock
+from octarm.common.telemetry import metrics, tracing
+from octarm.models import hot
+from octarm.models.contracts import TaskSubmission
+from octarm.models.errors import InvalidRequest, OctarmError, field_errors
+from octarm.models.ids import derived_id, new_id
+from octarm.orchestrator.domain.changes import AcceptAnswer, Entry
+from octarm.orchestrator.domain.messages import event, ready
+from octarm.orchestrator.domain.tasks import NewTask, new_task, ready_task
+from octarm.orchestrator.usecases.relay import Relay
+
+SPAN: Final = "orchestrator.accept"
+
+
+class Intake(Protocol):
+    """Where fresh tasks are written."""
+
+    async def accept(
+        self,
+        tasks: Sequence[NewTask],
+        announce: Callable[[list[NewTask]], list[Outgoing]],
+    ) -> tuple[list[AcceptAnswer], Entry | None]:
+        """Write tasks in one transaction; one answer each."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """One submission as it reached us; `origin` fixes the id of a keyless one from INTAKE."""
+
+    tenant: str
+    item: hot.SubmitTask = field(repr=False)
+    origin: str | None = None
+    arrived_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptTasks:
+    """Writes a group of submissions in one commit and hands their news to the relay."""
+
+    intake: Intake
+    relay: Relay
+    clock: Clock
+    shards: int
+
+    async def __call__(self, group: Sequence[Submitted]) -> list[AcceptAnswer]:
+        """Give one answer each, in order; what cannot be accepted is answered, not raised."""
+        answers: list[AcceptAnswer | None] = [None] * len(group)
+        tasks: list[NewTask] = []
+        places: list[int] = []
+        for place, submitted in enumerate(group):
+            try:
+                tasks.append(self._read(submitted))
+                places.append(place)
+            except OctarmError as error:
+                metrics.inc("octarm_orchestrator_tasks_refused_total", code=error.code)
+                answers[place] = error
+        if tasks:
+            written, entry = await self.intake.accept(tasks, self._announce)
+            self.relay.hand_in(entry)
+            metrics.inc("octarm_orchestrator_tasks_accepted_total", len(written))
+            for place, answer in zip(places, written, strict=True):
+                answers[place] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _read(self, submitted: Submitted) -> NewTask:
+        now = self.clock.now()
+        item = submitted.item
+        try:
+            submission = TaskSubmission.model_validate_json(bytes(item.submission))
+        except ValidationError as error:
+            raise InvalidRequest(
+                "the task breaks its contract", errors=field_errors(error.errors())
+            ) from error
+        parent = item.traceparent if tracing.valid(item.traceparent) else tracing.root()
+        with tracing.span(SPAN, parent) as span:
+            return new_task(
+                submission,
+                task_id=item.task_id or _task_id(submitted),
+                tenant=submitted.tenant,
+                traceparent=span.traceparent,
+                now=now,
+            )
+
+    def _announce(self, tasks: list[NewTask]) -> list[Outgoing]:
+        queued = [task for task in tasks if not task.depends_on]
+        messages = ready([ready_task(task) for task in queued], shards=self.shards)
+        for task in tasks:
+            messages.append(_event("accepted", 1, task))
+            if not task.depends_on:
+                messages.append(_event("ready", 2, task))
+        return messages
+
+
+def _event(verb: str, seq: int, task: NewTask) -> Outgoing:
+    return event(
+        verb,
+        task_id=task.task_id,
+        tenant=task.tenant,
+        seq=seq,
+        attempt=1,
+        at=task.created_at,
+        traceparent=task.traceparent,
+    )
+
+
+def _task_id(submitted: Submitted) -> str:
+    """Make an id: fresh, or for a redeliverable message the one that its place implies."""
+    if submitted.origin is None or submitted.arrived_at is None:
+        return new_id("tsk")
+    unix_ms = int(submitted.arrived_at.timestamp() * 1000)
+    return derived_id("tsk", submitted.origin, unix_ms=unix_ms)

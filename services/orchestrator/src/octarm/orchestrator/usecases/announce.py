@@ -1,0 +1,115 @@
+"""From committed transitions to the events that tell them."""
+
+from typing import Any, Final
+
+import msgspec
+
+from octarm.common.bus.publisher import Outgoing
+from octarm.models.errors import Problem
+from octarm.models.states import TaskState
+from octarm.orchestrator.domain.changes import Moved
+from octarm.orchestrator.domain.lifecycle import events_to
+from octarm.orchestrator.domain.messages import event, result_for_event
+from octarm.orchestrator.domain.news import AttemptNews
+
+UNKNOWN_POLICY: Final = "unknown"
+
+
+class Announcement:
+    """Makes the events of one transaction's transitions."""
+
+    def __init__(
+        self,
+        news: list[AttemptNews] | None = None,
+        *,
+        problem: Problem | None = None,
+        reason: str = "",
+    ) -> None:
+        self._news = {(item.task_id, item.attempt): item for item in news or []}
+        self._problem = problem.model_dump_json().encode() if problem else None
+        self._reason = reason
+
+    def __call__(self, moved: list[Moved]) -> list[Outgoing]:
+        """Give the events, in the order of their numbers."""
+        return [message for change in moved for message in self._of(change)]
+
+    def _of(self, change: Moved) -> list[Outgoing]:
+        news = self._news.get((change.task_id, change.attempt))
+        if change.old is change.new:
+            return [self._same_state(change, news)]
+        verbs = events_to(change.old, change.new, reported=news is not None)
+        return [
+            self._event(verb, change.first_seq + number, change, news)
+            for number, verb in enumerate(verbs)
+        ]
+
+    def _same_state(self, change: Moved, news: AttemptNews | None) -> Outgoing:
+        if news is not None and news.result is not None:
+            fields = {
+                "late_attempt": change.attempt,
+                "arm_id": news.arm_id,
+                "status": news.result.status,
+            }
+            return _make("late_result", change.first_seq, change, fields)
+        update = news.progress if news is not None else None
+        fields = {"fraction": update.fraction, "message": update.message} if update else {}
+        return _make("progress", change.first_seq, change, fields)
+
+    def _event(self, verb: str, seq: int, change: Moved, news: AttemptNews | None) -> Outgoing:
+        if verb == "placed":
+            placement = news.placement if news else None
+            return _make(
+                verb,
+                seq,
+                change,
+                {
+                    "arm_id": change.arm_id,
+                    "policy": placement.policy if placement else UNKNOWN_POLICY,
+                    "reason": placement.reason if placement else "",
+                },
+            )
+        if verb == "started":
+            return _make(
+                verb,
+                seq,
+                change,
+                {
+                    "arm_id": change.arm_id,
+                    "instance_id": change.instance_id or UNKNOWN_POLICY,
+                },
+            )
+        if verb == "retried":
+            fields = {"error": self._error(news), "not_before": change.not_before}
+            return _make(verb, seq, change, fields, attempt=change.attempt + 1)
+        return _make(verb, seq, change, self._ending(change, news))
+
+    def _ending(self, change: Moved, news: AttemptNews | None) -> dict[str, Any]:
+        fields: dict[str, Any] = {"arm_id": change.arm_id, "goal": change.goal}
+        if news is not None and news.body:
+            fields |= result_for_event(news.body)
+        if change.new is TaskState.CANCELLED:
+            fields["reason"] = self._reason
+        elif change.new is not TaskState.COMPLETED:
+            fields["error"] = self._error(news)
+        return fields
+
+    def _error(self, news: AttemptNews | None) -> msgspec.Raw:
+        if news is not None and news.result is not None:
+            return news.result.error
+        assert self._problem is not None
+        return msgspec.Raw(self._problem)
+
+
+def _make(
+    verb: str, seq: int, change: Moved, fields: dict[str, Any], *, attempt: int | None = None
+) -> Outgoing:
+    return event(
+        verb,
+        task_id=change.task_id,
+        tenant=change.tenant,
+        seq=seq,
+        attempt=change.attempt if attempt is None else attempt,
+        at=change.at,
+        traceparent=change.traceparent,
+        **fields,
+    )

@@ -1,0 +1,173 @@
+"""End tasks that no arm ends: cancel, and the reconciler that finds every ownerless state."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from octarm.common.bus.publisher import Outgoing
+from octarm.common.telemetry.logs import get_logger
+from octarm.models.errors import OctarmError, Problem, TaskFailed, TimedOut, Unavailable
+from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Woken
+from octarm.orchestrator.domain.messages import event, ready
+from octarm.orchestrator.domain.tasks import ready_again, without_nul
+from octarm.orchestrator.usecases.announce import Announcement
+from octarm.orchestrator.usecases.record import Revocation, Revoke
+from octarm.orchestrator.usecases.relay import Relay
+
+EVERY_S: Final = 0.5
+SLOW_EVERY: Final = 8
+
+Change = tuple[list[Moved], Entry | None]
+log = get_logger()
+
+
+class Endings(Protocol):
+    """The ledger's transitions that no arm reports."""
+
+    async def cancel(
+        self, task_id: str, tenant: str, *, reason: str, error: str, announce: Announce
+    ) -> Change:
+        """Cancel one open task."""
+        ...
+
+    async def time_out(self, *, reason: str, error: str, announce: Announce) -> Change:
+        """End tasks whose deadline has passed."""
+        ...
+
+    async def fail_broken(self, *, reason: str, error: str, announce: Announce) -> Change:
+        """Fail tasks whose dependency did not complete."""
+        ...
+
+    async def lose_silent(self, *, reason: str, error: str, announce: Announce) -> Change:
+        """Give up attempts whose lease has run out."""
+        ...
+
+    async def lose_hanging(self, *, reason: str, error: str, announce: Announce) -> Change:
+        """Give up attempts that run too long."""
+        ...
+
+    async def wake(
+        self, announce: Callable[[list[Woken]], list[Outgoing]]
+    ) -> tuple[list[Woken], Entry | None]:
+        """Queue waiting tasks that may run now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTasks:
+    """Cancels one task: queued work is removed, running work is told to stop."""
+
+    endings: Endings
+    relay: Relay
+    revoke: Revoke
+
+    async def __call__(self, task_id: str, tenant: str, reason: str) -> bool:
+        """Cancel; false when there was no open task to cancel."""
+        reason = without_nul(reason) or "cancelled by its owner"
+        problem = TaskFailed(reason, code="CANCELLED").problem()
+        moved, entry = await self.endings.cancel(
+            task_id,
+            tenant,
+            reason=reason,
+            error=problem.model_dump_json(),
+            announce=Announcement(problem=problem, reason=reason),
+        )
+        self.relay.hand_in(entry)
+        await self.revoke(revocations(moved, reason))
+        return bool(moved)
+
+
+def revocations(moved: Sequence[Moved], reason: str) -> list[Revocation]:
+    """List the attempts that these transitions took from an arm."""
+    return [
+        Revocation(m.task_id, m.attempt, m.arm_id, m.dispatch_seq, reason)
+        for m in moved
+        if m.arm_id is not None
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Reconcile:
+    """Runs always: no state may stay without an owner or past its deadline."""
+
+    endings: Endings
+    relay: Relay
+    revoke: Revoke
+    shards: int
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look twice a second, at what is rare every four seconds, until `stop` is set."""
+        turn = 0
+        while not stop.is_set():
+            try:
+                await self.once(all_of_it=turn % SLOW_EVERY == 0)
+            except OctarmError as error:
+                log.warning("reconcile_failed", error=error.message)
+            turn += 1
+            try:
+                async with asyncio.timeout(EVERY_S):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def once(self, *, all_of_it: bool = True) -> None:
+        """Find and mend once."""
+        lost = Unavailable(
+            "the arm fell silent while it had the attempt", code="ARM_UNAVAILABLE"
+        ).problem()
+        overdue = TimedOut("the deadline has passed").problem()
+        await self._apply("its lease ran out", lost, self.endings.lose_silent)
+        await self._apply("its deadline passed", overdue, self.endings.time_out)
+        if all_of_it:
+            hung = TimedOut("the attempt ran too long", code="EXECUTION_TIMEOUT").problem()
+            broken = TaskFailed("a task it depends on did not complete", code="DEPENDENCY_FAILURE")
+            await self._apply("it ran too long", hung, self.endings.lose_hanging)
+            await self._apply(
+                "a dependency did not complete", broken.problem(), self.endings.fail_broken
+            )
+            await self.relay.sweep()
+        _, entry = await self.endings.wake(self._announce_woken)
+        self.relay.hand_in(entry)
+
+    async def _apply(
+        self, reason: str, problem: Problem, change: Callable[..., Awaitable[Change]]
+    ) -> None:
+        moved, entry = await change(
+            reason=reason,
+            error=problem.model_dump_json(),
+            announce=Announcement(problem=problem, reason=reason),
+        )
+        if moved:
+            log.warning("attempts_given_up", reason=reason, number=len(moved))
+        self.relay.hand_in(entry)
+        await self.revoke(revocations(moved, reason))
+
+    def _announce_woken(self, woken: list[Woken]) -> list[Outgoing]:
+        tasks = [
+            ready_again(
+                w.contract,
+                task_id=w.moved.task_id,
+                attempt=w.moved.attempt,
+                tenant=w.moved.tenant,
+                tier=w.tier,
+                priority=w.priority,
+                deadline=w.deadline,
+                traceparent=w.moved.traceparent,
+                queued_at=w.moved.at,
+            )
+            for w in woken
+        ]
+        events = [
+            event(
+                "ready",
+                task_id=w.moved.task_id,
+                tenant=w.moved.tenant,
+                seq=w.moved.first_seq,
+                attempt=w.moved.attempt,
+                at=w.moved.at,
+                traceparent=w.moved.traceparent,
+            )
+            for w in woken
+        ]
+        return ready(tasks, shards=self.shards) + events

@@ -1,0 +1,54 @@
+"""Leases: what heartbeats list keeps running; what they do not list runs out."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from octarm.common.telemetry.logs import get_logger
+from octarm.models.arms import Heartbeat
+from octarm.models.errors import OctarmError
+
+EVERY_S: Final = 0.5
+BEATS: Final = 3
+
+log = get_logger()
+
+
+class Renews(Protocol):
+    """Where leases are extended."""
+
+    async def renew(self, running: Sequence[tuple[str, int, float]]) -> None:
+        """Extend the leases of (task, attempt) by seconds from now."""
+        ...
+
+
+class KeepLeases:
+    """Gathers heartbeats and renews their attempts' leases in batches."""
+
+    def __init__(self, ledger: Renews) -> None:
+        self._ledger = ledger
+        self._running: dict[tuple[str, int], float] = {}
+
+    async def __call__(self, beat: Heartbeat) -> None:
+        """Take in one heartbeat."""
+        lease_s = BEATS * beat.interval_s
+        for item in beat.running:
+            self._running[item.task_id, item.attempt] = lease_s
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Renew twice a second until `stop` is set."""
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(EVERY_S):
+                    await stop.wait()
+            except TimeoutError:
+                await self.renew()
+
+    async def renew(self) -> None:
+        """Renew what has been gathered; what fails is left to the next beat."""
+        running, self._running = self._running, {}
+        rows = sorted((task, attempt, lease) for (task, attempt), lease in running.items())
+        try:
+            await self._ledger.renew(rows)
+        except OctarmError as error:
+            log.warning("leases_not_renewed", error=error.message)

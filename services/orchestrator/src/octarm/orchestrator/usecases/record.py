@@ -1,0 +1,111 @@
+"""Record what scheduler and arms report: placements, starts, progress, results."""
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from octarm.common.bus.publisher import Outgoing
+from octarm.common.telemetry import metrics, tracing
+from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stray
+from octarm.orchestrator.domain.news import AttemptNews, Step
+from octarm.orchestrator.domain.retries import backoff_s
+from octarm.orchestrator.usecases.announce import Announcement
+from octarm.orchestrator.usecases.relay import Relay
+
+SPAN: Final = "orchestrator.finish"
+
+
+class Attempts(Protocol):
+    """Where news of attempts is written."""
+
+    async def record(
+        self, news: Sequence[AttemptNews], delays_s: Sequence[float], announce: Announce
+    ) -> tuple[list[Moved], list[Stray], Entry | None]:
+        """Write news in one transaction; repeating it changes nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """An attempt that must not run (any more)."""
+
+    task_id: str
+    attempt: int
+    arm_id: str
+    dispatch_seq: int | None
+    reason: str
+
+
+Revoke = Callable[[Sequence[Revocation]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordNews:
+    """Writes one batch of news and tells it; placements that came too late are revoked."""
+
+    attempts: Attempts
+    relay: Relay
+    revoke: Revoke
+
+    async def __call__(self, news: list[AttemptNews]) -> set[str]:
+        """Record; gives the ids of tasks that the ledger does not know."""
+        if not news:
+            return set()
+        began_ns = time.time_ns()
+        delays = [backoff_s(item.attempt, chance=random.random()) for item in news]  # noqa: S311
+        announce = _traced(Announcement(news), news, began_ns)
+        moved, strays, entry = await self.attempts.record(news, delays, announce)
+        self.relay.hand_in(entry)
+        _count(moved, strays)
+        await self.revoke(_too_late(news, strays))
+        told = {m.task_id for m in moved} | {s.task_id for s in strays}
+        return {item.task_id for item in news} - told
+
+
+def _traced(announce: Announcement, news: list[AttemptNews], began_ns: int) -> Announce:
+    """Let the terminal events of sampled tasks continue from this hop's span."""
+    senders = {item.task_id: item.traceparent for item in news if item.traceparent}
+
+    def spanned(change: Moved) -> Moved:
+        if not change.new.is_terminal or not tracing.is_sampled(change.traceparent):
+            return change
+        parent = senders.get(change.task_id) or change.traceparent
+        own = tracing.record(SPAN, parent, began_ns, task_id=change.task_id, state=change.new.value)
+        return replace(change, traceparent=own)
+
+    def with_spans(moved: list[Moved]) -> list[Outgoing]:
+        return announce([spanned(change) for change in moved])
+
+    return with_spans
+
+
+def _too_late(news: list[AttemptNews], strays: list[Stray]) -> list[Revocation]:
+    """Find attempts that were placed or started though the ledger had given them up."""
+    by_key = {(item.task_id, item.attempt): item for item in news}
+    return [
+        Revocation(
+            stray.task_id,
+            stray.attempt,
+            item.arm_id,
+            item.placement.dispatch_seq if item.placement else None,
+            f"the task is {stray.state}",
+        )
+        for stray in strays
+        if not stray.is_duplicate
+        and (stray.state.is_terminal or stray.current_attempt > stray.attempt)
+        and (item := by_key[stray.task_id, stray.attempt]).step is not Step.ENDED
+    ]
+
+
+def _count(moved: list[Moved], strays: list[Stray]) -> None:
+    ended: dict[str, int] = {}
+    for change in moved:
+        if change.new.is_terminal:
+            ended[change.new.value] = ended.get(change.new.value, 0) + 1
+    for state, number in ended.items():
+        metrics.inc("octarm_orchestrator_tasks_ended_total", number, state=state)
+    late = sum(1 for stray in strays if not stray.is_duplicate)
+    if late:
+        metrics.inc("octarm_orchestrator_late_results_total", late)
