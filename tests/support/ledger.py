@@ -1,0 +1,140 @@
+"""A migrated ledger, and builders for what goes into it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from octarm.common.storage import Pool, open_pool
+from octarm.common.storage.migrations import upgrade
+from octarm.common.testing import RecordingPublisher
+from octarm.models import hot
+from octarm.models.contracts import TaskSubmission
+from octarm.models.ids import new_id
+from octarm.orchestrator.__main__ import MIGRATIONS
+from octarm.orchestrator.domain.news import AttemptNews, Gathering
+from octarm.orchestrator.domain.tasks import NewTask, new_task
+from octarm.orchestrator.storage.attempts import PostgresAttempts
+from octarm.orchestrator.storage.endings import PostgresEndings
+from octarm.orchestrator.storage.intake import PostgresIntake
+from octarm.orchestrator.storage.outbox import PostgresOutbox
+from octarm.orchestrator.storage.reading import PostgresTasks
+from octarm.orchestrator.usecases.relay import Relay
+
+HASH = "0" * 64
+
+
+@dataclass
+class Ledger:
+    """Every adapter of the ledger on one database, and a relay that records."""
+
+    pool: Pool
+    intake: PostgresIntake
+    attempts: PostgresAttempts
+    endings: PostgresEndings
+    outbox: PostgresOutbox
+    tasks: PostgresTasks
+    bus: RecordingPublisher
+    relay: Relay
+
+    async def execute(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run SQL of the test's own."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(statement.encode(), parameters)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def state_of(self, task_id: str) -> tuple[str, int]:
+        """Give a task's state and attempt."""
+        ((state, attempt),) = await self.execute(
+            "select state, attempt from ledger.task where id = %s", task_id
+        )
+        return state, attempt
+
+
+@asynccontextmanager
+async def a_ledger(url: str, *, dispatch_lease_s: float = 15.0) -> AsyncGenerator[Ledger, None]:
+    """Migrate the database at `url` and open the ledger on it."""
+    upgrade(url, MIGRATIONS, "ledger")
+    pool = await open_pool(url, name="test", max_size=8)
+    bus, outbox = RecordingPublisher(), PostgresOutbox(pool)
+    attempts = PostgresAttempts(pool, dispatch_lease_s=dispatch_lease_s, run_lease_s=15.0)
+    try:
+        yield Ledger(
+            pool=pool,
+            intake=PostgresIntake(pool),
+            attempts=attempts,
+            endings=PostgresEndings(pool),
+            outbox=outbox,
+            tasks=PostgresTasks(pool),
+            bus=bus,
+            relay=Relay(bus, outbox),
+        )
+    finally:
+        await pool.close()
+
+
+def a_new_task(*, task_id: str = "", tenant: str = "default", **fields: Any) -> NewTask:
+    """A task as it is about to be accepted."""
+    submission = TaskSubmission.model_validate({"goal": "say hello"} | fields)
+    return new_task(
+        submission,
+        task_id=task_id or new_id("tsk"),
+        tenant=tenant,
+        traceparent="",
+        now=datetime.now(UTC),
+    )
+
+
+def a_result(task_id: str, attempt: int = 1, *, arm_id: str = "one", **fields: Any) -> bytes:
+    """An ExecutionResult as an arm would send it; a failure when `error` is given."""
+    error = fields.pop("error", None)
+    return msgspec.json.encode(
+        {
+            "task_id": task_id,
+            "attempt": attempt,
+            "arm_id": arm_id,
+            "instance_id": "i-1",
+            "status": "success" if error is None else "failure",
+            "execution_time_ms": 5,
+            "output": {"said": "hello"},
+            "error": error,
+            "provenance": {
+                "arm_id": arm_id,
+                "timestamp": "2026-11-21T12:00:00Z",
+                "command_hash": HASH,
+            },
+        }
+        | fields
+    )
+
+
+def a_failure(task_id: str, attempt: int = 1, *, retryable: bool = True, **fields: Any) -> bytes:
+    """A failed ExecutionResult."""
+    error = {"title": "Broken", "status": 500, "code": "INTERNAL", "category": "internal"}
+    return a_result(
+        task_id, attempt, error=error | {"detail": "it broke"}, retryable=retryable, **fields
+    )
+
+
+def news(*bodies: bytes) -> list[AttemptNews]:
+    """What these results say."""
+    gathering = Gathering()
+    for body in bodies:
+        gathering.ended(msgspec.json.decode(body, type=hot.Result), body)
+    return gathering.all()
+
+
+def placed(task_id: str, attempt: int = 1, *, arm_id: str = "one", seq: int = 7) -> AttemptNews:
+    """News that an attempt was placed."""
+    placement = hot.Placement(
+        task_id, attempt, arm_id, seq, datetime.now(UTC), "priority", "the only one"
+    )
+    return AttemptNews(task_id, attempt, arm_id, placement=placement)
+
+
+def started(task_id: str, attempt: int = 1, *, arm_id: str = "one") -> AttemptNews:
+    """News that an attempt was started."""
+    return AttemptNews(task_id, attempt, arm_id, "i-1", started_at=datetime.now(UTC))
