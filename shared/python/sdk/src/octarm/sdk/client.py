@@ -1,0 +1,215 @@
+"""Client: submits tasks and follows them, on the bus."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self
+
+from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
+
+from octarm.clients.orchestrator import OrchestratorClient
+from octarm.common.bus.connection import connect
+from octarm.common.bus.requests import ask_raw
+from octarm.models.errors import NotFound, OctarmError, TaskFailed
+from octarm.models.events import TERMINAL_VERBS
+from octarm.models.queries import FindTasks, Outcome, TasksFound, TaskView
+from octarm.models.results import ExecutionResult
+from octarm.models.states import TaskState
+from octarm.models.subjects import SUBMIT_TASKS, TASK_EVENT
+from octarm.sdk.event_streams import StreamedEvent, events_subject, last_seq, read_events
+from octarm.sdk.fates import SWEEP_S, Fate, Fates
+from octarm.sdk.settings import ClientSettings, find_nats
+from octarm.sdk.submissions import Keys, Submission, SubmissionsRefused, encode
+from octarm.sdk.submitter import Submitter
+from octarm.sdk.tasks import Task
+
+SUBMIT_TIMEOUT_S: Final = 30.0
+PENDING_BYTES: Final = 256 * 1024 * 1024
+
+
+class Client:
+    """A tenant's way to submit tasks and to hear of them; use it as `async with Client() as c`.
+
+    Without `nats_url` it takes OCTARM_NATS_URL, else the embedded stack's (`octarm up`).
+    `sweep_s` is how often it asks about tasks whose end it may have missed.
+    """
+
+    def __init__(
+        self, nats_url: str | None = None, tenant: str = "default", *, sweep_s: float = SWEEP_S
+    ) -> None:
+        self.tenant = tenant
+        self._nats_url = nats_url
+        self._sweep_s = sweep_s
+        self._keys = Keys()
+        self._opened = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            Unavailable: NATS is not known, or does not answer.
+        """
+        url = self._nats_url or find_nats(ClientSettings())
+        async with AsyncExitStack() as opened:
+            self._nc: NATS = await connect(url, name="client")
+            opened.push_async_callback(self._nc.close)
+            self._ledger = OrchestratorClient(self._nc)
+            self._fates = Fates(self._ledger, self.tenant)
+            self._submitter = Submitter(self.tenant, self._request)
+            for verb in TERMINAL_VERBS:
+                subject = TASK_EVENT.template.format(verb=verb, tenant=self.tenant, task_id="*")
+                await self._nc.subscribe(
+                    subject,
+                    cb=self._heard,
+                    pending_msgs_limit=0,
+                    pending_bytes_limit=PENDING_BYTES,
+                )
+            await self._nc.flush()
+            sweeping = asyncio.create_task(self._fates.run(self._sweep_s))
+            opened.push_async_callback(_ended, sweeping)
+            self._opened = opened.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Disconnect; submitted tasks go on."""
+        await self._opened.aclose()
+
+    async def _heard(self, msg: Msg) -> None:
+        tokens = msg.subject.split(".")
+        self._fates.heard(tokens[-3], tokens[-1], msg.data)
+
+    async def _request(self, body: bytes, timeout_s: float) -> bytes:
+        return await ask_raw(self._nc, SUBMIT_TASKS.template, body, timeout_s=timeout_s)
+
+    async def submit(self, *, timeout: float = SUBMIT_TIMEOUT_S, **submission: Any) -> Task:
+        """Submit one task; the arguments are the fields of `TaskSubmission`.
+
+        Returns once the task is durable. Backpressure and silence are waited out for
+        `timeout` seconds.
+
+        Raises:
+            OctarmError: the submission was refused, or the time is up.
+        """
+        try:
+            (task,) = await self.submit_many([submission], timeout=timeout)
+        except SubmissionsRefused as refusal:
+            raise refusal.refused[0] from None
+        return task
+
+    async def submit_many(
+        self, submissions: Iterable[Submission], *, timeout: float = SUBMIT_TIMEOUT_S
+    ) -> list[Task]:
+        """Submit many tasks in few requests; handles come in the order of the submissions.
+
+        Each gets an idempotency key unless it has one, so asking again never doubles a task.
+
+        Raises:
+            SubmissionsRefused: some were refused, or the time is up; the others run.
+            InvalidRequest: one is not JSON; none was sent.
+        """
+        encoded = [encode(n, given, self._keys) for n, given in enumerate(submissions)]
+        self._fates.submission_begins()
+        try:
+            answers = await self._submitter.submit(encoded, timeout)
+            tasks: dict[int, Task] = {}
+            refused: dict[int, OctarmError] = {}
+            for index, answer in enumerate(answers):
+                if isinstance(answer, OctarmError):
+                    refused[index] = answer
+                else:
+                    fate = self._fates.follow(answer.task_id, TaskState(answer.state))
+                    tasks[index] = Task(self, fate)
+        finally:
+            self._fates.submission_ends()
+        if refused:
+            raise SubmissionsRefused(refused, tasks)
+        return list(tasks.values())
+
+    def task(self, task_id: str) -> Task:
+        """Give a handle on a task that was submitted elsewhere or earlier."""
+        return Task(self, self._fates.follow(task_id, TaskState.QUEUED), known=False)
+
+    async def as_completed(
+        self, tasks: Sequence[Task], timeout: float | None = None
+    ) -> AsyncGenerator[tuple[Task, ExecutionResult | TaskFailed | NotFound], None]:
+        """Yield each task with its result, or with why it has none, in the order they end.
+
+        Raises:
+            TimeoutError: they did not all end within `timeout` seconds.
+        """
+        ended: asyncio.Queue[Task] = asyncio.Queue()
+        tellers = [(task, lambda task=task: ended.put_nowait(task)) for task in tasks]
+        for task, tell in tellers:
+            task.fate.when_ended(tell)
+        until = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        try:
+            for _ in tasks:
+                # Not around the loop: a generator may be resumed by another task.
+                async with asyncio.timeout_at(until):
+                    task = await ended.get()
+                    result = await _result(task)
+                yield task, result
+        finally:
+            for task, tell in tellers:
+                task.fate.forget(tell)
+
+    async def get(self, task_id: str) -> TaskView:
+        """Show a task.
+
+        Raises:
+            NotFound: the tenant has no such task.
+        """
+        return await self._ledger.get(self.tenant, task_id)
+
+    async def find(self, **criteria: Any) -> TasksFound:
+        """Page through the tasks, newest first: `state`, `arm_id`, `label`, `cursor`, `limit`."""
+        return await self._ledger.find(FindTasks(tenant=self.tenant, **criteria))
+
+    async def cancel(self, task_id: str, reason: str = "") -> Outcome:
+        """Call a task off and say where it stands; doing it twice is doing it once.
+
+        Raises:
+            NotFound: the tenant has no such task.
+        """
+        outcome = await self._ledger.cancel(self.tenant, task_id, reason)
+        self._fates.learn(outcome)
+        return outcome
+
+    async def ask(self, fate: Fate) -> None:
+        """Ask the ledger about a task now."""
+        await self._fates.ask([fate])
+
+    async def events(
+        self, *, after: int | None = None, task_id: str = ""
+    ) -> AsyncGenerator[StreamedEvent, None]:
+        """Yield the tenant's events for ever, or one task's, behind a stream sequence.
+
+        None: from now on; 0: from the beginning of the history (7 days). Resume with the
+        `stream_seq` of the last event; reconnects are handled within.
+        """
+        start = await last_seq(self._nc) if after is None else after
+        stream = read_events(self._nc, events_subject(self.tenant, task_id), after=start)
+        try:
+            async for event in stream:
+                yield event
+        finally:
+            await stream.aclose()
+
+
+async def _result(task: Task) -> ExecutionResult | TaskFailed | NotFound:
+    try:
+        return await task.result()
+    except (TaskFailed, NotFound) as error:
+        return error
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
