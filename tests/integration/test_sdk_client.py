@@ -151,11 +151,12 @@ class TestFollowing:
     async def test_yields_tasks_as_they_end(self, stage: ClientStage, client: Client) -> None:
         slow, bad, quick = await client.submit_many([{"goal": g} for g in ("slow", "bad", "quick")])
         await stage.finish(quick.id)
-        await stage.fail(bad.id, TimedOut("too slow"))
 
         seen = []
         async for task, result in client.as_completed([slow, bad, quick], timeout=5):
             seen.append((task.id, type(result).__name__))
+            if len(seen) == 1:
+                await stage.fail(bad.id, TimedOut("too slow"))
             if len(seen) == 2:
                 await stage.finish(slow.id)
 

@@ -82,9 +82,9 @@ async def connect(
 
 async def _first_connect(connection: NATS, url: str, options: dict[str, Any]) -> None:
     # The client's own loop would retry the first connect for ever; here it must fail fast.
-    probe = await nats.connect(
-        url, **{**options, "allow_reconnect": False, "error_cb": _ignore, "closed_cb": None}
-    )
+    # It only counts attempts when it may make some.
+    once = {"allow_reconnect": False, "max_reconnect_attempts": 1}
+    probe = await nats.connect(url, **{**options, **once, "error_cb": _ignore, "closed_cb": None})
     await probe.close()
     await connection.connect(url, **options)
 
