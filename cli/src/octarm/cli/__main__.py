@@ -13,6 +13,7 @@ from octarm.cli.command import (
     with_examples,
 )
 from octarm.cli.commands import admin, arms, config, memory, submit, tasks, trace
+from octarm.cli.demo import command as demo
 from octarm.cli.output import note
 
 USAGE_ERROR = 3
@@ -30,7 +31,7 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_shared)
     _register_stack(app)
-    for group in (submit, tasks, arms, memory, trace, config, admin):
+    for group in (submit, tasks, arms, memory, trace, config, admin, demo):
         group.register(app)
     return app
 
