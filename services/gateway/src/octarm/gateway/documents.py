@@ -8,8 +8,11 @@ from octarm.models.commands import MAX_SUBMISSIONS
 from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, TaskId
-from octarm.models.queries import AttemptView, Cursor, Limit, Waiting
+from octarm.models.queries import AttemptView, Cursor, Waiting
 from octarm.models.states import JobStatus, TaskState, job_status
+
+# `queries.Limit` as a query string has it: text.
+PageSize = Annotated[int, Field(ge=1, le=500)]
 
 
 class _Wish(BaseModel):
@@ -89,7 +92,7 @@ class TaskFilter(_Wish):
         default=None, description="`key` or `key=value`"
     )
     cursor: Cursor = Field(default="", description="From the page before")
-    limit: Limit = 50
+    limit: PageSize = 50
 
 
 class EpisodeFilter(_Wish):
@@ -98,7 +101,7 @@ class EpisodeFilter(_Wish):
     arm: ArmId | None = None
     task: TaskId | None = None
     cursor: Cursor = Field(default="", description="From the page before")
-    limit: Limit = 50
+    limit: PageSize = 50
 
 
 class Explanation(_Answer):
