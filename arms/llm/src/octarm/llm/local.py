@@ -23,6 +23,8 @@ from octarm.models.errors import Unavailable
 
 WEIGHTS: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
+DIES_WITHIN_S: Final = 1.0
+
 
 class NoLocalModel(RuntimeError):
     """The wheels or the weights are not there; the message says which."""
@@ -83,10 +85,18 @@ class LocalModel:
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Stream the answer; see `Provider.complete`."""
-        adapter = await self._ready()
-        async with aclosing(adapter.complete(request)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        begun = False
+        for is_last_try in (False, True):  # the request itself may be what the child dies of
+            adapter = await self._ready()
+            try:
+                async with aclosing(adapter.complete(request)) as chunks:
+                    async for chunk in chunks:
+                        begun = True
+                        yield chunk
+                return
+            except Unavailable:
+                if is_last_try or begun or not await self._has_died():
+                    raise
 
     async def count_tokens(self, text: str) -> int:
         """Count with the model's own tokenizer."""
@@ -108,9 +118,21 @@ class LocalModel:
             await self._adapter.aclose()
         self._release()
 
+    async def _has_died(self) -> bool:
+        """Whether the child is gone; one that is just dying is waited for."""
+        if self._child is None:
+            return True
+        try:
+            await asyncio.to_thread(self._child.wait, DIES_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     async def _ready(self) -> OpenAICompatible:
         """The adapter for the running child; waits while the model loads."""
         async with self._starting:
+            if self._adapter is not None and self._child is not None and self._child.poll():
+                await self._adapter.aclose()
             self.start()
             if self._adapter is None:
                 address = await asyncio.to_thread(self._read_address)
