@@ -13,6 +13,7 @@ from octarm.executor.settings import Settings
 from octarm.models.contracts import TaskContract
 from octarm.models.results import ExecutionResult
 from octarm.sdk import Arm, Context
+from octarm.sdk.cancelling import unless_cancelled
 
 EX_CONFIG = 78
 WARNING = (
@@ -28,7 +29,7 @@ def executor(settings: Settings, runner: Runner) -> Arm:
 
     @arm.run
     async def run(task: TaskContract, ctx: Context) -> ExecutionResult:
-        return await run_task(task, ctx)
+        return await unless_cancelled(ctx, run_task(task, ctx))
 
     return arm
 

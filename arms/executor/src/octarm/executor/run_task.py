@@ -73,9 +73,9 @@ class RunTask:
         )
 
     def _limits(self, task: TaskContract) -> Limits:
-        """Never longer than the task may take."""
-        wanted = (task.timeout_seconds, task.budget.max_time_seconds or self.limits.wall_s)
-        return replace(self.limits, wall_s=min(self.limits.wall_s, *wanted))
+        """A little less time than the task may take, so that its output can still be told."""
+        allowed_s = min(task.timeout_seconds, task.budget.max_time_seconds or task.timeout_seconds)
+        return replace(self.limits, wall_s=min(self.limits.wall_s, allowed_s - 0.3))
 
 
 def _constraints(task: TaskContract) -> dict[str, object]:

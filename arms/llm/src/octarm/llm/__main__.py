@@ -17,6 +17,7 @@ from octarm.llm.settings import Settings
 from octarm.models.contracts import TaskContract
 from octarm.models.results import ExecutionResult
 from octarm.sdk import Arm, Context
+from octarm.sdk.cancelling import unless_cancelled
 
 EX_CONFIG = 78
 
@@ -57,7 +58,7 @@ def llm(settings: Settings, provider: Provider) -> Arm:
     @arm.run
     async def run(task: TaskContract, ctx: Context) -> ExecutionResult:
         started_at = datetime.now(UTC)
-        answer = await answer_task(task, ctx)
+        answer = await unless_cancelled(ctx, answer_task(task, ctx))
         return result_of(task, ctx, answer, started_at=started_at)
 
     return arm
