@@ -22,6 +22,7 @@ from octarm.models.ids import (
     TOKEN_PATTERN,
 )
 from octarm.models.scalars import MAX_ATTEMPT, MAX_DOLLARS, MAX_INT
+from octarm.models.states import TaskState
 
 
 def _exact(pattern: str) -> str:
@@ -251,7 +252,7 @@ class Accepted(Struct, frozen=True):
     """Twin of `queries.Accepted`."""
 
     task_id: TaskId
-    state: str
+    state: Annotated[str, Meta(pattern=rf"^({'|'.join(TaskState)})\Z")]
     created: bool
 
 

@@ -11,7 +11,7 @@ from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, EpisodeId, Tag, TaskId, Tenant
 from octarm.models.memory import EpisodicMemory, Source
 from octarm.models.results import ExecutionResult
-from octarm.models.scalars import Count, Dollars, Instant
+from octarm.models.scalars import Count, Dollars, Flag, Instant
 from octarm.models.states import TaskState
 
 R = TypeVar("R")
@@ -38,7 +38,7 @@ class Accepted(Message):
 
     task_id: TaskId
     state: TaskState
-    created: bool
+    created: Flag
 
 
 class SubmitAnswer(Message):
@@ -250,4 +250,4 @@ class EpisodesFound(Message):
 class Done(Message):
     """It has been done (or had been already)."""
 
-    changed: bool
+    changed: Flag
