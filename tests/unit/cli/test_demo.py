@@ -19,7 +19,7 @@ from octarm.cli.profiles import Target
 from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import OctarmError
 from tests.support.cli import Cli
-from tests.support.fake_gateway import FakeGateway, Reply, Request, a_result
+from tests.support.fake_gateway import FakeGateway, Reply, a_result
 
 
 class TestCollect:
@@ -138,13 +138,7 @@ def serve(gateway: FakeGateway, jobs: list[Job]) -> None:
     ids = [f"tsk_{number}" for number in range(len(jobs))]
     handed_out = iter(ids)
 
-    def batch(request: Request) -> Reply:
-        answers = [
-            {"status": 202, "task": {"task_id": next(handed_out)}} for _ in request.body["tasks"]
-        ]
-        return Reply(body={"answers": answers})
-
-    gateway.on("POST /v1/tasks/batch", batch)
+    gateway.on("POST /v1/tasks", lambda _: Reply(202, {"task_id": next(handed_out)}))
     for task_id, job in zip(ids, jobs, strict=True):
         counted = {"words": job.document.words, "sha256": job.document.sha256}
         end = done({"text": "a summary", "stdout": json.dumps(counted)}, attempt=2)
@@ -163,7 +157,6 @@ class TestWork:
         self, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("octarm.cli.demo.work.POLL_S", 0.001)
-        monkeypatch.setattr("octarm.cli.demo.work.BATCH_BYTES", 1000)
         monkeypatch.setattr("octarm.cli.demo.work.ASKED_AT_ONCE", 1)
         jobs = jobs_for([Document(f"{n}.md", f"file {n} " * 30) for n in range(3)])
         serve(gateway, jobs)
@@ -174,15 +167,8 @@ class TestWork:
         assert killed == ["llm"]
         assert heard.jobs == sorted(heard.jobs, key=jobs.index) or len(heard.jobs) == 6
         assert [job.problem() for job in jobs] == [""] * 6
-        assert len(gateway.sent("POST /v1/tasks/batch")) > 1
+        assert len(gateway.sent("POST /v1/tasks")) == 6
         assert any("attempt 2" in line for line in heard.lines)
-
-    def test_names_the_file_whose_task_was_refused(self, gateway: FakeGateway) -> None:
-        refused = {"status": 422, "problem": {"detail": "too large"}}
-        gateway.on("POST /v1/tasks/batch", Reply(body={"answers": [refused, refused]}))
-
-        with pytest.raises(OctarmError, match=r"a\.md was refused: too large"):
-            self.work(gateway, jobs_for([Document("a.md", "x")]), Heard())
 
     def test_gives_up_when_nothing_moves(
         self, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch

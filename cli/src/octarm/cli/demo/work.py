@@ -1,18 +1,16 @@
 """Hand the jobs in, watch them, kill one arm in the middle, and wait for the end."""
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from octarm.cli.demo.jobs import Job, submission
 from octarm.cli.http import Gateway
-from octarm.models.errors import OctarmError, TimedOut
+from octarm.models.errors import TimedOut
 
-BATCH_BYTES: Final = 512 * 1024
 POLL_S: Final = 0.25
 ASKED_AT_ONCE: Final = 24
 PATIENCE_S: Final = 150.0
@@ -47,8 +45,10 @@ class Work:
         Raises:
             OctarmError: the gateway refuses a task, or nothing moves any more.
         """
-        for batch in _batches(self.jobs, self.run):
-            self._submit(batch)
+        for number, job in enumerate(self.jobs):
+            # One request a task, so that each task is a trace of its own.
+            key = {"idempotency-key": f"demo-{self.run}-{number}"}
+            job.task_id = self.gateway.post("/v1/tasks", submission(job, self.run), key)["task_id"]
         moved_at = time.monotonic()
         while open_jobs := [job for job in self.jobs if not job.is_over]:
             if self.stop.wait(POLL_S):
@@ -63,16 +63,6 @@ class Work:
                     f"nothing moved for {PATIENCE_S:.0f} s; {len(open_jobs)} tasks are open",
                     "Read the logs in the demo's data folder (--keep keeps it).",
                 )
-
-    def _submit(self, batch: Sequence[tuple[Job, dict[str, Any]]]) -> None:
-        body = {"tasks": [task for _, task in batch]}
-        answers = self.gateway.post("/v1/tasks/batch", body)["answers"]
-        for (job, _), answer in zip(batch, answers, strict=True):
-            if answer.get("task") is None:
-                problem = answer.get("problem") or {}
-                detail = problem.get("detail", "no reason given")
-                raise OctarmError(f"a task of {job.document.name} was refused: {detail}")
-            job.task_id = answer["task"]["task_id"]
 
     def _look_at(self, job: Job) -> bool:
         before = (job.state, job.attempt)
@@ -94,21 +84,6 @@ class Work:
             self.killed = running
             self.kill(VICTIM)
             self.watcher.say(f"killed the arm {VICTIM} (kill -9) in the middle of its work")
-
-
-def _batches(jobs: list[Job], run: str) -> Iterator[list[tuple[Job, dict[str, Any]]]]:
-    batch: list[tuple[Job, dict[str, Any]]] = []
-    size = 0
-    for job in jobs:
-        task = submission(job, run)
-        bytes_ = len(json.dumps(task))
-        if batch and size + bytes_ > BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append((job, task))
-        size += bytes_
-    if batch:
-        yield batch
 
 
 def _in_turn(jobs: list[Job]) -> list[Job]:
