@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-LimitName = Literal["time", "cpu", "memory", "processes", "files", "output"]
+LimitName = Literal["time", "cpu", "memory", "files", "output"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
