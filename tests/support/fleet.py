@@ -57,6 +57,7 @@ class FakeTasks:
         self.keys: dict[tuple[str, str], tuple[str, TaskSubmission]] = {}
         self.refuse_with: OctarmError | None = None
         self.delay_s = 0.0
+        self.asked: list[str] = []
 
     @property
     def submitted(self) -> list[SubmitTask]:
@@ -114,6 +115,7 @@ class FakeTasks:
         return TasksFound(tasks=own[: query.limit])
 
     async def states(self, tenant: str, task_ids: Sequence[str]) -> dict[str, Outcome]:
+        self.asked.extend(task_ids)
         if isinstance(self.refuse_with, Unavailable):
             raise self.refuse_with
         return {

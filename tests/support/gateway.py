@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -87,20 +88,45 @@ async def an_orchestrator(
         await nc.close()
 
 
+@dataclass
+class RunningGateway:
+    """A whole gateway in this process."""
+
+    url: str
+    stop: asyncio.Event
+    running: "asyncio.Task[None]"
+
+    async def drain(self) -> None:
+        """Ask it to stop, as SIGTERM does, and wait until it has."""
+        self.stop.set()
+        await self.running
+
+
 @asynccontextmanager
-async def a_gateway(nats_url: str, **settings: Any) -> AsyncGenerator[httpx.AsyncClient, None]:
-    """A client of a whole gateway in this process, which drains when the block ends."""
+async def a_running_gateway(nats_url: str, **settings: Any) -> AsyncGenerator[RunningGateway, None]:
+    """A gateway that answers, and drains when the block ends."""
     port = free_port()
     stop = asyncio.Event()
     values = Settings(nats_url=nats_url, http_port=port, **settings)
-    running = asyncio.create_task(main(values, stop))
+    gateway = RunningGateway(
+        f"http://127.0.0.1:{port}", stop, asyncio.create_task(main(values, stop))
+    )
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-            await wait_until(lambda: running.done() or _is_up(client), timeout_s=10)
-            yield client
+        async with httpx.AsyncClient(base_url=gateway.url) as client:
+            await wait_until(lambda: gateway.running.done() or _is_up(client), timeout_s=10)
+        yield gateway
     finally:
-        stop.set()
-        await running
+        await gateway.drain()
+
+
+@asynccontextmanager
+async def a_gateway(nats_url: str, **settings: Any) -> AsyncGenerator[httpx.AsyncClient, None]:
+    """A client of a gateway that drains when the block ends."""
+    async with (
+        a_running_gateway(nats_url, **settings) as gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=10) as client,
+    ):
+        yield client
 
 
 async def _is_up(client: httpx.AsyncClient) -> bool:

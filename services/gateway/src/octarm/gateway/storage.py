@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+import anyio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -24,6 +25,7 @@ BUFFERED: Final = 256
 FETCH: Final = 64
 FETCH_S: Final = 5.0
 FORGET_AFTER_S: Final = 30.0
+CLEANUP_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 _VERB: Final = TASK_EVENT.template.split(".").index("{verb}")
@@ -66,10 +68,12 @@ class BusTaskEvents:
         try:
             yield feed
         finally:
-            reader.cancel()
-            await asyncio.wait([reader])
-            with suppress(NatsError):
+            # Shielded: for a client that is gone every further await is cancelled again.
+            with anyio.move_on_after(CLEANUP_S, shield=True), suppress(NatsError):
                 await chunks.unsubscribe()
+            reader.cancel()
+            with anyio.move_on_after(CLEANUP_S, shield=True):
+                await asyncio.wait([reader])
 
     @asynccontextmanager
     async def endings(self, tenant: str, task_id: str) -> AsyncIterator[asyncio.Event]:
@@ -123,26 +127,25 @@ class _Feed:
             await asyncio.sleep(pause_s)
 
     async def _read_consumer(self, js: JetStreamContext, subject: str) -> None:
-        consumer = await js.pull_subscribe(
-            subject,
-            stream=EVENTS,
-            config=ConsumerConfig(
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                opt_start_seq=self._last + 1,
-                ack_policy=AckPolicy.NONE,
-                inactive_threshold=FORGET_AFTER_S,
-                mem_storage=True,
-                num_replicas=1,
-            ),
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self._last + 1,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=FORGET_AFTER_S,
+            mem_storage=True,
+            num_replicas=1,
         )
+        consumer = await js.pull_subscribe(subject, stream=EVENTS, config=config)
         try:
             while True:
                 with suppress(TimeoutError):
                     for message in await consumer.fetch(FETCH, timeout=FETCH_S, heartbeat=1):
                         await self._event(message)
         finally:
-            with suppress(NatsError):
+            with suppress(NatsError, TimeoutError):
                 await consumer.unsubscribe()
+                # The client named it; left alone, the server forgets it after FORGET_AFTER_S.
+                await js.delete_consumer(EVENTS, config.name or "")
 
     async def _event(self, message: Msg) -> None:
         seq = message.metadata.sequence.stream
