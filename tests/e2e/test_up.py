@@ -29,7 +29,7 @@ async def test_work_outlives_the_stack_that_did_it_and_no_process_does(tmp_path:
             tmp_path, "run", "Count", "--arm", "executor", "-c", "command=echo one two | wc -w"
         )
         assert "2" in ran.splitlines()
-        (task,) = json.loads(await _octarm(tmp_path, "tasks", "list", "--json"))["tasks"]
+        (task,) = json.loads(await _octarm(tmp_path, "tasks", "list", "--json"))
         await _stop(first)
 
     async with _up(tmp_path) as second:
