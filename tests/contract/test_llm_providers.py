@@ -36,7 +36,7 @@ async def provider(request: pytest.FixtureRequest) -> AsyncGenerator[Provider, N
     made: Provider
     async with an_openai_server() as server:
         if request.param == "local":
-            made = LocalModel(default_weights(), context_tokens=2048, slots=2, threads=1)
+            made = LocalModel(default_weights(), context_tokens=2048, slots=2, threads=2)
         else:
             made = OpenAICompatible(
                 base_url=server.url,

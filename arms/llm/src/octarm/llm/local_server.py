@@ -34,9 +34,8 @@ def main() -> None:
     params.api_keys = [settings["api_key"]]
     params.n_parallel = settings["slots"]
     params.n_ctx = settings["context_tokens"] * settings["slots"]
-    # Writing one answer waits for memory, not for arithmetic, so one thread is enough for it.
-    # Prompts and answers side by side gain from more – unless the cores are shared: the
-    # threads spin at every barrier, and one that waits for a core holds up all the others.
+    # Writing an answer waits for memory, not for arithmetic: a second thread gains a fifth on an
+    # idle machine and, spinning at each barrier, loses nine tenths on a busy one.
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = settings["threads"]
     params.sampling.dry_multiplier = 0.8  # small models fall into repeating themselves

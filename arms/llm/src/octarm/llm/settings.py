@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     max_output_tokens: int = Field(default=256, ge=1, le=32_768)
     temperature: float = Field(default=0.2, ge=0, le=2)
     slots: int = Field(default=2, ge=1, le=256, description="Tasks at the same time")
-    threads: int = Field(default=1, ge=1, le=64, description="local: see README")
+    threads: int = Field(default=2, ge=1, le=64, description="local: for reading prompts")
     timeout_s: float = Field(default=60, gt=0, le=600, description="Seconds without a byte")
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from octarm.arm_registry.domain.fleet import Stored
 from octarm.arm_registry.usecases.ports import ChangedMeanwhile
 from octarm.common import telemetry
-from octarm.common.bus.publisher import Outgoing, PubAck
+from octarm.common.bus.publisher import Outgoing, PubAck, encode_headers
 from octarm.common.bus.topology import ensure_arm_consumer
 from octarm.models.arms import ArmRecord
 from octarm.models.errors import OctarmError, Unavailable
@@ -200,13 +200,15 @@ def outgoing(event: ArmEvent) -> Outgoing:
         subject=ARM_EVENT.at(verb=event.type.removeprefix("arm."), arm_id=event.arm_id),
         payload=event.model_dump_json().encode(),
         msg_id=event.event_id,
-        headers={
-            "ce-specversion": "1.0",
-            "ce-id": event.event_id,
-            "ce-type": f"octarm.{event.type}",
-            "ce-source": "octarm/arm-registry",
-            "ce-time": event.occurred_at.isoformat(),
-            "ce-subject": event.arm_id,
-            "content-type": "application/json",
-        },
+        head=encode_headers(
+            {
+                "ce-specversion": "1.0",
+                "ce-id": event.event_id,
+                "ce-type": f"octarm.{event.type}",
+                "ce-source": "octarm/arm-registry",
+                "ce-time": event.occurred_at.isoformat(),
+                "ce-subject": event.arm_id,
+                "content-type": "application/json",
+            }
+        ),
     )

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from octarm.common.bus.publisher import Outgoing, PubAck
+from octarm.common.bus.publisher import Outgoing, PubAck, trace_head
 from octarm.common.telemetry import get_logger, metrics, tracing
 from octarm.models.errors import OctarmError
 from octarm.models.hot import Placement, RunTask
@@ -120,9 +120,8 @@ class PlaceTasks:
         if subject is None:
             subject = self._subjects[arm_id] = RUN_TASK.at(arm_id=arm_id)
         command = RunTask(ready.task_id, ready.attempt, now, ready.task, traceparent)
-        headers = {"traceparent": traceparent} if traceparent else None
         msg_id = dispatch_msg_id(ready.task_id, ready.attempt)
-        return Outgoing(subject, _encode(command), msg_id, headers)
+        return Outgoing(subject, _encode(command), msg_id, trace_head(traceparent))
 
     def _announce(self, decision: Decision, seq: int, now: datetime) -> None:
         ready, desk = decision.task.ready, self._desk

@@ -21,7 +21,7 @@ class TaskState(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether nothing leaves this state."""
-        return self in TERMINAL
+        return self._value_ in _ENDED
 
 
 TERMINAL: Final = frozenset(
@@ -45,6 +45,7 @@ class JobStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+_ENDED: Final = frozenset(state.value for state in TERMINAL)
 _JOB_STATUS: Final = {
     TaskState.WAITING: JobStatus.QUEUED,
     TaskState.QUEUED: JobStatus.QUEUED,

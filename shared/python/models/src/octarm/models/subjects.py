@@ -179,6 +179,11 @@ def shard_of(tenant: str, task_id: str, shards: int) -> int:
     return zlib.crc32(f"{tenant}/{task_id}".encode()) % shards
 
 
+def task_event_subject(verb: str, tenant: str, task_id: str) -> str:
+    """Give a task event's subject; the hot path, for ids that have been checked already."""
+    return f"{PREFIX}.evt.task.{verb}.{tenant}.{task_id}"
+
+
 def place_msg_id(task_id: str, attempt: int) -> str:
     """Give the Msg-Id under which an attempt is made ready on its own."""
     return f"p:{task_id}:{attempt}"

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import msgspec
 
 from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome, Retry
-from octarm.common.bus.publisher import Outgoing
+from octarm.common.bus.publisher import Outgoing, trace_head
 from octarm.common.telemetry import get_logger, metrics, tracing
 from octarm.models import hot
 from octarm.models.commands import CancelAttempt
@@ -229,9 +229,9 @@ class Worker:
         payload = outcomes.encode(
             ending, attempt.circumstances(self.me.arm_id, self.me.instance_id)
         )
-        sampled = tracing.is_sampled(attempt.traceparent)
-        headers = {"traceparent": attempt.traceparent} if sampled else None
-        message = Outgoing(self._subject, payload, result_msg_id(*attempt.key), headers)
+        message = Outgoing(
+            self._subject, payload, result_msg_id(*attempt.key), trace_head(attempt.traceparent)
+        )
         self._recent.put(attempt.key, message)
         self._publish(message)
         self._count(attempt, failed=isinstance(ending, outcomes.Failure) and not attempt.cancelled)

@@ -1,7 +1,7 @@
 """Publishing to JetStream: always with a Msg-Id, every acknowledgement bounded in time."""
 
 import asyncio
-import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,20 +12,33 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from octarm.models.errors import Backpressure, OctarmError, Unavailable
+from octarm.common.bus.wire import is_subject, write_commands
+from octarm.common.telemetry.tracing import is_sampled
+from octarm.models.errors import (
+    Backpressure,
+    InvalidRequest,
+    OctarmError,
+    PayloadTooLarge,
+    Unavailable,
+)
 
 STREAM_FULL: Final = frozenset({10077, 10047, 10023})
 _RESERVED: Final = ("nats-", "kv-")
+_NOT_IN_NAME: Final = re.compile(r"[^A-Za-z0-9_-]")
+_NOT_IN_VALUE: Final = re.compile(r"[\r\n\0]")
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message for a stream; the same `msg_id` within the window is stored once."""
+    """A message for a stream; the same `msg_id` within the window is stored once.
+
+    `head` holds further headers as `encode_headers` writes them.
+    """
 
     subject: str
     payload: bytes
     msg_id: str
-    headers: Mapping[str, str] | None = None
+    head: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,28 @@ def safe_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     }
 
 
+def encode_headers(headers: Mapping[str, str] | None) -> bytes:
+    """Write headers as they travel, one line each; what could break a line becomes a space."""
+    lines = [
+        f"{_NOT_IN_NAME.sub('', name)}: {_NOT_IN_VALUE.sub(' ', value)}\r\n"
+        for name, value in safe_headers(headers).items()
+    ]
+    return "".join(lines).encode()
+
+
+def _refusal(message: Outgoing, max_payload: int) -> OctarmError | None:
+    if len(message.payload) > max_payload:
+        return PayloadTooLarge(f"{len(message.payload)} bytes do not fit the bus")
+    if not is_subject(message.subject) or not message.msg_id.isprintable():
+        return InvalidRequest("a message's subject and id must be plain words")
+    return None
+
+
+def trace_head(traceparent: str) -> bytes:
+    """Write the header that carries a sampled trace to the next hop; none otherwise."""
+    return b"traceparent: %b\r\n" % traceparent.encode() if is_sampled(traceparent) else b""
+
+
 class Publisher:
     """Publishes to streams over one connection; safe for concurrent use.
 
@@ -93,7 +128,7 @@ class Publisher:
         self._timeout_s = timeout_s
         self._permits = asyncio.Semaphore(max(1, window // 512))
         self._inbox = nc.new_inbox()
-        self._numbers = itertools.count()
+        self._next = 0
         self._waiting: dict[str, tuple[_Window, int]] = {}
         self._subscription: Subscription | None = None
         self._subscribing = asyncio.Lock()
@@ -123,18 +158,13 @@ class Publisher:
     async def _publish_window(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
         await self._ensure_subscribed()
         window = _Window(len(messages))
-        replies: list[str] = []
+        first = self._next
+        self._next += len(messages)
+        replies = [f"{self._inbox}.{first + index}" for index in range(len(messages))]
+        for index, reply in enumerate(replies):
+            self._waiting[reply] = (window, index)
         try:
-            for index, message in enumerate(messages):
-                reply = f"{self._inbox}.{next(self._numbers)}"
-                replies.append(reply)
-                self._waiting[reply] = (window, index)
-                headers = safe_headers(message.headers)
-                headers["Nats-Msg-Id"] = message.msg_id
-                try:
-                    await self._nc.publish(message.subject, message.payload, reply, headers)
-                except (NatsError, OSError) as error:
-                    window.answer(index, Unavailable(f"NATS: {error}", retry_after_s=1))
+            await self._send(messages, replies, window)
             async with asyncio.timeout(self._timeout_s):
                 await window.done
         except TimeoutError:
@@ -144,6 +174,30 @@ class Publisher:
                 self._waiting.pop(reply, None)
         late = Unavailable("NATS did not acknowledge in time", retry_after_s=1)
         return [late if answer is None else answer for answer in window.answers]
+
+    async def _send(
+        self, messages: Sequence[Outgoing], replies: list[str], window: _Window
+    ) -> None:
+        """Write all commands to the connection's buffer at once."""
+        commands: list[bytes] = []
+        for index, (message, reply) in enumerate(zip(messages, replies, strict=True)):
+            payload = message.payload
+            refused = _refusal(message, self._nc.max_payload)
+            if refused is not None:
+                window.answer(index, refused)
+                continue
+            head = b"NATS/1.0\r\nNats-Msg-Id: %b\r\n%b\r\n" % (
+                message.msg_id.encode(),
+                message.head,
+            )
+            size = len(head)
+            line = f"HPUB {message.subject} {reply} {size} {size + len(payload)}\r\n"
+            commands.append(b"%b%b%b\r\n" % (line.encode(), head, payload))
+        try:
+            await write_commands(self._nc, b"".join(commands))
+        except (NatsError, OSError) as error:
+            for index in range(len(messages)):
+                window.answer(index, Unavailable(f"NATS: {error}", retry_after_s=1))
 
     async def _ensure_subscribed(self) -> None:
         async with self._subscribing:

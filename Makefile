@@ -1,0 +1,77 @@
+# Every task of the workspace; `make help` lists them. Needs python3 >= 3.11 with pip and venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+UV_VERSION := 0.13.9
+# A uv on PATH is used as it is; otherwise one is put into .tools, from the package registry.
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+RUN := $(UV) run --frozen --no-sync
+FOLDER ?= .
+N ?= 20000
+
+.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos bench schemas demo check up clean
+
+help: ## List the tasks
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+.tools/bin/uv:
+	python3 -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.synced: uv.lock pyproject.toml $(wildcard */pyproject.toml */*/pyproject.toml shared/python/*/pyproject.toml) | $(filter .tools/bin/uv,$(UV))
+	$(UV) lock --check --quiet
+	$(UV) sync --frozen --quiet
+	@touch $@
+
+sync: .venv/.synced ## Install everything into .venv, as locked
+
+sandbox: ## Install bubblewrap where it is missing and we may (Debian, root)
+	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq bubblewrap >/dev/null; } \
+		|| { echo "bubblewrap is missing: install it (Debian: apt-get install bubblewrap)" >&2; exit 1; }
+
+fmt: sync ## Format the code
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+lint: sync ## Check format and style
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+
+types: sync ## Check types (over folders: on a namespace package -p checks almost nothing)
+	$(RUN) mypy cli/src services/*/src arms/*/src shared/python/*/src bench tests
+
+layers: sync ## Check that no arrow between layers turns round
+	$(RUN) lint-imports
+
+unit: sync ## Run the tests that need no server
+	$(RUN) pytest tests/architecture tests/unit
+
+integration: sync sandbox ## Run the tests on real NATS, Redis and Postgres
+	$(RUN) pytest tests/contract tests/integration
+
+e2e: sync sandbox ## Run the whole system as a user would
+	$(RUN) pytest tests/e2e
+
+chaos: sync sandbox ## Kill services under load, then count
+	$(RUN) pytest tests/chaos
+
+test: sync sandbox ## Run all tests
+	$(RUN) pytest
+
+bench: sync ## Measure against the bare pipeline in the same run (N=20000)
+	$(RUN) python -m bench --n $(N)
+
+schemas: sync ## Generate shared/schemas, shared/proto and the API documents from the models
+	$(RUN) python -m octarm.models.schemas
+
+demo: sync sandbox ## Run the main job on the embedded stack (FOLDER=. for your own texts)
+	$(RUN) octarm demo --folder "$(FOLDER)"
+
+up: sync ## Start the embedded stack in the foreground
+	$(RUN) octarm up
+
+check: lint types layers test ## Everything that CI checks
+
+clean: ## Remove what the tasks made
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out

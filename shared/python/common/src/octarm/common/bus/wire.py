@@ -1,0 +1,35 @@
+"""The one place that writes to a connection below the client's public interface.
+
+`Client.publish` checks, encodes and hands over one message at a time; a window of hundreds
+written at once costs about a third. The client is pinned by the lock file, and the bus tests
+run on this path.
+"""
+
+import re
+from typing import Final
+
+from nats.aio.client import Client as NATS
+from nats.errors import ConnectionClosedError, OutboundBufferLimitError
+
+_SUBJECT: Final = re.compile(r"[^\s*>\0]{1,512}")
+
+
+def is_subject(text: str) -> bool:
+    """Tell whether a message may be published there: one word and no wildcard."""
+    return _SUBJECT.fullmatch(text) is not None
+
+
+async def write_commands(nc: NATS, commands: bytes) -> None:
+    """Put protocol commands into the connection's buffer and have it flushed.
+
+    Raises:
+        ConnectionClosedError: the connection will not come back.
+        OutboundBufferLimitError: it is away and its buffer is full.
+    """
+    if nc.is_closed:
+        raise ConnectionClosedError
+    if not nc.is_connected and len(commands) + nc.pending_data_size > nc._max_pending_size:
+        raise OutboundBufferLimitError
+    await nc._send_command(commands)
+    if nc._flush_queue is not None and nc._flush_queue.empty():
+        await nc._flush_pending()
