@@ -18,17 +18,16 @@ class Hold:
     """A READY message that is kept unacknowledged while one of its tasks waits.
 
     `settle` acknowledges its newest delivery; it may be called again without harm.
-    `split_at` is when (monotonic seconds) what is left of it was last due to be split off.
     """
 
-    __slots__ = ("left", "seq", "settle", "size", "split_at")
+    __slots__ = ("left", "seq", "settle", "size", "touched_at")
 
     def __init__(self, seq: int, size: int, settle: Callable[[], None]) -> None:
         self.seq = seq
         self.size = size
         self.left = size
         self.settle = settle
-        self.split_at: float | None = None
+        self.touched_at = 0.0
 
     def task_done(self) -> bool:
         """Count off one task; settle the message, and say so, when it was the last."""
