@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from octarm.common.storage import open_pool, open_redis
 from octarm.common.storage.migrations import upgrade
-from octarm.memory.__main__ import MIGRATIONS, SCHEMA
+from octarm.memory.migrate import MIGRATIONS, SCHEMA
 from octarm.memory.storage import PostgresEpisodes, RedisFront
 from octarm.memory.usecases import Episodes, Front
 from tests.support.episodes import FakeEpisodes, FakeFront, an_episode, an_episode_id

@@ -13,11 +13,16 @@ import nats
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client as NATS
+from pydantic import SecretStr
 
 from octarm.clients.memory import MemoryClient
 from octarm.common.bus.publisher import Outgoing, Publisher
 from octarm.common.bus.topology import MEMORY_EPISODES, provision
 from octarm.common.storage import open_redis
+from octarm.common.storage.migrations import upgrade
+from octarm.memory.__main__ import main
+from octarm.memory.migrate import MIGRATIONS, SCHEMA
+from octarm.memory.settings import Settings
 from octarm.models.errors import NotFound, OctarmError, Unparsable
 from octarm.models.queries import FindEpisodes
 from octarm.models.subjects import DLQ, EVENTS, TASK_EVENT
@@ -47,6 +52,13 @@ def environment(nats_url: str, postgres_url: str, redis_url: str) -> dict[str, s
     }
 
 
+@pytest.fixture
+def settings(nats_url: str, postgres_url: str, redis_url: str) -> Settings:
+    return Settings(
+        nats_url=nats_url, postgres_url=SecretStr(postgres_url), redis_url=SecretStr(redis_url)
+    )
+
+
 async def migrate(environment: dict[str, str]) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -61,7 +73,20 @@ async def migrate(environment: dict[str, str]) -> tuple[int | None, str]:
 
 
 @asynccontextmanager
-async def a_memory(environment: dict[str, str]) -> AsyncGenerator[None, None]:
+async def a_memory(settings: Settings) -> AsyncGenerator[None, None]:
+    """A memory service in this process, its schema migrated."""
+    upgrade(settings.postgres_url.get_secret_value(), MIGRATIONS, SCHEMA)
+    stop = asyncio.Event()
+    running = asyncio.create_task(main(settings, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await running
+
+
+@asynccontextmanager
+async def a_memory_process(environment: dict[str, str]) -> AsyncGenerator[None, None]:
     code, errors = await migrate(environment)
     assert code == 0, errors
     process = await asyncio.create_subprocess_exec(
@@ -106,11 +131,9 @@ async def nothing_pends(bus: NATS) -> bool:
 
 
 class TestMemory:
-    async def test_a_finished_task_becomes_one_episode(
-        self, bus: NATS, environment: dict[str, str]
-    ) -> None:
+    async def test_a_finished_task_becomes_one_episode(self, bus: NATS, settings: Settings) -> None:
         client = MemoryClient(bus)
-        async with a_memory(environment):
+        async with a_memory(settings):
             await publish(bus, *(an_ending(number) for number in range(1, 8)))
             await publish(bus, an_ending(8, "timed_out", error={"code": "DEADLINE_EXCEEDED"}))
             await wait_until(remembered(client, 8), 15)
@@ -138,11 +161,11 @@ class TestMemory:
         assert forged.value.code == "INVALID_PARAMETER"
 
     async def test_goes_on_without_redis_and_says_so(
-        self, bus: NATS, environment: dict[str, str], unused_tcp_port: int
+        self, bus: NATS, settings: Settings, unused_tcp_port: int
     ) -> None:
         client = MemoryClient(bus)
-        without = environment | {"OCTARM_REDIS_URL": f"redis://127.0.0.1:{unused_tcp_port}/0"}
-        async with a_memory(without):
+        nowhere = SecretStr(f"redis://127.0.0.1:{unused_tcp_port}/0")
+        async with a_memory(settings.model_copy(update={"redis_url": nowhere})):
             await publish(bus, an_ending(1))
             await wait_until(remembered(client, 1), 15)
             await wait_until(lambda: nothing_pends(bus))
@@ -152,11 +175,11 @@ class TestMemory:
         assert found.degraded
 
     async def test_reads_from_postgres_what_redis_lost_or_spoilt(
-        self, bus: NATS, environment: dict[str, str], redis_url: str
+        self, bus: NATS, settings: Settings, redis_url: str
     ) -> None:
         client = MemoryClient(bus)
         key = f"octarm:memory:episode:acme:{an_episode_id(1)}"
-        async with a_memory(environment), open_redis(redis_url) as redis:
+        async with a_memory(settings), open_redis(redis_url) as redis:
             await publish(bus, an_ending(1))
             await wait_until(remembered(client, 1), 15)
             await redis.set(key, b"\xff{spoilt")
@@ -169,10 +192,10 @@ class TestMemory:
         assert first.episode == second.episode
 
     async def test_puts_what_it_cannot_read_among_the_dead_letters(
-        self, bus: NATS, environment: dict[str, str]
+        self, bus: NATS, settings: Settings
     ) -> None:
         subject = TASK_EVENT.at(verb="completed", tenant="acme", task_id=a_task_id(1))
-        async with a_memory(environment):
+        async with a_memory(settings):
             await bus.jetstream().publish(subject, b"\xff not json")
             await publish(bus, an_ending(2))
             await wait_until(remembered(MemoryClient(bus), 2), 15)
@@ -183,7 +206,9 @@ class TestMemory:
     async def test_traces_what_is_sampled(
         self, bus: NATS, environment: dict[str, str], tmp_path: Path
     ) -> None:
-        async with a_memory(environment | {"OCTARM_TRACE_EXPORT": f"file:{tmp_path / 'spans'}"}):
+        async with a_memory_process(
+            environment | {"OCTARM_TRACE_EXPORT": f"file:{tmp_path / 'spans'}"}
+        ):
             await publish(bus, an_ending(1, traceparent=SAMPLED), an_ending(2))
             await wait_until(remembered(MemoryClient(bus), 1), 15)
             await wait_until(lambda: nothing_pends(bus))

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from octarm.cli.stack import arms, binaries, doctor, services, unprivileged, upfile
+from octarm.cli.stack import arms, binaries, doctor, services, unprivileged
 from octarm.cli.stack.children import last_line
 from octarm.cli.stack.commands import doctor as doctor_command
 from octarm.cli.stack.commands import up
@@ -191,11 +191,6 @@ class TestUpFile:
 
         assert (tmp_path / "nats.log").read_text() == "third"
         assert (tmp_path / "nats.log.1").read_text() == "second"
-
-    def test_the_default_folder_follows_xdg(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("XDG_DATA_HOME", "/x")
-
-        assert upfile.default_data_folder() == Path("/x/octarm")
 
 
 class TestDoctor:

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from octarm.cli.profiles import data_folder
 from octarm.cli.stack.arms import BUILT_IN, built_in_arm, why_not
 from octarm.cli.stack.doctor import Check, Verdict, examine
 from octarm.cli.stack.errors import StackError
 from octarm.cli.stack.services import OCTARM, Role, System, replicated
 from octarm.cli.stack.signals import run_until_signalled
 from octarm.cli.stack.supervisor import Options, Stack, running
-from octarm.cli.stack.upfile import default_data_folder
 from octarm.cli.stack.view import View, view_for
 
 
@@ -48,7 +48,7 @@ def up(
     names = [] if no_arms else [name for name in arms.split(",") if name]
     counts = _counts(replicas or [])
     options = Options(
-        data=(data or default_data_folder()).expanduser().absolute(),
+        data=(data or data_folder()).expanduser().absolute(),
         http_port=http_port,
         own_servers=not services_only,
         arms=replicated(tuple(_arms_that_can_run(names)), counts),

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from octarm.cli.profiles import data_folder
 from octarm.cli.stack import binaries
 from octarm.cli.stack.arms import local_model_is_installed
 from octarm.cli.stack.binaries import Program
 from octarm.cli.stack.errors import StackError
 from octarm.cli.stack.unprivileged import user_namespaces_work
-from octarm.cli.stack.upfile import default_data_folder
 
 OLDEST_PYTHON = (3, 11)
 FREE_DISK_GIB = 2.0
@@ -58,7 +58,7 @@ async def examine(data: Path | None = None) -> list[Check]:
         await _server("postgres", binaries.find_postgres),
         await _pgvector(),
         await _account(),
-        _free_disk(data or default_data_folder()),
+        _free_disk(data or data_folder()),
         _open_files(),
         _bubblewrap(),
         _local_model(),

@@ -26,6 +26,8 @@ from octarm.cli.stack.services import (
 from octarm.cli.stack.upfile import Urls, holding, remove_up_file, rotate_logs, write_up_file
 
 DRAIN_GRACE_S = 15.0
+# An arm finishes its running tasks for up to 30 s (OCTARM_DRAIN_S) before it hands them back.
+ARM_DRAIN_GRACE_S = 35.0
 _PORT_GRACE_S = 3.0
 _SERVER_URLS = {
     "nats": "OCTARM_NATS_URL",
@@ -135,8 +137,9 @@ class Stack:
         self._urls = None
         gateway = [keeper for keeper in self._services if keeper.name == GATEWAY]
         others = [keeper for keeper in self._services if keeper.name != GATEWAY]
-        for group in (self._arms, gateway, others, self._servers):
-            await asyncio.gather(*(keeper.stop(grace_s=DRAIN_GRACE_S) for keeper in group))
+        await _stop(self._arms, ARM_DRAIN_GRACE_S)
+        for group in (gateway, others, self._servers):
+            await _stop(group, DRAIN_GRACE_S)
 
     async def _start_servers(self) -> dict[str, str]:
         if not self._options.own_servers:
@@ -232,3 +235,7 @@ async def _all(starts: Iterable[Coroutine[object, object, None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _stop(keepers: Sequence[Keeper], grace_s: float) -> None:
+    await asyncio.gather(*(keeper.stop(grace_s=grace_s) for keeper in keepers))

@@ -22,12 +22,6 @@ class Urls:
     postgres: str
 
 
-def default_data_folder() -> Path:
-    """`$XDG_DATA_HOME/octarm`, by default `~/.local/share/octarm`."""
-    home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(home) / "octarm"
-
-
 @contextmanager
 def holding(data: Path) -> Iterator[None]:
     """Own the data folder: nobody else can, until we leave or die.

@@ -2,12 +2,9 @@
 
 import asyncio
 import sys
-from pathlib import Path
-from typing import NoReturn
 
 from nats.aio.client import Client as NATS
 from nats.errors import Error as NatsError
-from sqlalchemy.exc import DBAPIError
 
 from octarm.common.bus.connection import connect
 from octarm.common.bus.publisher import Publisher
@@ -15,19 +12,16 @@ from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import MEMORY_EPISODES
 from octarm.common.health import HealthServer
-from octarm.common.service import EX_CONFIG, read_settings, run, until_stopped
+from octarm.common.service import run, until_stopped
 from octarm.common.storage import open_pool, open_redis
 from octarm.common.storage.connections import Pool
-from octarm.common.storage.migrations import upgrade
 from octarm.memory.routes import TerminalEvents, routes
 from octarm.memory.settings import Settings
 from octarm.memory.storage import PostgresEpisodes, RedisFront
 from octarm.memory.usecases import ListEpisodes, RememberTasks, ShowEpisode
-from octarm.models.errors import OctarmError, Unavailable
+from octarm.models.errors import Unavailable
 from octarm.models.subjects import EVENTS
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-SCHEMA = "memory"
 BATCH = 500
 
 
@@ -82,18 +76,10 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
                 await publisher.close()
 
 
-def migrate() -> NoReturn:
-    """Bring the schema to its newest version and exit; 78 when that cannot be done."""
-    try:
-        upgrade(read_settings(Settings).postgres_url.get_secret_value(), MIGRATIONS, SCHEMA)
-    except (OctarmError, DBAPIError) as error:
-        line = str(error).splitlines()[0]
-        sys.stderr.write(f"octarm-memory migrate: {line}\n")
-        sys.exit(EX_CONFIG)
-    sys.exit(0)
-
-
 if __name__ == "__main__":
     if sys.argv[1:] == ["migrate"]:
+        # Loaded for this command only: alembic would cost the service 30 MiB.
+        from octarm.memory.migrate import migrate
+
         migrate()
     run(main, Settings, "memory")

@@ -26,6 +26,7 @@ from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.follow import EndAttempts, FreeSlot, SweepFlights
 from octarm.scheduler.usecases.place import PlaceTasks
+from octarm.scheduler.usecases.split import SplitMessages
 from octarm.scheduler.usecases.take_over import TakeOver
 from octarm.scheduler.usecases.tend import TendFleet
 
@@ -110,7 +111,13 @@ class ShardLeader:
         announcing = asyncio.create_task(announcer.run(quiet))
         try:
             async with control_plane(self._settings.nats_url, router, name="scheduler"):
-                await until_stopped(lost, runner.run(lost), placer.run(lost), self._wake(lost))
+                await until_stopped(
+                    lost,
+                    runner.run(lost),
+                    placer.run(lost),
+                    SplitMessages(desk, self._publisher).run(lost),
+                    self._wake(lost),
+                )
         finally:
             quiet.set()
             announcer.wake()

@@ -6,7 +6,7 @@ Times called `now` are monotonic seconds; `wall` is only shown to people.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 from octarm.arm_registry.domain.beats import Beat
 from octarm.arm_registry.domain.verdict import (
@@ -22,6 +22,8 @@ from octarm.models.arms import ArmRecord, InstanceInfo
 FIGURES_EVERY_S: Final = 5.0
 SEEN_EVERY_S: Final = 15.0
 MAX_INSTANCES: Final = 1_000
+
+Heard = Literal["unknown", "news", "usual"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +93,23 @@ class Fleet:
         """Stop watching an arm."""
         self._arms.pop(arm_id, None)
 
-    def hear(self, beat: Beat, *, now: float, wall: datetime) -> bool:
-        """Take in a beat; false when the arm is unknown or has too many instances."""
+    def hear(self, beat: Beat, *, now: float, wall: datetime) -> Heard:
+        """Take in a beat and tell what to make of it.
+
+        `unknown`: the arm is not in the directory, or has too many instances; `news`: it may
+        change the arm's status, judge at once; `usual`: the next look is soon enough.
+        """
         arm = self._arms.get(beat.arm_id)
         if arm is None:
-            return False
-        if beat.instance_id not in arm.instances and len(arm.instances) >= MAX_INSTANCES:
-            return False
+            return "unknown"
+        before = arm.instances.get(beat.instance_id)
+        if before is None and len(arm.instances) >= MAX_INSTANCES:
+            return "unknown"
         arm.instances[beat.instance_id] = Instance(beat, now)
         arm.seen[beat.instance_id] = wall
         arm.norm = arm.norm.learn(beat.avg_latency_ms)
-        return True
+        same = before is not None and before.beat.draining == beat.draining
+        return "usual" if same and arm.stored.record.status == "online" else "news"
 
     def deaf(self, *, now: float) -> None:
         """Conclude nothing from the silence before `now`: we could not hear, or did not look."""

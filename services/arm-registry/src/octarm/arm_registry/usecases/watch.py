@@ -54,7 +54,7 @@ class WatchArms:
         self._early: dict[tuple[str, str], Beat] = {}
         self._to_reread: set[str] = set()
         self._reread_at = 0.0
-        self._beat_came = asyncio.Event()
+        self._wake = asyncio.Event()
         self._heard_by: int | None = None
         self._looked_at = 0.0
         self._relist_at = 0.0
@@ -64,9 +64,10 @@ class WatchArms:
         if not self._leading:
             return
         now = self._clock.monotonic()
-        if self._fleet.hear(beat, now=now, wall=self._clock.now()):
+        heard = self._fleet.hear(beat, now=now, wall=self._clock.now())
+        if heard == "news":
             self._beaten.add(beat.arm_id)
-            self._beat_came.set()
+            self._wake.set()
         elif beat.arm_id not in self._fleet and len(self._early) < MAX_REREAD:
             self._early[beat.arm_id, beat.instance_id] = beat
             self.reread(beat.arm_id)
@@ -75,7 +76,7 @@ class WatchArms:
         """Note that another writer has changed this arm's entry, or may have made it."""
         if self._leading and len(self._to_reread) < MAX_REREAD:
             self._to_reread.add(arm_id)
-            self._beat_came.set()
+            self._wake.set()
 
     def healthy(self) -> bool:
         """Tell whether this replica judges in time, if it is the one to judge."""
@@ -89,6 +90,8 @@ class WatchArms:
         self._heard_by = self._hearing()
         self._leading = True
         taken_over = False
+        ending = asyncio.create_task(lost.wait())
+        ending.add_done_callback(lambda _: self._wake.set())
         try:
             while not lost.is_set():
                 try:
@@ -101,6 +104,7 @@ class WatchArms:
                     await _wait(lost, 1.0)
                 await self._until_next(lost)
         finally:
+            ending.cancel()
             self._leading = False
 
     async def look(self) -> None:
@@ -186,20 +190,11 @@ class WatchArms:
             metrics.put("octarm_registry_arms", count, status=status)
 
     async def _until_next(self, lost: asyncio.Event) -> None:
-        """Wait for a beat or for the next look; beats of the same moment are judged together."""
-        self._beat_came.clear()
-        if self._beaten:
-            self._beat_came.set()
-        woken = asyncio.create_task(self._beat_came.wait())
-        ending = asyncio.create_task(lost.wait())
-        try:
-            await asyncio.wait(
-                {woken, ending}, timeout=LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            woken.cancel()
-            ending.cancel()
-        if not lost.is_set() and self._beaten:
+        """Wait for news or for the next look; news of the same moment is judged together."""
+        if not (self._beaten or self._to_reread):
+            self._wake.clear()
+        await _wait(self._wake, LOOK_EVERY_S)
+        if not lost.is_set():
             await _wait(lost, GATHER_S)
 
 

@@ -7,7 +7,7 @@ from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
-from typing import Any, Final
+from typing import Final
 
 from octarm.models.hot import Score
 from octarm.scheduler.domain.eligibility import eligible
@@ -39,45 +39,39 @@ class _Candidates:
     it stands among the best.
     """
 
-    __slots__ = ("_prefer", "_ranked", "_reason")
+    __slots__ = ("_prefer", "_ranked", "_reason", "group")
 
     def __init__(self, group: Group, arms: list[Arm], prefer: Preference) -> None:
+        self.group = group
         self._prefer = prefer
-        self._ranked: list[tuple[tuple[float, int, str], Arm]] = sorted(
-            [(prefer(arm), arm) for arm in arms], key=_preference
-        )
+        # (preference, slots in use, arm); preferences differ, so arms are never compared.
+        self._ranked = sorted([(prefer(arm), len(arm.flights), arm) for arm in arms])
         self._reason = "the pinned arm" if group.assigned_arm else "the only arm with room"
 
     def best(self) -> Arm | None:
         """Give the best arm that still has room."""
         self._refresh()
-        return self._ranked[0][1] if self._ranked else None
+        return self._ranked[0][2] if self._ranked else None
 
     def why(self) -> tuple[str, list[Score]]:
         """Give the reason for the best arm, and the scores of the best five."""
         ranked = self._ranked
-        scores = [_score(arm) for _, arm in ranked[:BEST]]
+        scores = [_score(arm) for _, _, arm in ranked[:BEST]]
         if len(ranked) == 1:
             return self._reason, scores
         return f"least busy of {len(ranked)} arms with room", scores
 
     def _refresh(self) -> None:
         ranked, place = self._ranked, 0
-        while place < min(BEST, len(ranked)):
-            known, arm = ranked[place]
-            if not arm.free:
-                del ranked[place]
-                continue
-            now = self._prefer(arm)
-            if now == known:
+        while place < BEST and place < len(ranked):
+            _, known, arm = ranked[place]
+            used = len(arm.flights)
+            if used == known:
                 place += 1
-            else:
-                del ranked[place]
-                insort(ranked, (now, arm), key=_preference)
-
-
-def _preference(ranked: tuple[tuple[float, int, str], Arm]) -> tuple[float, int, str]:
-    return ranked[0]
+                continue
+            del ranked[place]
+            if used < arm.slots:
+                insort(ranked, (self._prefer(arm), used, arm))
 
 
 def _score(arm: Arm) -> Score:
@@ -94,33 +88,36 @@ def place(
     monotonic seconds.
     """
     queue.wake(fleet)
-    heads: list[tuple[int, float, str, int, _Candidates, Group]] = []
+    heads: list[_Head] = []
     for number, group in enumerate(list(queue.awake)):
-        candidates = _open(queue, fleet, group, prefer)
-        if candidates is not None and (task := group.head()) is not None:
-            heads.append((task.tier, task.rank, task.task_id, number, candidates, group))
+        candidates, task = _open(queue, fleet, group, prefer), group.head()
+        if candidates is not None and task is not None:
+            heads.append(_head(task, number, candidates))
     heapify(heads)
     decisions: list[Decision] = []
     while heads and len(decisions) < window:
-        _, _, _, number, candidates, group = heads[0]
+        _, _, _, number, task, candidates = heads[0]
         arm = candidates.best()
-        task = group.head()
-        if arm is None or task is None:
+        if arm is None:
             heappop(heads)
             continue
         decisions.append(Decision(task, arm, *candidates.why()))
         queue.remove(task)
         fleet.reserve(arm, (task.task_id, task.attempt), now=now)
-        following = group.head()
+        following = candidates.group.head()
         if following is None:
             heappop(heads)
         else:
-            heapreplace(heads, _head(following, number, candidates, group))
+            heapreplace(heads, _head(following, number, candidates))
     return decisions
 
 
-def _head(task: QueuedTask, number: int, candidates: _Candidates, group: Group) -> Any:
-    return task.tier, task.rank, task.task_id, number, candidates, group
+_Head = tuple[int, float, str, int, QueuedTask, _Candidates]
+
+
+def _head(task: QueuedTask, number: int, candidates: _Candidates) -> _Head:
+    """Order by tier, rank and id; the number keeps tasks themselves from being compared."""
+    return task.tier, task.rank, task.ready.task_id, number, task, candidates
 
 
 def _open(queue: QueueView, fleet: Fleet, group: Group, prefer: Preference) -> _Candidates | None:

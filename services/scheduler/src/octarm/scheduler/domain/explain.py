@@ -55,9 +55,10 @@ def blocking_reason(group: Group, fleet: Fleet) -> str:
 def why_waiting(queue: QueueView, fleet: Fleet, task_id: str) -> Wait:
     """Say why a task has not been placed."""
     task = queue.get(task_id)
-    if task is None or task.group is None:
+    if task is None:
         return Wait(None, "it does not wait here: placed, ended, or not ready yet", {})
     group = task.group
+    assert group is not None, "it waits"
     arms = {
         arm.arm_id: refusal(arm, group.needs, group.assigned_arm) or "has room"
         for arm in sorted(fleet.arms.values(), key=lambda arm: arm.arm_id)

@@ -10,7 +10,7 @@ from octarm.scheduler.domain.fleet import Fleet
 from octarm.scheduler.domain.groups import Group
 from octarm.scheduler.domain.heaps import LazyHeap
 from octarm.scheduler.domain.priority import rank
-from octarm.scheduler.domain.tasks import BATCH, INTERACTIVE, TIERS, QueuedTask
+from octarm.scheduler.domain.tasks import BATCH, INTERACTIVE, TIERS, Hold, QueuedTask
 
 MAX_ENDED: Final = 10_000
 
@@ -38,6 +38,14 @@ class QueueView:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    def partly_done(self) -> dict[Hold, list[QueuedTask]]:
+        """Give the waiting tasks of messages of which other tasks do not wait any more."""
+        found: dict[Hold, list[QueuedTask]] = {}
+        for task in self._tasks.values():
+            if task.hold.left < task.hold.size:
+                found.setdefault(task.hold, []).append(task)
+        return found
 
     def __iter__(self) -> Iterator[QueuedTask]:
         return iter(self._tasks.values())
@@ -74,8 +82,7 @@ class QueueView:
         """Let a task wait; the caller has made sure that its id does not wait already."""
         self._tasks[task.ready.task_id] = task
         task.rank = rank(task.ready.priority, task.queued_at, ageing_s=self._ageing_s)
-        group = task.group or self._group(task)
-        task.group = group
+        task.group = group = self._group(task)
         task.heap = heap = group.heaps[task.tier]
         heap.push(task.rank, task)
         self.awake.add(group)
@@ -86,10 +93,10 @@ class QueueView:
 
     def remove(self, task: QueuedTask) -> None:
         """Take a waiting task out."""
+        assert task.heap is not None, "it waits"
         del self._tasks[task.ready.task_id]
         heap, task.heap = task.heap, None
-        if heap is not None:
-            heap.forget()
+        heap.forget()
         if task.deadline is not None:
             self._deadlines.forget()
         if task.tier == BATCH:
@@ -99,12 +106,11 @@ class QueueView:
         """Move batch tasks that have waited long enough to the interactive tier."""
         due = self._batch.pop_until(now)
         for task in due:
-            group, heap = task.group, task.heap
-            if group is not None and heap is not None:
-                task.tier = INTERACTIVE
-                task.heap = group.heaps[INTERACTIVE]
-                heap.forget()
-                task.heap.push(task.rank, task)
+            assert task.group is not None, "it waits"
+            task.tier = INTERACTIVE
+            task.heap = task.group.heaps[INTERACTIVE]
+            task.group.heaps[BATCH].forget()
+            task.heap.push(task.rank, task)
         return len(due)
 
     def drop_overdue(self, now: float) -> list[QueuedTask]:

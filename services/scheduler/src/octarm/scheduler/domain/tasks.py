@@ -18,16 +18,17 @@ class Hold:
     """A READY message that is kept unacknowledged while one of its tasks waits.
 
     `settle` acknowledges its newest delivery; it may be called again without harm.
+    `split_at` is when (monotonic seconds) what is left of it was last due to be split off.
     """
 
-    __slots__ = ("left", "seq", "settle", "size", "touched_at")
+    __slots__ = ("left", "seq", "settle", "size", "split_at")
 
     def __init__(self, seq: int, size: int, settle: Callable[[], None]) -> None:
         self.seq = seq
         self.size = size
         self.left = size
         self.settle = settle
-        self.touched_at = 0.0
+        self.split_at: float | None = None
 
     def task_done(self) -> bool:
         """Count off one task; settle the message, and say so, when it was the last."""

@@ -1,0 +1,141 @@
+"""Builders and fakes for the scheduler's tests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from octarm.common.testing.fakes import NOON, FakeClock
+from octarm.models.errors import OctarmError
+from octarm.models.hot import Heartbeat, PlaceTasks, ReadyTask, RunningAttempt
+from octarm.models.ids import typeid, uuid7
+from octarm.scheduler.domain.fleet import ArmFacts, Fleet
+from octarm.scheduler.domain.queue import QueueView
+from octarm.scheduler.domain.tasks import Hold, QueuedTask
+from octarm.scheduler.usecases.desk import Desk
+from octarm.scheduler.usecases.ports import Pending
+
+NOON_S = NOON.timestamp()
+
+
+def task_id(number: int) -> str:
+    """The id of the task of that number; ids follow their numbers."""
+    return typeid("tsk", uuid7(1_700_000_000_000 + number, 0))
+
+
+def ready(
+    number: int = 1,
+    *,
+    attempt: int = 1,
+    tier: str = "interactive",
+    priority: int = 5,
+    needs: Sequence[str] = ("work",),
+    arm: str | None = None,
+    queued_at: datetime = NOON,
+    deadline: datetime | None = None,
+    traceparent: str = "",
+) -> ReadyTask:
+    return ReadyTask(
+        task_id(number),
+        attempt,
+        "default",
+        tier,
+        priority,
+        list(needs),
+        queued_at,
+        msgspec.Raw(b'{"goal":"x"}'),
+        arm,
+        {},
+        deadline,
+        traceparent,
+    )
+
+
+def waiting(it: ReadyTask, hold: Hold | None = None) -> QueuedTask:
+    return QueuedTask(it, hold or Hold(1, 1, lambda: None))
+
+
+def an_empty_queue() -> QueueView:
+    return QueueView(ageing_s=60.0, promote_after_s=300.0)
+
+
+def a_queue(*tasks: ReadyTask) -> QueueView:
+    queue = an_empty_queue()
+    for it in tasks:
+        queue.add(waiting(it))
+    return queue
+
+
+def facts(
+    arm_id: str, *, tags: Sequence[str] = ("work",), status: str = "online", cost: int = 1
+) -> ArmFacts:
+    return ArmFacts(arm_id, status, frozenset(tags), cost)
+
+
+def beat(
+    arm_id: str,
+    slots: int = 1,
+    running: Sequence[tuple[str, int]] = (),
+    *,
+    instance: str = "i-1",
+    status: str = "ready",
+    interval_s: float = 5.0,
+) -> Heartbeat:
+    reported = [RunningAttempt(task, attempt) for task, attempt in running]
+    return Heartbeat(arm_id, instance, 1, status, slots, reported, interval_s=interval_s)
+
+
+def a_fleet(*arms: ArmFacts, slots: int = 1) -> Fleet:
+    """These arms, each with one live instance of so many slots."""
+    fleet = Fleet()
+    for known in arms:
+        fleet.learn(known)
+        fleet.beat(beat(known.arm_id, slots, interval_s=60), now=1000.0)
+    return fleet
+
+
+def a_desk(*arms: ArmFacts, slots: int = 1, capacity: int = 1000) -> Desk:
+    desk = Desk(0, capacity, FakeClock(), an_empty_queue(), leading=True)
+    desk.fleet = a_fleet(*arms, slots=slots)
+    return desk
+
+
+class FakeDelivery:
+    """A READY message; counts how often it was acknowledged."""
+
+    def __init__(self, *tasks: ReadyTask, seq: int = 1, data: bytes | None = None) -> None:
+        self.data = msgspec.json.encode(PlaceTasks(list(tasks))) if data is None else data
+        self.stream_seq = seq
+        self.acked = 0
+
+    def ack(self) -> None:
+        self.acked += 1
+
+
+@dataclass
+class FakeDispatched:
+    """A DISPATCH stream that holds what the test says."""
+
+    commands: dict[str, list[Pending]] = field(default_factory=dict)
+    below: int | None = None
+    failure: OctarmError | None = None
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    async def pending(self, arm_id: str) -> list[Pending]:
+        self._fail()
+        return self.commands.get(arm_id, [])
+
+    async def started_below(self, arm_id: str) -> int | None:
+        self._fail()
+        return self.below
+
+    async def arm_of(self, seq: int) -> str | None:
+        self._fail()
+        for arm_id, commands in self.commands.items():
+            if any(command.seq == seq for command in commands):
+                return arm_id
+        return None

@@ -1,0 +1,367 @@
+"""Reading, placing, announcing: what reaches the bus and when READY is acknowledged."""
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from octarm.common.bus.delivery import HELD, Dead
+from octarm.common.telemetry import tracing
+from octarm.common.testing.fakes import NOON, FakeClock, RecordingPublisher
+from octarm.models.errors import Backpressure, Unavailable
+from octarm.models.hot import PlacementsMade, ReadyTask, RunTask
+from octarm.models.subjects import PLACEMENTS_MADE, RUN_TASK, dispatch_msg_id
+from octarm.scheduler.usecases import announce, place
+from octarm.scheduler.usecases.admit import AdmitTasks
+from octarm.scheduler.usecases.announce import Announcer
+from octarm.scheduler.usecases.desk import Desk
+from octarm.scheduler.usecases.place import PlaceTasks
+from octarm.scheduler.usecases.ports import Pending
+from tests.support.scheduling import (
+    FakeDelivery,
+    FakeDispatched,
+    a_desk,
+    beat,
+    facts,
+    ready,
+    task_id,
+)
+from tests.support.wait import wait_until
+
+ANNOUNCED = PLACEMENTS_MADE.at(shard=0)
+
+
+class Stage:
+    """One shard with a recorded bus."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.bus = RecordingPublisher()
+        self.dispatched = FakeDispatched()
+        self.announcer = Announcer(desk, self.bus, policy="priority")
+        self.admit = AdmitTasks(desk, self.announcer)
+        self.place = PlaceTasks(desk, self.bus, self.dispatched, self.announcer)
+        self.clock = cast(FakeClock, desk.clock)
+
+    async def read(self, *tasks: ReadyTask, seq: int = 1) -> FakeDelivery:
+        delivery = FakeDelivery(*tasks, seq=seq)
+        assert await self.admit([delivery]) == [HELD]
+        return delivery
+
+    async def announce(self) -> None:
+        stop = asyncio.Event()
+        stop.set()
+        self.announcer.wake()
+        await self.announcer.run(stop)
+
+    def commands(self, arm_id: str = "one") -> list[RunTask]:
+        subject = RUN_TASK.at(arm_id=arm_id)
+        sent = [it.payload for it in self.bus.published if it.subject == subject]
+        return [msgspec.json.decode(payload, type=RunTask) for payload in sent]
+
+    def placements(self) -> PlacementsMade:
+        (sent,) = [it.payload for it in self.bus.published if it.subject == ANNOUNCED]
+        return msgspec.json.decode(sent, type=PlacementsMade)
+
+
+def spans_in(folder: Path) -> list[dict[str, Any]]:
+    lines = [line for file in folder.iterdir() for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage(a_desk(facts("one"), slots=2))
+
+
+class TestAdmitting:
+    async def test_what_does_not_parse_is_dead(self, stage: Stage) -> None:
+        broken = [FakeDelivery(data=data) for data in (b"{", b'{"tasks":[]}', b'{"tasks":[{}]}')]
+
+        outcomes = await stage.admit(broken)
+
+        assert all(isinstance(outcome, Dead) for outcome in outcomes)
+        assert not stage.desk.holds
+
+    async def test_a_message_that_comes_again_renews_the_handle(self, stage: Stage) -> None:
+        stage.desk.fleet.unlearn("one")
+        first = await stage.read(ready())
+        again = await stage.read(ready())
+
+        stage.desk.arm_learned(facts("one"))
+        await stage.place.cycle()
+        await stage.announce()
+
+        assert (first.acked, again.acked) == (0, 1)
+        assert len(stage.commands()) == 1
+
+    async def test_a_copy_in_another_message_takes_its_place(self, stage: Stage) -> None:
+        older = await stage.read(ready(), seq=1)
+        newer = await stage.read(ready(), seq=2)
+
+        assert (older.acked, newer.acked) == (1, 0)
+        assert len(stage.desk.queue) == 1
+
+    async def test_a_newer_attempt_replaces_an_older_and_not_the_other_way(
+        self, stage: Stage
+    ) -> None:
+        one = await stage.read(ready(), seq=1)
+        two = await stage.read(ready(attempt=2), seq=2)
+        late = await stage.read(ready(), seq=3)
+
+        assert (one.acked, two.acked, late.acked) == (1, 0, 1)
+        task = stage.desk.queue.get(task_id(1))
+        assert task is not None
+        assert task.attempt == 2
+
+    async def test_what_was_called_off_before_it_came_is_settled(self, stage: Stage) -> None:
+        stage.desk.queue.call_off(task_id(1), 1)
+
+        delivery = await stage.read(ready())
+
+        assert delivery.acked == 1
+        assert len(stage.desk.queue) == 0
+
+    async def test_what_is_under_way_already_is_settled(self, stage: Stage) -> None:
+        desk = stage.desk
+        desk.fleet.reserve(desk.fleet.arm("one"), (task_id(1), 1), now=1000.0)
+
+        assert (await stage.read(ready())).acked == 1
+
+    async def test_what_an_earlier_leader_placed_is_announced_once_more(self, stage: Stage) -> None:
+        stage.desk.fleet.beat(beat("one", 2, [(task_id(1), 1)]), now=1000.0)
+
+        delivery = await stage.read(ready())
+        await stage.announce()
+
+        (placement,) = stage.placements().placements
+        assert (placement.arm_id, placement.dispatch_seq) == ("one", 0)
+        assert delivery.acked == 1
+        assert not stage.commands()
+
+    async def test_stops_reading_at_its_capacity(self) -> None:
+        stage = Stage(a_desk(capacity=128))
+        assert stage.desk.room() == 2
+
+        await stage.read(*[ready(number) for number in range(64)])
+        assert (stage.desk.room(), stage.desk.full) == (1, False)
+        await stage.read(ready(99), seq=2)
+
+        assert (stage.desk.room(), stage.desk.full) == (0, True)
+
+
+class TestPlacing:
+    async def test_dispatches_announces_and_only_then_acknowledges(self, stage: Stage) -> None:
+        delivery = await stage.read(ready(1), ready(2), ready(3))
+
+        assert await stage.place.cycle() == 2
+        (first, second) = stage.commands()
+        assert (first.task_id, first.attempt, bytes(first.task)) == (task_id(1), 1, b'{"goal":"x"}')
+        assert second.task_id == task_id(2)
+        assert stage.bus.published[0].msg_id == dispatch_msg_id(task_id(1), 1)
+        await stage.announce()
+        placement = stage.placements().placements[0]
+        assert (placement.policy, placement.reason) == ("priority", "the only arm with room")
+        assert (placement.dispatch_seq, placement.scores[0].arm_id) == (1, "one")
+        assert delivery.acked == 0
+
+        stage.desk.fleet.release(task_id(1), 1)
+        await stage.place.cycle()
+        await stage.announce()
+        assert delivery.acked == 1
+        assert not stage.desk.holds
+
+    async def test_the_traceparent_travels_in_header_and_body(self, stage: Stage) -> None:
+        unsampled = f"00-{'a' * 32}-{'b' * 16}-00"
+        await stage.read(ready(traceparent=unsampled))
+
+        await stage.place.cycle()
+
+        assert stage.commands()[0].traceparent == unsampled
+        assert stage.bus.published[0].headers == {"traceparent": unsampled}
+
+    async def test_a_sampled_task_gets_a_span_that_the_arm_continues(
+        self, stage: Stage, tmp_path: Path
+    ) -> None:
+        parent = f"00-{'a' * 32}-{'b' * 16}-01"
+        tracing.setup_tracing("scheduler", f"file:{tmp_path}", sample=0)
+        try:
+            await stage.read(ready(traceparent=parent))
+            await stage.place.cycle()
+        finally:
+            tracing.shutdown()
+
+        (span,) = spans_in(tmp_path)
+        assert (span["name"], span["parent_id"]) == ("scheduler.place", "b" * 16)
+        assert stage.commands()[0].traceparent == f"00-{'a' * 32}-{span['span_id']}-01"
+
+    async def test_a_failed_dispatch_waits_and_is_tried_again(self, stage: Stage) -> None:
+        stage.bus.refused[RUN_TASK.at(arm_id="one")] = Backpressure("full", code="QUEUE_FULL")
+        delivery = await stage.read(ready())
+
+        await stage.place.cycle()
+        assert len(stage.desk.queue) == 1
+        assert not stage.desk.fleet.arm("one").flights
+        assert await stage.place.cycle() == 0
+
+        stage.bus.refused.clear()
+        stage.clock.advance(place.PAUSE_S)
+        assert await stage.place.cycle() == 1
+        await stage.announce()
+        assert delivery.acked == 1
+
+    async def test_a_failed_dispatch_of_what_was_called_off_is_dropped(self, stage: Stage) -> None:
+        delivery = await stage.read(ready())
+
+        async def refuse(messages: list[object]) -> list[object]:
+            stage.desk.queue.call_off(task_id(1), 1)
+            return [Unavailable("gone") for _ in messages]
+
+        stage.bus.publish_many = refuse  # type: ignore[method-assign, assignment]
+        await stage.place.cycle()
+
+        assert delivery.acked == 1
+        assert len(stage.desk.queue) == 0
+
+    async def test_follows_a_dispatch_that_a_crash_left_unannounced(self, stage: Stage) -> None:
+        stage.dispatched.commands["two"] = [Pending(task_id(1), 1, 1)]
+        stage.bus._seqs[dispatch_msg_id(task_id(1), 1)] = 1
+        delivery = await stage.read(ready())
+
+        await stage.place.cycle()
+        await stage.announce()
+
+        (placement,) = stage.placements().placements
+        assert (placement.arm_id, placement.dispatch_seq) == ("two", 1)
+        assert (task_id(1), 1) in stage.desk.fleet.arm("two").flights
+        assert delivery.acked == 1
+
+    async def test_a_dispatch_that_was_started_already_is_only_settled(self, stage: Stage) -> None:
+        stage.bus._seqs[dispatch_msg_id(task_id(1), 1)] = 1
+        delivery = await stage.read(ready())
+
+        await stage.place.cycle()
+
+        assert delivery.acked == 1
+        assert not stage.desk.fleet.arm("one").flights
+
+    async def test_tries_again_when_the_earlier_dispatch_cannot_be_seen(self, stage: Stage) -> None:
+        stage.bus._seqs[dispatch_msg_id(task_id(1), 1)] = 1
+        stage.dispatched.failure = Unavailable("gone")
+        await stage.read(ready())
+
+        await stage.place.cycle()
+
+        assert len(stage.desk.queue) == 1
+
+    async def test_an_overdue_task_is_dropped_and_settled(self, stage: Stage) -> None:
+        delivery = await stage.read(ready(deadline=NOON + timedelta(seconds=1)))
+        stage.clock.advance(1)
+
+        assert await stage.place.cycle() == 0
+        assert delivery.acked == 1
+
+    async def test_asks_for_more_when_it_was_full(self) -> None:
+        stage = Stage(a_desk(facts("one"), slots=2, capacity=64))
+        asked: list[int] = []
+        stage.desk.more_room = lambda: asked.append(1)
+        await stage.read(ready())
+        stage.desk.room()
+
+        await stage.place.cycle()
+
+        assert asked == [1]
+
+
+class TestRunning:
+    async def test_runs_a_cycle_for_each_change_and_sleeps_in_between(self, stage: Stage) -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(stage.place.run(stop))
+        announcing = asyncio.create_task(stage.announcer.run(stop))
+        delivery = await stage.read(ready(1), ready(2), ready(3, tier="batch"))
+        await wait_until(lambda: len(stage.commands()) == 2)
+
+        stage.desk.fleet.release(task_id(1), 1)
+        stage.desk.poke()
+        await wait_until(lambda: delivery.acked == 1)
+
+        stop.set()
+        stage.desk.poke()
+        stage.announcer.wake()
+        await asyncio.gather(running, announcing)
+
+    async def test_a_timer_ends_a_pause(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(place, "PAUSE_S", 0.02)
+        stop = asyncio.Event()
+        stage.bus.refused[RUN_TASK.at(arm_id="one")] = Unavailable("gone")
+        running = asyncio.create_task(stage.place.run(stop))
+        await stage.read(ready())
+        await wait_until(lambda: stage.desk.fleet.arm("one").paused_until)
+
+        stage.bus.refused.clear()
+        stage.clock.advance(1)
+        await wait_until(lambda: len(stage.commands()) == 1)
+
+        stop.set()
+        stage.desk.poke()
+        await running
+
+    async def test_waits_while_the_ledger_has_not_heard_of_too_many(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(place, "MAX_UNANNOUNCED", 0)
+        monkeypatch.setattr(place, "ANNOUNCE_WAIT_S", 0.001)
+        stop = asyncio.Event()
+        await stage.read(ready(1), ready(2), ready(3))
+        running = asyncio.create_task(stage.place.run(stop))
+        await wait_until(lambda: len(stage.announcer) == 2)
+
+        stage.desk.fleet.release(task_id(1), 1)
+        stage.desk.poke()
+        assert await stage.place.cycle() == 0
+        await stage.announce()
+        await wait_until(lambda: len(stage.commands()) == 3)
+
+        stop.set()
+        stage.desk.poke()
+        await running
+
+
+class TestAnnouncing:
+    async def test_tries_the_same_message_again_until_it_lands(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(announce, "RETRY_AFTER_S", 0.001)
+        stage.bus.refused[ANNOUNCED] = Unavailable("gone")
+        delivery = await stage.read(ready())
+        await stage.place.cycle()
+        stop = asyncio.Event()
+        running = asyncio.create_task(stage.announcer.run(stop))
+        await asyncio.sleep(0.01)
+        assert delivery.acked == 0
+
+        stage.bus.refused.clear()
+        await wait_until(lambda: delivery.acked == 1)
+
+        stop.set()
+        stage.announcer.wake()
+        await running
+
+    async def test_gives_up_when_it_is_told_to_stop_and_the_bus_refuses(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(announce, "RETRY_AFTER_S", 0.001)
+        stage.bus.refused[ANNOUNCED] = Unavailable("gone")
+        delivery = await stage.read(ready())
+        await stage.place.cycle()
+
+        await stage.announce()
+
+        assert delivery.acked == 0
+        assert len(stage.announcer) == 1
