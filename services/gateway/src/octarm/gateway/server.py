@@ -3,15 +3,32 @@
 import asyncio
 import contextlib
 import socket
+import uuid
 from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from octarm.models.errors import Unavailable
+from octarm.models.errors import Unavailable, Unparsable
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
+
+
+class _Protocol(HttpToolsProtocol):
+    def send_400_response(self, msg: str) -> None:
+        """Say in our words that the bytes are no HTTP request, and hang up."""
+        error = Unparsable("these bytes are not an HTTP/1.1 request", "Send HTTP/1.1.")
+        correlation_id = uuid.uuid4().hex
+        body = error.problem(correlation_id=correlation_id).model_dump_json(exclude_none=True)
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
+            f"x-correlation-id: {correlation_id}\r\ncontent-length: {len(body.encode())}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body.encode())
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -49,7 +66,7 @@ async def serve(
     """Serve until `stop`, then take no more, finish what is in hand for `drain_s` at most."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=_Protocol,
         loop="none",
         ws="none",
         lifespan="off",

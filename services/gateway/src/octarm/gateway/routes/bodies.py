@@ -16,6 +16,7 @@ from octarm.models.errors import (
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+MAX_LISTED: Final = 1000
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -75,6 +76,10 @@ async def read_optional(request: Request, kind: type[M]) -> M:
 
 def invalid(error: ValidationError) -> InvalidRequest:
     """Name the fields; what was in them is not repeated."""
+    if error.error_count() > MAX_LISTED:
+        # Listing them would take longer than everything else: pydantic gives all or none.
+        message = f"{error.error_count()} fields are not accepted"
+        return InvalidRequest(message, errors=[FieldError(field="", message=message)])
     errors = field_errors(error.errors(include_url=False, include_input=False))
     names = ", ".join(sorted({item.field for item in errors})[:5])
     code = "INVALID_BUDGET" if names.startswith("budget") else ""

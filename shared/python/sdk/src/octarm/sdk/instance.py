@@ -66,7 +66,6 @@ class Instance:
         arm: ArmCapability,
         handler: Runnable,
         around: Surroundings,
-        *,
         lost: asyncio.Event,
     ) -> None:
         self._nc = nc
@@ -245,7 +244,7 @@ async def serve(
         expect_cluster=around.nats_cluster,
         on_closed=lost.set,
     )
-    instance = Instance(nc, arm, handler, around, lost=lost)
+    instance = Instance(nc, arm, handler, around, lost)
     try:
         await instance.run(stop)
     finally:
