@@ -3,113 +3,18 @@
 import argparse
 import asyncio
 import json
-import statistics
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench import bare
-from bench.http_load import accepts_per_s
-from octarm.cli.stack.supervisor import Stack, running_stack
-from octarm.sdk import Client
+from octarm.cli.stack.supervisor import running_stack
 
 OUT = Path(__file__).parent / "out" / "latest.json"
-IDLE_S = 5.0
 Figures = dict[str, float | int | dict[str, float]]
-
-
-async def throughput(client: Client, n: int) -> float:
-    """Send `n` no-op tasks through everything; every result is awaited and checked."""
-    submissions = [
-        {"goal": "do nothing", "required_capabilities": ["noop"], "context": {"n": i}}
-        for i in range(n)
-    ]
-    started = time.perf_counter()
-    tasks = await client.submit_many(submissions)
-    expected = {task.task_id: i for i, task in enumerate(tasks)}
-    async for task, result in client.as_completed(tasks):
-        if isinstance(result, Exception):
-            raise result
-        if result.output != {"n": expected.pop(task.task_id)}:
-            raise RuntimeError(f"{task.task_id} came back with {result.output!r}")
-    elapsed = time.perf_counter() - started
-    if expected:
-        raise RuntimeError(f"{len(expected)} results are missing")
-    return n / elapsed
-
-
-async def latency_ms(client: Client, n: int) -> list[float]:
-    """Submit one, wait for its result, again; gives sorted milliseconds."""
-    took = []
-    for i in range(n):
-        started = time.perf_counter()
-        task = await client.submit(
-            goal="do nothing", required_capabilities=["noop"], context={"n": i}
-        )
-        await task.result(timeout=30)
-        took.append((time.perf_counter() - started) * 1000)
-    return sorted(took)
-
-
-async def idle(pids: Mapping[str, int]) -> tuple[dict[str, float], dict[str, float]]:
-    """Give each process's share of a core in percent, and its memory in MiB, while idle."""
-    processes = {role: psutil.Process(pid) for role, pid in pids.items()}
-    before = {role: sum(p.cpu_times()[:2]) for role, p in processes.items()}
-    await asyncio.sleep(IDLE_S)
-    cpu = {
-        role: round((sum(p.cpu_times()[:2]) - before[role]) / IDLE_S * 100, 2)
-        for role, p in processes.items()
-    }
-    rss = {role: round(p.memory_info().rss / 2**20, 1) for role, p in processes.items()}
-    return cpu, rss
-
-
-async def settled(client: Client) -> None:
-    """Wait until nothing of the last load is open."""
-    for state in ("queued", "dispatched", "running"):
-        async for _ in _every(0.2):
-            if not (await client.find(state=state, limit=1)).tasks:
-                break
-
-
-async def _every(seconds: float) -> AsyncGenerator[None, None]:
-    while True:
-        yield
-        await asyncio.sleep(seconds)
-
-
-async def measure(stack: Stack, n: int) -> Figures:
-    """Take every figure, one after another, in the same stack."""
-    async with Client(stack.urls.nats) as client:
-        await throughput(client, min(n, 1000))
-        await asyncio.sleep(2)
-        cpu, rss_idle = await idle(stack.pids())
-        serial = await latency_ms(client, 200)
-        bare_rates = [await bare.run(stack.urls.nats, n)]
-        rates = [await throughput(client, n) for _ in range(3)]
-        bare_rates.append(await bare.run(stack.urls.nats, n))
-        http = await accepts_per_s(stack.urls.gateway, min(n, 5000))
-        await settled(client)
-        _, rss = await idle(stack.pids())
-    bare_rate, rate = statistics.median(bare_rates), statistics.median(rates)
-    return {
-        "tasks_per_s": round(rate, 1),
-        "bare_tasks_per_s": round(bare_rate, 1),
-        "ratio": round(rate / bare_rate, 4),
-        "serial_p50_ms": round(serial[len(serial) // 2], 3),
-        "serial_p99_ms": round(serial[int(len(serial) * 0.99)], 3),
-        "http_accept_per_s": round(http, 1),
-        "n_tasks": n,
-        "rss_mib": rss,
-        "rss_idle_mib": rss_idle,
-        "cpu_idle_percent": cpu,
-    }
 
 
 def show(figures: Figures) -> None:
@@ -130,25 +35,33 @@ def show(figures: Figures) -> None:
     console.print(processes)
 
 
-async def main(n: int) -> None:
-    """Start the stack in a temporary folder, measure, stop it."""
+async def measured(folder: Path, n: int) -> Figures:
+    """Start the stack in `folder`, let the measuring client run, stop the stack."""
     noop = (sys.executable, "-m", "bench.noop_arm")
+    env = {"OCTARM_TRACE_SAMPLE": "0", "OCTARM_LOG_LEVEL": "warning"}
+    async with running_stack(folder, extra_arms={"noop": noop}, env=env):
+        client = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bench.measure", str(folder / "up.json"), str(n)),
+            stdout=subprocess.PIPE,
+        )
+        output, _ = await client.communicate()
+    if client.returncode:
+        raise SystemExit("the measurement failed; see above")
+    figures: Figures = json.loads(output)
+    return figures
+
+
+def main(n: int) -> None:
+    """Measure, write `bench/out/latest.json`, show a table."""
     with tempfile.TemporaryDirectory(prefix="octarm-bench-") as folder:
-        async with running_stack(
-            Path(folder),
-            extra_arms={"noop": noop},
-            env={"OCTARM_TRACE_SAMPLE": "0", "OCTARM_LOG_LEVEL": "warning"},
-        ) as stack:
-            figures = await measure(stack, n)
+        figures = asyncio.run(measured(Path(folder), n))
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(figures, indent=2) + "\n")
     show(figures)
-    print(f"written to {OUT.relative_to(Path.cwd())}")
+    print(f"written to bench/out/{OUT.name}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=20_000, help="tasks of the throughput runs")
-    import uvloop
-
-    uvloop.run(main(parser.parse_args().n))
+    main(parser.parse_args().n)

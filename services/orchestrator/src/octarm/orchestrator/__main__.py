@@ -19,7 +19,6 @@ from octarm.common.clock import SystemClock
 from octarm.common.health import HealthServer
 from octarm.common.service import read_settings, run, until_stopped
 from octarm.common.storage import Batcher, Pool, connected, open_pool
-from octarm.common.storage.migrations import upgrade
 from octarm.models.errors import OctarmError, Unavailable
 from octarm.models.subjects import INTAKE, RESULTS
 from octarm.orchestrator.routes import (
@@ -134,6 +133,9 @@ async def _migrated(pool: Pool) -> None:
 
 def migrate() -> None:
     """Bring the ledger's tables to the newest version."""
+    # Imported here: the service itself needs neither alembic nor its 30 MiB.
+    from octarm.common.storage.migrations import upgrade
+
     upgrade(read_settings(Settings).postgres_url.get_secret_value(), MIGRATIONS, "ledger")
 
 
