@@ -7,6 +7,8 @@ import signal
 import socket
 import stat
 import sys
+import threading
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,8 +18,10 @@ import nats
 import psutil
 import pytest
 
+from octarm.cli.stack.commands import run_in_foreground
 from octarm.cli.stack.errors import StackError
 from octarm.cli.stack.keeper import State
+from octarm.cli.stack.services import Role, System
 from octarm.cli.stack.supervisor import Options, Stack, running_stack
 from tests.support.fake_service import JOURNAL
 from tests.support.fake_system import a_fake_role, a_fake_system
@@ -171,6 +175,36 @@ class TestUp:
             await wait_until(lambda: not up.left_over(), timeout_s=10)
 
 
+class TestForeground:
+    def test_drains_when_its_own_process_is_told_to_end(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        options = Options(data=tmp_path, system=a_fake_system(), arms=(a_fake_role("echo"),))
+        signaller = threading.Thread(target=_end_me_when_ready, args=(tmp_path,))
+        signaller.start()
+
+        exit_code = run_in_foreground(options)
+
+        signaller.join()
+        first, *_, last = capsys.readouterr().out.splitlines()
+        assert (exit_code, last) == (0, "stopped")
+        assert "ready (process" in first
+        assert list(tmp_path.glob("up.json*")) == []
+
+    def test_says_on_stderr_why_it_cannot_start(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        missing = Role("gateway", (str(tmp_path / "no-such-program"),))
+        system = System(preparations=(), services=(missing,))
+
+        exit_code = run_in_foreground(Options(data=tmp_path, system=system))
+
+        error, hint = capsys.readouterr().err.splitlines()
+        assert exit_code == 1
+        assert error.startswith("error: gateway cannot be executed")
+        assert hint.startswith("hint: ")
+
+
 class TestSecondUp:
     async def test_is_refused_while_the_first_runs(self, tmp_path: Path) -> None:
         async with an_up(tmp_path) as first:
@@ -257,6 +291,15 @@ class TestRestarts:
                 lambda: stack.pids()["postgres"] != first and _is_ready(stack, "postgres"),
                 timeout_s=20,
             )
+
+
+def _end_me_when_ready(data: Path) -> None:
+    give_up_at = time.monotonic() + 50
+    while time.monotonic() < give_up_at:
+        if (data / "up.json").exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        time.sleep(0.05)
 
 
 def _is_ready(stack: Stack, role: str) -> bool:

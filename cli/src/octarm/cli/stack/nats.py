@@ -44,7 +44,7 @@ class NatsRecipe:
     async def answers(self, port: int, pid: int) -> bool:
         """Whether the greeting on `port` carries the name that we gave at this start."""
         greeting = json.loads(await ask(port, after=b"INFO "))
-        return bool(greeting["server_name"] == self._server_name)
+        return bool(greeting.get("server_name") == self._server_name)
 
     def url(self, port: int) -> str:
         """`nats://127.0.0.1:<port>`."""

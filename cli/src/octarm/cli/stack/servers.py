@@ -17,6 +17,7 @@ STOP_GRACE_S = 10.0
 _FIRST_POLL_S = 0.005
 _LONGEST_POLL_S = 0.1
 _PORTS_TO_TRY = 3
+_NOT_OURS = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 
 class Recipe(Protocol):
@@ -139,7 +140,7 @@ class Server:
             try:
                 if await self._recipe.answers(self._port, child.pid):
                     return
-            except (OSError, ValueError, asyncio.IncompleteReadError):
+            except _NOT_OURS:
                 pass  # not listening yet, or somebody else's server
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.2, _LONGEST_POLL_S)
