@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from nats.aio.client import Client as NATS
 
-from octarm.common.bus.connection import connect
+from octarm.common.bus.connection import close, connect
 from octarm.common.bus.publisher import Publisher
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped
@@ -29,7 +29,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     try:
         await _serve(settings, nc, stop)
     finally:
-        await nc.close()
+        await close(nc)
 
 
 async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:

@@ -80,6 +80,15 @@ async def connect(
     return connection
 
 
+async def close(connection: NATS) -> None:
+    """Close a connection, also while its server is away."""
+    if not connection.is_connected:
+        # The client would write what is pending to a transport that is gone, and fail.
+        connection._pending = []
+        connection._pending_data_size = 0
+    await connection.close()
+
+
 async def _first_connect(connection: NATS, url: str, options: dict[str, Any]) -> None:
     # The client's own loop would retry the first connect for ever; here it must fail fast.
     # It only counts attempts when it may make some.

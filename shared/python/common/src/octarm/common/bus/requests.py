@@ -13,7 +13,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from pydantic import BaseModel, ValidationError
 
-from octarm.common.bus.connection import connect_options
+from octarm.common.bus.connection import close, connect_options
 from octarm.common.bus.publisher import safe_headers
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import (
@@ -183,4 +183,9 @@ async def control_plane(
         await broker.connection.flush()
         yield broker
     finally:
-        await broker.stop()
+        connection = broker.connection
+        try:
+            await broker.stop()
+        except NatsError:
+            # It cannot drain while its server is away, and must not come back afterwards.
+            await close(connection)
