@@ -1,0 +1,73 @@
+"""One embedded stack for all tests of this folder, started as a user starts it."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.wait import wait_until
+
+START_S = 90.0
+STOP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Up:
+    """A running stack."""
+
+    data: Path
+    gateway: str
+    nats: str
+    pids: dict[str, int]
+
+    def octarm(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command line against this stack."""
+        return subprocess.run(
+            [sys.executable, "-m", "octarm.cli", *arguments],
+            env=os.environ | {"OCTARM_URL": self.gateway, "OCTARM_DATA": str(self.data)},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def spans(self) -> list[dict[str, Any]]:
+        """Everything that has been traced so far."""
+        return [
+            json.loads(line)
+            for path in sorted((self.data / "traces").glob("*.jsonl"))
+            for line in path.read_text().splitlines()
+        ]
+
+
+@pytest.fixture(scope="session")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A stack with the executor arm; only traces that ask for it are sampled."""
+    data = tmp_path_factory.mktemp("up")
+    environment = os.environ | {
+        "OCTARM_TRACE_EXPORT": f"file:{data / 'traces'}",
+        "OCTARM_TRACE_SAMPLE": "0",
+    }
+    command = [sys.executable, "-m", "octarm.cli", "up", "--data", str(data), "--arms", "executor"]
+    with (data / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+        try:
+            file = data / "up.json"
+            asyncio.run(wait_until(lambda: file.exists() or process.poll() is not None, START_S))
+            assert process.poll() is None, (data / "up.log").read_text()
+            content = json.loads(file.read_text())
+            yield Up(data, content["gateway"], content["nats"], content["pids"])
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(STOP_S)

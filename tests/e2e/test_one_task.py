@@ -1,0 +1,115 @@
+"""A task is one task, however it comes in, and one trace from HTTP to memory."""
+
+import asyncio
+import json
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import nats
+import pytest
+
+from octarm.models.subjects import SUBMIT_TASK
+from octarm.sdk import Client
+from tests.e2e.conftest import Up
+from tests.support.wait import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+BODY: dict[str, Any] = {
+    "goal": "say hello",
+    "required_capabilities": ["shell"],
+    "context": {"command": "echo hi"},
+}
+TREE = [
+    "gateway.submit",
+    "orchestrator.accept",
+    "scheduler.place",
+    "arm.run",
+    "orchestrator.finish",
+    "memory.remember",
+]
+
+
+async def test_four_ways_in_lead_to_the_same_task(up: Up) -> None:
+    key = "four-ways"
+    body = BODY | {"idempotency_key": key}
+
+    async with httpx.AsyncClient(base_url=up.gateway) as http:
+        over_http = (await http.post("/v1/tasks", json=body)).json()["task_id"]
+    arguments = ("--needs", "shell", "--context", "command=echo hi", "--idempotency-key", key)
+    over_cli = up.octarm("submit", "say hello", *arguments, "--json")
+    async with Client(up.nats) as client:
+        over_sdk = (await client.submit(**body)).id
+        bus = await nats.connect(up.nats)
+        message = json.dumps({"submission": body}).encode()
+        await bus.jetstream().publish(SUBMIT_TASK.at(tenant="default"), message)
+        await bus.close()
+        result = await client.task(over_http).result(timeout=30)
+        listed = await client.find(limit=500)
+
+    assert json.loads(over_cli.stdout)["task_id"] == over_http, over_cli
+    assert over_sdk == over_http
+    assert isinstance(result.output, dict)
+    assert result.output["stdout"] == "hi\n"
+    same_key = [task for task in listed.tasks if task.task.idempotency_key == key]
+    assert [task.task_id for task in same_key] == [over_http]
+
+
+async def test_a_hundred_equal_submissions_at_once_are_one_task(up: Up) -> None:
+    body = BODY | {"idempotency_key": "hundred"}
+    limits = httpx.Limits(max_connections=100)
+    async with httpx.AsyncClient(base_url=up.gateway, limits=limits, timeout=30) as http:
+        answers = await asyncio.gather(*(http.post("/v1/tasks", json=body) for _ in range(100)))
+        other = await http.post("/v1/tasks", json=body | {"goal": "something else"})
+
+    assert {answer.status_code for answer in answers} <= {200, 202}
+    assert len({answer.json()["task_id"] for answer in answers}) == 1
+    assert other.status_code == 409
+    assert other.json()["code"] == "IDEMPOTENCY_CONFLICT"
+
+
+async def test_a_task_without_key_published_twice_under_one_id_is_one_task(up: Up) -> None:
+    bus = await nats.connect(up.nats)
+    message = json.dumps({"submission": BODY | {"labels": {"test": "intake"}}}).encode()
+    subject = SUBMIT_TASK.at(tenant="default")
+    for _ in range(2):
+        await bus.jetstream().publish(subject, message, headers={"Nats-Msg-Id": "intake-once"})
+    await bus.close()
+
+    async with Client(up.nats) as client:
+
+        async def found() -> int:
+            return len((await client.find(label="test=intake")).tasks)
+
+        await wait_until(found)
+        assert await found() == 1
+
+
+async def test_one_tasks_spans_are_one_tree_through_all_services(up: Up) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    traceparent = f"00-{trace_id}-b7ad6b7169203331-01"
+    async with httpx.AsyncClient(base_url=up.gateway) as http:
+        answer = await http.post("/v1/tasks", json=BODY, headers={"traceparent": traceparent})
+        assert answer.status_code == 202
+
+    def spans() -> dict[str, dict[str, object]]:
+        return {span["name"]: span for span in up.spans() if span["trace_id"] == trace_id}
+
+    await wait_until(lambda: set(TREE) <= set(spans()), timeout_s=30)
+    found = spans()
+    assert found[TREE[0]]["parent_id"] == "b7ad6b7169203331"
+    for parent, child in pairwise(TREE):
+        assert found[child]["parent_id"] == found[parent]["span_id"], (parent, child)
+    drawn = up.octarm("trace", answer.json()["task_id"]).stdout
+    assert all(name in drawn for name in TREE), drawn
+
+
+async def test_what_was_not_asked_for_is_not_traced(up: Up) -> None:
+    async with Client(up.nats) as client:
+        task = await client.submit(**BODY)
+        await task.result(timeout=30)
+        view = await task.show()
+
+    assert view.traceparent.endswith("-00")
+    assert view.traceparent[3:35] not in {span["trace_id"] for span in up.spans()}
