@@ -27,6 +27,7 @@ RECEIPT = {"task_id": TASK_ID, "status": "queued", "state": "queued", "events_ur
 @pytest.fixture
 def url(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> str:
     gateway.on("POST /v1/tasks", Reply(202, RECEIPT))
+    gateway.on("GET /v1/arms", Reply(body={"arms": []}))
     monkeypatch.setattr("octarm.cli.events.time.sleep", lambda _: None)
     return gateway.url
 
@@ -84,7 +85,7 @@ class TestSubmit:
             "deadline": "2030-01-01T00:00:00Z",
             "idempotency_key": "k1",
         }
-        assert gateway.requests[0].headers["idempotency-key"] == "k1"
+        assert gateway.sent("POST /v1/tasks")[0].headers["idempotency-key"] == "k1"
 
     def test_reads_the_goal_from_stdin_and_the_rest_from_a_file(
         self, cli: Cli, gateway: FakeGateway, url: str, tmp_path: Path
@@ -161,6 +162,43 @@ class TestRun:
         assert "placed on llm: least busy" in ran.err
         assert "50 % half\\x1b[2J" in ran.err
         assert "arm llm · attempt 1 · 1.23 s · 42 tokens" in ran.err
+
+    @pytest.mark.parametrize(
+        ("options", "arms", "needs"),
+        [
+            ((), [{"arm": {}}], ["answer"]),
+            ((), [], None),
+            (("--needs", "b"), [{"arm": {}}], ["b"]),
+            (("--arm", "a"), [{"arm": {}}], None),
+        ],
+    )
+    def test_a_goal_alone_goes_to_an_arm_that_answers(
+        self,
+        cli: Cli,
+        gateway: FakeGateway,
+        url: str,
+        options: tuple[str, ...],
+        arms: list[Any],
+        needs: list[str] | None,
+    ) -> None:
+        gateway.on("GET /v1/arms", Reply(body={"arms": arms}))
+        gateway.on(EVENTS, a_stream(completed()))
+
+        cli("run", "x", *options, "--url", url)
+
+        assert body_of(gateway).get("required_capabilities") == needs
+
+    def test_shows_what_a_command_wrote_where_it_wrote_it(
+        self, cli: Cli, gateway: FakeGateway, url: str
+    ) -> None:
+        error = a_problem(200, "VALIDATION_FAILED", "task", "exit code 3").body
+        result = a_result({"stdout": "out\n", "stderr": "err\x1b\n"}, status="failure", error=error)
+        gateway.on(EVENTS, a_stream(an_event("failed", 3, error=error, result=result)))
+
+        ran = cli("run", "x", "--url", url)
+
+        assert ran.out == "out\n"
+        assert "err\\x1b\n" in ran.err
 
     def test_resumes_a_broken_stream_after_the_last_event_it_saw(
         self, cli: Cli, gateway: FakeGateway, url: str

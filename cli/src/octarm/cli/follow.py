@@ -58,10 +58,20 @@ def finish(session: Session, gateway: Gateway, end: StreamEvent, task_id: str) -
     if session.json:
         print_json({"event": "result", "data": result})
     elif isinstance(result, dict):
-        print_lines(output_text(result.get("output")))
-        note(result_line(result), "dim")
+        print_result(result)
     if not end.kind.endswith("completed"):
         raise ended_badly(end)
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Print a result for people: the output on stdout, what it wrote to stderr there."""
+    output = result.get("output")
+    if output is not None:
+        print_lines(output_text(output))
+    if isinstance(output, dict) and (errors := output.get("stderr")):
+        for line in str(errors).splitlines():
+            note(line)
+    note(result_line(result), "dim")
 
 
 def result_of(answer: Any) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from octarm.models.errors import TaskFailed
 GoalArgument = Annotated[
     str | None, typer.Argument(metavar="GOAL", help="What is to be done; '-' reads stdin.")
 ]
+ANSWERS = "answer"
 TraceOption = Annotated[
     bool, typer.Option("--trace", help="Record its spans, for 'octarm trace ID'.")
 ]
@@ -73,15 +74,24 @@ def run(
 ) -> None:
     """Hand in a task, show its progress and print its result.
 
+    A goal alone, without --arm, --needs or --file, goes to an arm that can answer it.
     Ctrl-C cancels the task; at the question that follows, 'n' or Ctrl-C leaves it running.
     """
     task = submission(goal, options)
     with session.gateway() as gateway:
+        if not (options.arm or options.needs or options.file):
+            _for_an_arm_that_answers(gateway, task)
         task_id = _send(gateway, task, trace)["task_id"]
         try:
             _wait(session, gateway, task_id)
         except KeyboardInterrupt:
             _interrupted(gateway, task_id)
+
+
+def _for_an_arm_that_answers(gateway: Gateway, task: dict[str, Any]) -> None:
+    """Without it any arm may get the task, also one that only runs commands."""
+    if gateway.get("/v1/arms", capability=[ANSWERS])["arms"]:
+        task["required_capabilities"] = [ANSWERS]
 
 
 def _send(gateway: Gateway, task: dict[str, Any], trace: bool) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from octarm.cli.command import Session, command, sub_app
-from octarm.cli.describe import age, output_text, result_line
-from octarm.cli.follow import ended_badly, follow, result_of
+from octarm.cli.describe import age
+from octarm.cli.follow import ended_badly, follow, print_result, result_of
 from octarm.cli.http import Gateway
 from octarm.cli.output import note, pairs, print_json, print_lines, state_text, stdout, table
 from octarm.cli.text import shorten
@@ -71,8 +71,7 @@ def get(session: Session, task_id: TaskId) -> None:
         return
     _show_task(task)
     if result:
-        note(f"\nresult ({result_line(result)})", "dim")
-        print_lines(output_text(result.get("output")))
+        print_result(result)
 
 
 def cancel(
@@ -205,8 +204,8 @@ def _show_task(task: dict[str, Any]) -> None:
             ("created", task.get("created_at")),
             ("ended", task.get("terminal_at")),
             ("not before", task.get("not_before")),
-            ("tokens", task.get("tokens_used")),
-            ("cost", task.get("cost_dollars")),
+            ("tokens", task.get("tokens_used") or None),
+            ("cost", task.get("cost_dollars") or None),
             ("error", error.get("detail")),
             ("trace", _trace_id(task.get("traceparent", ""))),
         ]
