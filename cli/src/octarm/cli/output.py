@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from octarm.cli.text import clean, to_json
 from octarm.models.errors import OctarmError
 
+PADDING = 2
+LEAST_ROOM = 8
 STATE_STYLES = {
     "completed": "green",
     "online": "green",
@@ -60,8 +63,8 @@ def state_text(state: str) -> Text:
     return Text(clean(state), style=STATE_STYLES.get(state, ""))
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; columns marked `>` at the front are right-aligned, `*` take the room left.
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table; columns marked `>` in front are right-aligned, the one marked `*` gives way.
 
     Elsewhere than on a terminal, columns are separated by tabs and nothing is cut.
     """
@@ -71,20 +74,27 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         for row in [names, *rows]:
             print_lines("\t".join(clean(_plain(cell)) for cell in row))
         return
-    grid = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for column, name in zip(columns, names, strict=True):
-        grid.add_column(
-            name,
-            justify="right" if column.startswith(">") else "left",
-            overflow="ellipsis" if column.startswith("*") else "fold",
-            no_wrap=column.startswith("*"),
-            ratio=1 if column.startswith("*") else None,
-        )
-    for row in rows:
-        grid.add_row(
-            *(cell if isinstance(cell, Text) else Text(clean(_plain(cell))) for cell in row)
-        )
-    console.print(grid)
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [
+        0 if column.startswith("*") else max(cell_len(name), *(row[i].cell_len for row in cells))
+        for i, (column, name) in enumerate(zip(columns, names, strict=True))
+    ]
+    # Ids stay whole: on a terminal that is too narrow, lines go on in the next one.
+    room = max(LEAST_ROOM, console.width - sum(widths) - PADDING * len(widths))
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column, name, width in zip(columns, names, widths, strict=True):
+        justify: JustifyMethod = "right" if column.startswith(">") else "left"
+        widest = max((row[names.index(name)].cell_len for row in cells), default=0)
+        size = width or max(cell_len(name), min(room, widest))
+        grid.add_column(name, justify=justify, no_wrap=True, width=size, overflow="ellipsis")
+    for row in cells:
+        grid.add_row(*row)
+    whole = sum(widths) + room + PADDING * len(widths)
+    Console(file=sys.stdout, highlight=False, width=max(console.width, whole)).print(grid)
+
+
+def _cell(value: Any) -> Text:
+    return value if isinstance(value, Text) else Text(clean(_plain(value)))
 
 
 def pairs(rows: Sequence[tuple[str, Any]]) -> None:

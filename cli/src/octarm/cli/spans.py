@@ -97,13 +97,14 @@ def _grow(
 
 def _label(span: Span, frame: tuple[int, int]) -> Text:
     start, whole = frame
-    label = Text(f"{clean(span.name)}  ", style="red" if span.status == "ERROR" else "")
-    after_ms = (span.start_ns - start) / 1e6
-    label.append(f"{span.duration_ms:.1f} ms", style="bold")
-    label.append(f"  +{after_ms:.1f}  ", style="dim")
-    label.append(_bar(span, start, whole), style="cyan")
+    # On a narrow terminal the bar is what gets cut.
+    label = Text(f"{clean(span.name)}  ", no_wrap=True, overflow="crop")
+    label.stylize("red" if span.status == "ERROR" else "")
     if attempt := span.attributes.get("attempt"):
-        label.append(f"  attempt {attempt}", style="dim")
+        label.append(f"attempt {attempt}  ", style="dim")
+    label.append(f"{span.duration_ms:.1f} ms", style="bold")
+    label.append(f"  +{(span.start_ns - start) / 1e6:.1f}  ", style="dim")
+    label.append(_bar(span, start, whole), style="cyan")
     return label
 
 

@@ -38,7 +38,7 @@ def list_arms(
         note("no arms")
         return
     rows = [_row(record) for record in arms]
-    table("", ("arm", "status", ">inst", ">run", ">slots", "version", "*capabilities"), rows)
+    table(("arm", "status", ">inst", ">run", ">slots", "version", "*capabilities"), rows)
 
 
 def get(session: Session, arm_id: ArmId) -> None:
@@ -67,7 +67,7 @@ def get(session: Session, arm_id: ArmId) -> None:
         for i in record.get("instances", [])
     ]
     if rows:
-        table("", ("instance", "status", ">run", ">slots", ">seen"), rows)
+        table(("instance", "status", ">run", ">slots", ">seen"), rows)
 
 
 def drain(

@@ -53,7 +53,7 @@ def episodes(
         )
         for episode in found
     ]
-    table("", ("episode", "arm", "task", ">age", "*outcome"), rows)
+    table(("episode", "arm", "task", ">age", "*outcome"), rows)
 
 
 def show(

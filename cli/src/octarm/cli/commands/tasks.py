@@ -186,7 +186,7 @@ def _task_table(tasks: list[dict[str, Any]]) -> None:
         )
         for task in tasks
     ]
-    table("", ("task", "state", "arm", ">try", ">prio", ">age", "*goal"), rows)
+    table(("task", "state", "arm", ">try", ">prio", ">age", "*goal"), rows)
 
 
 def _show_task(task: dict[str, Any]) -> None:
@@ -226,7 +226,7 @@ def _attempt_table(attempts: list[dict[str, Any]]) -> None:
         )
         for attempt in attempts
     ]
-    table("", (">try", "arm", "instance", "outcome", "*reason"), rows)
+    table((">try", "arm", "instance", "outcome", "*reason"), rows)
 
 
 def _why(attempt: dict[str, Any]) -> str:

@@ -27,7 +27,9 @@ def up(
     *,
     data: Annotated[
         Path | None,
-        typer.Option(help="Where everything is kept; by default ~/.local/share/octarm."),
+        typer.Option(
+            envvar="OCTARM_DATA", help="Where everything is kept; by default ~/.local/share/octarm."
+        ),
     ] = None,
     http_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port of the gateway; else a free one.")

@@ -120,6 +120,14 @@ def child_environment(urls: Mapping[str, str], extra: Mapping[str, str]) -> dict
     return {**ours, **urls, **extra}
 
 
+def tracing_environment(data: Path) -> dict[str, str]:
+    """Export spans below `data`, of tasks that ask for it, unless we were told otherwise."""
+    if "OCTARM_TRACE_EXPORT" in os.environ:
+        return {}
+    sample = os.environ.get("OCTARM_TRACE_SAMPLE", "0")
+    return {"OCTARM_TRACE_EXPORT": f"file:{data / 'traces'}", "OCTARM_TRACE_SAMPLE": sample}
+
+
 def _listens(pid: int, port: int) -> bool:
     try:
         family = [psutil.Process(pid)]

@@ -22,6 +22,7 @@ from octarm.cli.stack.services import (
     System,
     child_environment,
     run_preparation,
+    tracing_environment,
 )
 from octarm.cli.stack.upfile import Urls, holding, remove_up_file, rotate_logs, write_up_file
 
@@ -114,7 +115,8 @@ class Stack:
         await self._refuse_taken_port()
         remove_up_file(options.data)
         rotate_logs(self._logs)
-        env = child_environment(await self._start_servers(), options.env)
+        given = {**tracing_environment(options.data), **options.env}
+        env = child_environment(await self._start_servers(), given)
         await _all(
             run_preparation(role, env=env, logs=self._logs) for role in options.system.preparations
         )
