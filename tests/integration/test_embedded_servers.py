@@ -105,6 +105,11 @@ class TestEveryServer:
 
         await wait_until(lambda: not psutil.pid_exists(pid))
 
+    @EACH
+    async def test_works_in_a_folder_with_an_awkward_name(self, make: Make, tmp_path: Path) -> None:
+        async with running(make(tmp_path / "a, 'b' \"ç\" {d}")) as url:
+            assert "127.0.0.1" in url
+
 
 class TestNats:
     async def test_keeps_its_streams_over_a_restart(self, tmp_path: Path) -> None:

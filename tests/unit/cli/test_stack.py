@@ -287,6 +287,11 @@ class TestLastLine:
 
         assert last_line(tmp_path / "log") == "last"
 
+    def test_is_the_error_when_a_hint_follows(self, tmp_path: Path) -> None:
+        (tmp_path / "log").write_text("error: no bus\nhint: start one\n")
+
+        assert last_line(tmp_path / "log") == "no bus"
+
     def test_is_empty_without_a_log(self, tmp_path: Path) -> None:
         assert last_line(tmp_path / "log") == ""
 

@@ -132,10 +132,12 @@ async def run_to_end(command: Command, *, stdin: bytes = b"", timeout_s: float) 
 
 
 def last_line(log: Path) -> str:
-    """The last thing a process wrote, for one-line error messages."""
+    """The last thing a process wrote, but for its hint: for one-line error messages."""
     with suppress(OSError):
-        lines = log.read_text("utf-8", errors="replace")[-4000:].split("\n")
-        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+        text = log.read_text("utf-8", errors="replace")[-4000:]
+        lines = [line.strip() for line in text.split("\n")]
+        said = [line for line in lines if line and not line.startswith("hint:")]
+        return said[-1].removeprefix("error: ")[:300] if said else ""
     return ""
 
 

@@ -33,9 +33,10 @@ class NatsRecipe:
             f'listen: "{LOOPBACK}:{port}"\n'
             f"max_payload: {MAX_PAYLOAD_BYTES}\n"
             f"jetstream {{\n"
-            f"  store_dir: {json.dumps(str(store))}\n"
+            f"  store_dir: {json.dumps(str(store), ensure_ascii=False)}\n"
             f'  sync_interval: "{self._sync_interval}"\n'
-            f"}}\n"
+            f"}}\n",
+            encoding="utf-8",
         )
         return Command(
             argv=[str(program.path), "-c", str(config)], log=self._data / "logs" / "nats.log"

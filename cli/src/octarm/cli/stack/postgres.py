@@ -76,7 +76,10 @@ class PostgresRecipe:
 
     def _socket_folder(self, port: int) -> str:
         path = self._cluster / f".s.PGSQL.{port}"
-        return str(self._cluster) if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES else ""
+        if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+            return ""
+        # A list of folders, where a quoted one may hold commas.
+        return '"' + str(self._cluster).replace('"', '""') + '"'
 
     async def _create(self, program: Program, account: Account) -> None:
         """Make the cluster beside its place and move it there when it is whole."""
