@@ -57,7 +57,7 @@ class Client:
             opened.push_async_callback(self._nc.close)
             self._ledger = OrchestratorClient(self._nc)
             self._fates = Fates(self._ledger, self.tenant)
-            self._submitter = Submitter(self.tenant, self._request)
+            self._submitter = Submitter(self.tenant, self._request, self._fates.follow)
             for verb in TERMINAL_VERBS:
                 subject = TASK_EVENT.template.format(verb=verb, tenant=self.tenant, task_id="*")
                 await self._nc.subscribe(
@@ -124,8 +124,7 @@ class Client:
                 if isinstance(answer, OctarmError):
                     refused[index] = answer
                 else:
-                    fate = self._fates.follow(answer.task_id, TaskState(answer.state))
-                    tasks[index] = Task(self, fate)
+                    tasks[index] = Task(self, answer)
         finally:
             self._fates.submission_ends()
         if refused:

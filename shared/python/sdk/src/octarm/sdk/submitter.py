@@ -7,6 +7,8 @@ from typing import Final
 
 from octarm.models import hot
 from octarm.models.errors import OctarmError, TimedOut
+from octarm.models.states import TaskState
+from octarm.sdk.fates import Fate
 from octarm.sdk.submissions import Encoded, read_answers, request_body, requests
 
 IN_FLIGHT: Final = 4
@@ -14,20 +16,23 @@ REQUEST_TIMEOUT_S: Final = 10.0
 FIRST_BACKOFF_S: Final = 0.1
 MAX_BACKOFF_S: Final = 5.0
 
-Answer = hot.Accepted | OctarmError
+Answer = Fate | OctarmError
+Follow = Callable[[str, TaskState], Fate]
 Request = Callable[[bytes, float], Awaitable[bytes]]
 
 
 class Submitter:
     """Sends submissions of one tenant; `request(body, timeout_s)` gives the reply's bytes.
 
+    `follow(task_id, state)` is called for each accepted task as soon as it is known.
     What is refused for now (nobody answers, backpressure) is sent again, not before the
     answer's retry-after, until the time is up. Idempotency keys make that safe.
     """
 
-    def __init__(self, tenant: str, request: Request) -> None:
+    def __init__(self, tenant: str, request: Request, follow: Follow) -> None:
         self._tenant = tenant
         self._request = request
+        self._follow = follow
 
     async def submit(self, submissions: Sequence[Encoded], timeout_s: float) -> list[Answer]:
         """Give what became of each submission, in order of the list."""
@@ -50,8 +55,12 @@ class Submitter:
             again: list[Encoded] = []
             pause_s = backoff_s
             for submission, answer in zip(group, await self._send(group, until), strict=True):
+                if isinstance(answer, hot.Accepted):
+                    state = TaskState(answer.state)
+                    answers[submission.index] = self._follow(answer.task_id, state)
+                    continue
                 answers[submission.index] = answer
-                if isinstance(answer, OctarmError) and answer.retryable:
+                if answer.retryable:
                     again.append(submission)
                     pause_s = max(pause_s, answer.retry_after_s or 0)
             if not again or time.monotonic() + pause_s > until:
@@ -60,7 +69,9 @@ class Submitter:
             await asyncio.sleep(pause_s)
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
 
-    async def _send(self, group: list[Encoded], until: float) -> Sequence[Answer]:
+    async def _send(
+        self, group: list[Encoded], until: float
+    ) -> Sequence[hot.Accepted | OctarmError]:
         timeout_s = min(REQUEST_TIMEOUT_S, until - time.monotonic())
         if timeout_s <= 0:
             return [TimedOut("no time was left to submit it")] * len(group)
