@@ -5,9 +5,11 @@ import re
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from octarm.common.telemetry import metrics, tracing
 from octarm.gateway.domain.tenants import Tenants
+from octarm.gateway.routes.edge import Edge
 from octarm.models.errors import Problem, Unavailable
 from tests.support.fleet import FakeFleet
 from tests.support.gateway import a_client
@@ -162,6 +164,21 @@ class TestProblems:
 
         assert response.status_code == 400
         assert fake.tasks.requests == []
+
+
+class TestOtherScopes:
+    async def test_pass_untouched(self) -> None:
+        seen: list[str] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(scope["type"])
+
+        async def never(*_: object) -> Message:
+            raise AssertionError
+
+        await Edge(app, KEYS)({"type": "lifespan"}, never, never)  # type: ignore[arg-type]
+
+        assert seen == ["lifespan"]
 
 
 class TestHealth:
