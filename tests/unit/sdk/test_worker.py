@@ -1,0 +1,345 @@
+"""The worker with fakes around it: each attempt is settled once, whatever its handler does."""
+
+import asyncio
+import json
+import threading
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from octarm.clients.memory import MemoryClient
+from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Retry
+from octarm.common.bus.publisher import Outgoing
+from octarm.models.commands import CancelAttempt, RunTask
+from octarm.models.contracts import ResourceBudget, TaskContract
+from octarm.models.errors import InvalidRequest
+from octarm.models.ids import new_id
+from octarm.models.results import ExecutionResult, ProvenanceMetadata
+from octarm.sdk import Context
+from octarm.sdk.handlers import runnable
+from octarm.sdk.recall import Recall
+from octarm.sdk.recent import Key
+from octarm.sdk.worker import Identity, Worker
+from tests.support.wait import wait_until
+
+
+class FakeDelivery:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.settled = ""
+
+    def ack(self) -> None:
+        self.settled = "ack"
+
+    def retry(self, after_s: float = 0.0) -> None:
+        self.settled = "retry"
+
+
+class RecordingReports:
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def started(self, key: Key, at: datetime) -> None:
+        self.said.append("started")
+
+    def ended(self, key: Key) -> None:
+        self.said.append("ended")
+
+    def progress(self, task_id: str, attempt: int, fraction: float, message: str) -> None:
+        self.said.append((fraction, message))
+
+    def chunk(self, task_id: str, attempt: int, seq: int, text: str) -> None:
+        self.said.append((seq, text))
+
+
+class Arrangement:
+    """A worker and what it publishes."""
+
+    def __init__(self, handler: Any, *, slots: int = 2, cut_off_after_s: float = 0.05) -> None:
+        self.published: list[Outgoing] = []
+        self.reports = RecordingReports()
+        self.worker = Worker(
+            Identity("worker", "i-1"),
+            runnable(handler),
+            slots=slots,
+            publish=self.published.append,
+            announce=self.reports,
+            recall=lambda tenant: Recall(cast(MemoryClient, None), tenant, "worker"),
+            cut_off_after_s=cut_off_after_s,
+        )
+
+    async def deliver(self, *deliveries: FakeDelivery) -> list[Any]:
+        return list(await self.worker.handle(cast(list[Delivery], list(deliveries))))
+
+    async def run(self, command: RunTask) -> ExecutionResult:
+        await self.deliver(delivered(command))
+        return await self.result()
+
+    async def result(self) -> ExecutionResult:
+        await wait_until(lambda: self.published)
+        return ExecutionResult.model_validate_json(self.published[-1].payload)
+
+    def cancel(self, command: RunTask, reason: str = "") -> None:
+        order = CancelAttempt(task_id=command.task_id, attempt=command.attempt, reason=reason)
+        self.worker.cancel(order)
+
+
+def a_command(**fields: Any) -> RunTask:
+    task = TaskContract(
+        task_id=new_id("tsk"), tenant="acme", goal="count", created_at=datetime.now(UTC), **fields
+    )
+    return RunTask(task_id=task.task_id, attempt=1, placed_at=datetime.now(UTC), task=task)
+
+
+def delivered(command: RunTask) -> FakeDelivery:
+    return FakeDelivery(command.model_dump_json().encode())
+
+
+def code_of(result: ExecutionResult) -> str:
+    assert result.error is not None
+    return result.error.code
+
+
+async def done(task: TaskContract) -> str:
+    return "done"
+
+
+class TestOutcomes:
+    async def test_a_named_error_keeps_its_code(self) -> None:
+        async def refuse(task: TaskContract) -> None:
+            raise InvalidRequest("no text in the context")
+
+        result = await Arrangement(refuse).run(a_command())
+
+        assert (code_of(result), result.retryable) == ("INVALID_REQUEST", False)
+
+    @pytest.mark.parametrize("error", [ValueError("broken"), SystemExit("broken")])
+    async def test_any_other_error_is_internal_and_may_be_retried(
+        self, error: BaseException
+    ) -> None:
+        async def break_down(task: TaskContract) -> None:
+            raise error
+
+        result = await Arrangement(break_down).run(a_command())
+
+        assert (code_of(result), result.retryable) == ("INTERNAL", True)
+        assert result.error is not None
+        assert result.error.detail == f"{type(error).__name__}: broken"
+
+    async def test_a_cancellation_from_inside_is_a_failure(self) -> None:
+        async def cancel_itself(task: TaskContract) -> None:
+            raise asyncio.CancelledError
+
+        assert code_of(await Arrangement(cancel_itself).run(a_command())) == "INTERNAL"
+
+    async def test_an_output_that_is_not_json_is_a_failure_for_good(self) -> None:
+        async def return_an_object(task: TaskContract) -> object:
+            return object()
+
+        result = await Arrangement(return_an_object).run(a_command())
+
+        assert (code_of(result), result.retryable) == ("INTERNAL", False)
+
+    async def test_an_output_that_is_too_large_is_refused_with_a_hint(self) -> None:
+        async def talk(task: TaskContract) -> str:
+            return "x" * 140_000
+
+        result = await Arrangement(talk).run(a_command())
+
+        assert code_of(result) == "PAYLOAD_TOO_LARGE"
+        assert result.error is not None
+        assert result.error.recovery_hint
+
+    async def test_a_whole_result_is_taken_with_the_attempt_s_own_ids(self) -> None:
+        size = 1
+
+        async def judge(task: TaskContract, ctx: Context) -> ExecutionResult:
+            ctx.spend(tokens=7)
+            return ExecutionResult(
+                task_id=new_id("tsk"),
+                attempt=9,
+                arm_id="other",
+                instance_id="other",
+                status="success",
+                output="x" * size,
+                confidence=0.5,
+                execution_time_ms=1,
+                provenance=ProvenanceMetadata(
+                    arm_id="worker", timestamp=datetime.now(UTC), command_hash="0" * 64
+                ),
+            )
+
+        command = a_command()
+        result = await Arrangement(judge).run(command)
+        size = 140_000
+        refused = await Arrangement(judge).run(a_command())
+
+        assert (result.task_id, result.attempt) == (command.task_id, 1)
+        assert (result.arm_id, result.instance_id) == ("worker", "i-1")
+        assert (result.confidence, result.tokens_used) == (0.5, 7)
+        assert code_of(refused) == "PAYLOAD_TOO_LARGE"
+
+    async def test_going_over_the_budget_ends_the_attempt(self) -> None:
+        async def spend(task: TaskContract, ctx: Context) -> None:
+            await ctx.spend(tokens=60, call_no=1)
+            await ctx.spend(tokens=60, call_no=1)
+            await ctx.spend(tokens=60, call_no=2)
+
+        result = await Arrangement(spend).run(a_command(budget=ResourceBudget(max_tokens=100)))
+
+        assert (code_of(result), result.tokens_used) == ("BUDGET_EXCEEDED", 120)
+
+
+class TestTaking:
+    async def test_what_it_cannot_read_is_dead(self) -> None:
+        (outcome,) = await Arrangement(done).deliver(FakeDelivery(b"{}"))
+
+        assert isinstance(outcome, Dead)
+
+    async def test_a_task_that_breaks_its_contract_fails_for_good(self) -> None:
+        body = json.loads(a_command().model_dump_json())
+        body["task"]["goal"] = ""
+        arrangement = Arrangement(done)
+
+        await arrangement.deliver(FakeDelivery(json.dumps(body).encode()))
+
+        assert code_of(await arrangement.result()) == "INVALID_REQUEST"
+
+    async def test_an_attempt_that_runs_is_not_started_again(self) -> None:
+        release, started = asyncio.Event(), 0
+
+        async def hold(task: TaskContract) -> None:
+            nonlocal started
+            started += 1
+            await release.wait()
+
+        arrangement = Arrangement(hold)
+        command = a_command()
+        outcomes = await arrangement.deliver(delivered(command), delivered(command))
+        release.set()
+        await arrangement.result()
+
+        assert (outcomes, started) == ([ACK, ACK], 1)
+
+    async def test_what_finds_no_slot_waits_and_is_acknowledged_at_its_start(self) -> None:
+        release = asyncio.Event()
+
+        async def hold(task: TaskContract) -> None:
+            await release.wait()
+
+        arrangement = Arrangement(hold, slots=1)
+        first, second = delivered(a_command()), delivered(a_command())
+        outcomes = await arrangement.deliver(first, second)
+        waiting = second.settled
+        release.set()
+        await wait_until(lambda: len(arrangement.published) == 2)
+
+        assert outcomes == [ACK, HELD]
+        assert (waiting, second.settled) == ("", "ack")
+
+    async def test_an_attempt_called_off_before_it_came_is_not_run(self) -> None:
+        arrangement = Arrangement(done)
+        command = a_command()
+        arrangement.cancel(command, "too late")
+
+        assert code_of(await arrangement.run(command)) == "CANCELLED"
+        assert "started" not in arrangement.reports.said
+
+
+class TestCutting:
+    async def test_a_handler_that_ignores_its_cancellation_is_cut_off(self) -> None:
+        release, spoke = asyncio.Event(), []
+
+        async def ignore(task: TaskContract, ctx: Context) -> str:
+            while not release.is_set():
+                try:
+                    await release.wait()
+                except asyncio.CancelledError:
+                    spoke.append(ctx.cancelled)
+                    ctx.emit("still here")
+            return "output"
+
+        arrangement = Arrangement(ignore, slots=1)
+        command = a_command()
+        await arrangement.deliver(delivered(command))
+        await asyncio.sleep(0)
+        arrangement.cancel(command, "stop")
+        arrangement.cancel(command, "stop again")
+        result = await arrangement.result()
+        await wait_until(lambda: spoke)
+
+        assert (code_of(result), result.retryable) == ("CANCELLED", False)
+        assert (arrangement.worker.abandoned(), arrangement.worker.capacity()) == (1, 0)
+        assert arrangement.worker.running() == []
+        release.set()
+        await wait_until(lambda: arrangement.worker.capacity() == 1)
+        assert len(arrangement.published) == 1
+        assert arrangement.reports.said == ["started", "ended"]
+
+    async def test_a_thread_keeps_its_slot_until_it_ends(self) -> None:
+        release = threading.Event()
+        arrangement = Arrangement(lambda task: release.wait(10), slots=1)
+        command = a_command()
+        await arrangement.deliver(delivered(command))
+        arrangement.cancel(command)
+        result = await arrangement.result()
+
+        assert code_of(result) == "CANCELLED"
+        assert arrangement.worker.capacity() == 0
+        release.set()
+        await wait_until(lambda: arrangement.worker.capacity() == 1)
+        await arrangement.worker.drain(0)
+
+    async def test_draining_returns_what_waits_and_what_comes(self) -> None:
+        async def for_ever(task: TaskContract) -> None:
+            await asyncio.Event().wait()
+
+        arrangement = Arrangement(for_ever, slots=1)
+        waiting = delivered(a_command())
+        await arrangement.deliver(delivered(a_command()), waiting)
+        await arrangement.worker.drain(0.01)
+        result = await arrangement.result()
+        (outcome,) = await arrangement.deliver(delivered(a_command()))
+
+        assert (code_of(result), result.retryable) == ("ARM_UNAVAILABLE", True)
+        assert waiting.settled == "retry"
+        assert outcome == Retry(0.0)
+
+
+class TestContext:
+    async def test_a_sync_handler_awaits_through_the_event_loop(self) -> None:
+        def work(task: TaskContract, ctx: Context) -> list[object]:
+            ctx.progress(7, "done")
+            key = ctx.idempotency_key(3)
+            return [ctx.wait(asyncio.sleep(0, "slept")), key, ctx.spent.tokens, ctx.cancelled]
+
+        arrangement = Arrangement(work)
+        command = a_command()
+        result = await arrangement.run(command)
+        await arrangement.worker.drain(1)
+
+        assert result.output == ["slept", f"{command.task_id}:3", 0, False]
+        assert (1.0, "done") in arrangement.reports.said
+
+    async def test_says_what_the_budget_still_allows(self) -> None:
+        async def look(task: TaskContract, ctx: Context) -> list[object]:
+            with ctx.span("looking") as span:
+                ctx.log.debug("looked", span=span.traceparent)
+            with pytest.raises(RuntimeError, match="sync handlers"):
+                ctx.wait(asyncio.sleep(0))
+            await ctx.spend(tokens=40, cost_dollars=0.1, llm_calls=1)
+            left = ctx.left
+            return [left.tokens, left.cost_dollars, left.llm_calls]
+
+        result = await Arrangement(look).run(
+            a_command(budget=ResourceBudget(max_tokens=100, max_cost_dollars=0.5))
+        )
+
+        assert result.output == [60, 0.4, None]
+
+    async def test_nothing_negative_can_be_spent(self) -> None:
+        async def cheat(task: TaskContract, ctx: Context) -> None:
+            ctx.spend(tokens=-1)
+
+        assert code_of(await Arrangement(cheat).run(a_command())) == "INTERNAL"
