@@ -1,0 +1,244 @@
+"""Outbox, updates, chunks and presence: what an arm says, and when."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from octarm.common.bus.publisher import Outgoing, PubAck
+from octarm.common.testing import RecordingPublisher
+from octarm.models import hot
+from octarm.models.arms import ArmCapability, ArmRecord
+from octarm.models.commands import AttemptsUpdated
+from octarm.models.errors import Forbidden, NotFound, OctarmError, Unavailable
+from octarm.models.ids import new_id
+from octarm.sdk.chunks import Chunks
+from octarm.sdk.outbox import MAX_HINTS, Outbox
+from octarm.sdk.presence import Presence
+from octarm.sdk.recent import CalledOff, RecentResults
+from octarm.sdk.updates import Updates
+from tests.support.wait import wait_until
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+def a_message(n: int = 1, subject: str = "results", size: int = 2) -> Outgoing:
+    return Outgoing(subject, b"x" * size, f"m:{n}")
+
+
+class TestOutbox:
+    async def test_publishes_until_it_is_acknowledged(self) -> None:
+        publisher = RecordingPublisher()
+        publisher.refused["results"] = Unavailable("away")
+        outbox = Outbox(publisher, first_backoff_s=0.001)
+        running = asyncio.create_task(outbox.run())
+        outbox.put(a_message(1))
+        outbox.put_hint(a_message(2, "hints"))
+        await wait_until(lambda: publisher.published)
+        waiting = outbox.waiting()
+        publisher.refused.clear()
+
+        await outbox.emptied()
+        running.cancel()
+
+        assert waiting == 1
+        assert [message.msg_id for message in publisher.published] == ["m:2", "m:1"]
+
+    async def test_what_gathers_meanwhile_goes_together(self) -> None:
+        gate = asyncio.Event()
+        windows: list[int] = []
+
+        class Slow:
+            async def publish_many(
+                self, messages: Sequence[Outgoing]
+            ) -> list[PubAck | OctarmError]:
+                windows.append(len(messages))
+                await gate.wait()
+                return [PubAck("S", 1, duplicate=False) for _ in messages]
+
+        outbox = Outbox(Slow())
+        running = asyncio.create_task(outbox.run())
+        outbox.put(a_message(0))
+        await wait_until(lambda: windows)
+        for n in range(1, 6):
+            outbox.put(a_message(n))
+        gate.set()
+        await outbox.emptied()
+        running.cancel()
+
+        assert windows == [1, 5]
+
+    async def test_hints_give_way_when_too_many_wait(self) -> None:
+        outbox = Outbox(RecordingPublisher())
+        for n in range(MAX_HINTS + 5):
+            outbox.put_hint(a_message(n))
+
+        assert outbox.waiting() == MAX_HINTS
+
+
+class Hints:
+    def __init__(self) -> None:
+        self.updates: list[tuple[str, float]] = []
+
+    def put_hint(self, message: Outgoing) -> None:
+        for update in AttemptsUpdated.model_validate_json(message.payload).updates:
+            self.updates.append((update.kind, update.fraction))
+
+
+async def nowhere(subject: str, payload: bytes) -> None:
+    return None
+
+
+class TestUpdates:
+    @pytest.fixture
+    async def now(self) -> list[float]:
+        return [100.0]
+
+    @pytest.fixture
+    async def hints(self) -> Hints:
+        return Hints()
+
+    @pytest.fixture
+    async def updates(self, hints: Hints, now: list[float]) -> Any:
+        updates = Updates(
+            hints,
+            Chunks(nowhere),
+            arm_id="worker",
+            instance_id="i-1",
+            gather_s=0.01,
+            monotonic=lambda: now[0],
+        )
+        yield updates
+        updates.close()
+
+    async def test_attempts_that_end_at_once_are_not_reported(
+        self, updates: Updates, hints: Hints
+    ) -> None:
+        short, long = (new_id("tsk"), 1), (new_id("tsk"), 1)
+        updates.started(short, NOON)
+        updates.started(long, NOON)
+        updates.progress(*short, 0.1, "")
+        updates.ended(short)
+        updates.progress(*short, 0.2, "")
+        await wait_until(lambda: hints.updates)
+
+        assert hints.updates == [("started", 0.0)]
+
+    async def test_progress_travels_at_most_twice_a_second_and_the_last_counts(
+        self, updates: Updates, hints: Hints, now: list[float]
+    ) -> None:
+        key = (new_id("tsk"), 1)
+        updates.started(key, NOON)
+        updates.progress(*key, 0.1, "")
+        await wait_until(lambda: len(hints.updates) == 2)
+        updates.progress(*key, 0.2, "")
+        updates.progress(*key, 0.3, "")
+        await asyncio.sleep(0.03)
+        before = list(hints.updates)
+        now[0] += 0.5
+        await wait_until(lambda: len(hints.updates) == 3)
+
+        assert before == [("started", 0.0), ("progress", 0.1)]
+        assert hints.updates[-1] == ("progress", 0.3)
+
+
+async def test_chunks_are_sent_in_order() -> None:
+    sent: list[bytes] = []
+
+    async def send(subject: str, payload: bytes) -> None:
+        await asyncio.sleep(0)
+        sent.append(payload)
+
+    chunks = Chunks(send)
+    await chunks.flushed()
+    for seq in range(3):
+        chunks.put(new_id("tsk"), 1, seq, "text")
+    await chunks.flushed()
+
+    assert [b'"seq":%d' % seq in payload for seq, payload in enumerate(sent)] == [True] * 3
+
+
+class FakeRegistry:
+    def __init__(self, *answers: OctarmError | None) -> None:
+        self.answers = list(answers)
+        self.registered = 0
+        self.known: OctarmError | None = None
+
+    async def register(self, arm: ArmCapability, key: str = "") -> ArmRecord:
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
+        self.registered += 1
+        return ArmRecord(arm=arm, status="online", registered_at=NOON, changed_at=NOON)
+
+    async def get(self, arm_id: str) -> ArmRecord:
+        if self.known is not None:
+            raise self.known
+        arm = ArmCapability(arm_id=arm_id, name="x", capabilities=frozenset({"work"}))
+        return ArmRecord(arm=arm, status="online", registered_at=NOON, changed_at=NOON)
+
+
+def a_presence(registry: FakeRegistry, sent: list[str]) -> Presence:
+    async def send(subject: str, payload: bytes) -> None:
+        sent.append(subject)
+
+    return Presence(
+        registry,
+        ArmCapability(arm_id="worker", name="Worker", capabilities=frozenset({"work"})),
+        key="",
+        state=lambda: hot.Heartbeat("worker", "i-1", 1, "ready", 1, []),
+        send=send,
+        interval_s=0.001,
+    )
+
+
+class TestPresence:
+    async def test_registers_once_the_registry_answers(self) -> None:
+        registry = FakeRegistry(Unavailable("starting"))
+        presence = a_presence(registry, [])
+
+        await presence.register()
+
+        assert (registry.registered, presence.registered) == (1, True)
+
+    async def test_a_refusal_for_good_is_raised(self) -> None:
+        with pytest.raises(Forbidden):
+            await a_presence(FakeRegistry(Forbidden("another owner")), []).register()
+
+    async def test_beats_on_while_it_cannot_register_again(self) -> None:
+        registry = FakeRegistry(Unavailable("starting"))
+        registry.known = NotFound("no such arm")
+        sent: list[str] = []
+        beating = asyncio.create_task(a_presence(registry, sent).run())
+        await wait_until(lambda: registry.registered)
+        registry.known = Unavailable("away")
+        beats = len(sent)
+        await wait_until(lambda: len(sent) > beats + 6)
+        beating.cancel()
+
+        assert sent[0] == "octarm.v1.hb.worker.i-1"
+        assert registry.registered >= 1
+
+
+class TestRecent:
+    def test_forgets_the_oldest_results_by_number_and_by_bytes(self) -> None:
+        recent = RecentResults(max_results=2, max_bytes=100)
+        for n in (1, 2, 3):
+            recent.put(("t", n), a_message(n))
+        recent.put(("t", 4), a_message(4, size=99))
+
+        assert [recent.get(("t", n)) is not None for n in (1, 2, 3, 4)] == [
+            False,
+            False,
+            False,
+            True,
+        ]
+
+    def test_forgets_the_oldest_calls_off(self) -> None:
+        called_off = CalledOff(limit=1)
+        called_off.put(("t", 1), "one")
+        called_off.put(("t", 2), "two")
+
+        assert [called_off.pop(("t", n)) for n in (1, 2, 2)] == [None, "two", None]
