@@ -64,6 +64,7 @@ bench: sync ## Measure against the bare pipeline in the same run (N=20000)
 
 schemas: sync ## Generate shared/schemas, shared/proto and the API documents from the models
 	$(RUN) python -m octarm.models.schemas
+	$(RUN) python -m octarm.gateway openapi > shared/openapi.json
 
 demo: sync sandbox ## Run the main job on the embedded stack (FOLDER=. for your own texts)
 	$(RUN) octarm demo --folder "$(FOLDER)"

@@ -1,6 +1,7 @@
-"""The gateway's process."""
+"""The gateway's process; the argument `openapi` prints the API's description instead."""
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,7 @@ from octarm.clients.scheduler import SchedulerClient
 from octarm.common.bus.connection import connect
 from octarm.common.service import run
 from octarm.common.telemetry import get_logger
-from octarm.gateway.app import Surroundings, make_app
+from octarm.gateway.app import Surroundings, make_app, openapi_text
 from octarm.gateway.domain.tenants import DEFAULT_TENANT, Tenants
 from octarm.gateway.server import listen, serve
 from octarm.gateway.settings import Settings
@@ -82,4 +83,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Settings, "gateway")
+    if sys.argv[1:] == ["openapi"]:
+        sys.stdout.write(openapi_text())
+    else:
+        run(main, Settings, "gateway")

@@ -1,6 +1,7 @@
 """The API as an ASGI application; making one connects to nothing."""
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -82,6 +83,11 @@ def openapi() -> dict[str, Any]:
     """Give the OpenAPI document without connecting to anything."""
     nothing = cast(Fleet, _Unconnected())
     return description.complete(_routes(nothing, Surroundings()))
+
+
+def openapi_text() -> str:
+    """Give the OpenAPI document as it is committed."""
+    return json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n"
 
 
 class _Unconnected:
