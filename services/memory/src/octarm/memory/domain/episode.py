@@ -62,7 +62,7 @@ class _Action(Struct, omit_defaults=True, gc=False):
 
 
 class _Outcome(Struct, gc=False):
-    """`output` is left out when large or unsound; its digest and size stand for it."""
+    """`output` is left out when large or too deep; its digest and size stand for it."""
 
     ended: str
     status: str | UnsetType = UNSET
@@ -135,10 +135,7 @@ def episode_of(event: hot.TaskEvent, *, ttl_s: int = DEFAULT_TTL_S) -> Episode:
         ttl_seconds=ttl_s,
         created_at=created_at,
     )
-    try:
-        text = _encode(body).decode()
-    except UnicodeDecodeError as error:
-        raise NotAnEnding("not UTF-8") from error
+    text = _encode(body).decode()
     return Episode(event.tenant, episode_id, event.arm_id, created_at, text)
 
 
@@ -189,8 +186,7 @@ def _take_over(result: _Result, outcome: _Outcome) -> None:
 def _is_sound(raw: Raw) -> bool:
     """Tell whether a value is small enough and can be read again.
 
-    JSON that is too deep for the readers, or text with half a surrogate pair, would make
-    the whole episode unreadable.
+    JSON that is too deep for the models that read it would make the whole episode unreadable.
     """
     data: Any = memoryview(raw)
     if len(data) > MAX_OUTPUT_BYTES:
