@@ -21,7 +21,7 @@ from octarm.common.bus.topology import MEMORY_EPISODES, provision
 from octarm.common.storage import open_redis
 from octarm.common.storage.migrations import upgrade
 from octarm.memory.__main__ import main
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
+from octarm.memory.migrate import MIGRATIONS, SCHEMA, migrate
 from octarm.memory.settings import Settings
 from octarm.models.errors import NotFound, OctarmError, Unparsable
 from octarm.models.queries import FindEpisodes
@@ -59,19 +59,6 @@ def settings(nats_url: str, postgres_url: str, redis_url: str) -> Settings:
     )
 
 
-async def migrate(environment: dict[str, str]) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "octarm.memory",
-        "migrate",
-        env=environment,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, errors = await process.communicate()
-    return process.returncode, errors.decode()
-
-
 @asynccontextmanager
 async def a_memory(settings: Settings) -> AsyncGenerator[None, None]:
     """A memory service in this process, its schema migrated."""
@@ -87,8 +74,7 @@ async def a_memory(settings: Settings) -> AsyncGenerator[None, None]:
 
 @asynccontextmanager
 async def a_memory_process(environment: dict[str, str]) -> AsyncGenerator[None, None]:
-    code, errors = await migrate(environment)
-    assert code == 0, errors
+    upgrade(environment["OCTARM_POSTGRES_URL"], MIGRATIONS, SCHEMA)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "octarm.memory", env=environment
     )
@@ -219,14 +205,31 @@ class TestMemory:
         assert span["trace_id"] == "ab" * 16
         assert span["parent_id"] == "cd" * 8
 
-    async def test_migrating_twice_does_nothing_and_a_wrong_url_is_one_line(
-        self, environment: dict[str, str], unused_tcp_port: int
+    def test_migrating_twice_is_migrating_once(
+        self, postgres_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        wrong = f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/none"
+        monkeypatch.setenv("OCTARM_POSTGRES_URL", postgres_url)
 
-        assert await migrate(environment) == (0, "")
-        assert await migrate(environment) == (0, "")
-        code, errors = await migrate(environment | {"OCTARM_POSTGRES_URL": wrong})
+        for _ in range(2):
+            with pytest.raises(SystemExit) as done:
+                migrate()
+            assert done.value.code == 0
 
-        assert code == 78
+        assert capsys.readouterr().err == ""
+
+    def test_a_migration_that_cannot_be_done_says_so_in_one_line(
+        self,
+        unused_tcp_port: int,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        nowhere = f"postgresql://nobody:secret@127.0.0.1:{unused_tcp_port}/none"
+        monkeypatch.setenv("OCTARM_POSTGRES_URL", nowhere)
+
+        with pytest.raises(SystemExit) as refused:
+            migrate()
+
+        errors = capsys.readouterr().err
+        assert refused.value.code == 78
         assert len(errors.splitlines()) == 1
+        assert "secret" not in errors

@@ -62,7 +62,7 @@ class _Action(Struct, omit_defaults=True, gc=False):
 
 
 class _Outcome(Struct, gc=False):
-    """`output` is left out when large or too deep; its digest and size stand for it."""
+    """`output` is left out when large or unsound; its digest and size stand for it."""
 
     ended: str
     status: str | UnsetType = UNSET
@@ -186,7 +186,8 @@ def _take_over(result: _Result, outcome: _Outcome) -> None:
 def _is_sound(raw: Raw) -> bool:
     """Tell whether a value is small enough and can be read again.
 
-    JSON that is too deep for the models that read it would make the whole episode unreadable.
+    JSON that is too deep for the models, or no UTF-8 (which is not checked in what is only
+    passed on), would make the whole episode unreadable.
     """
     data: Any = memoryview(raw)
     if len(data) > MAX_OUTPUT_BYTES:
