@@ -149,7 +149,11 @@ def on(
     message that does not parse is logged and dropped: on core NATS nobody can resend it.
     """
     pattern = subject.template.format_map(_Star(fixed))
-    subscriber = router.subscriber(pattern, queue=queue, decoder=_undecoded, title=pattern)
+    # Without no_reply FastStream answers every message that names a reply subject; for one
+    # published to a stream that is where the publisher awaits the stream's acknowledgement.
+    subscriber = router.subscriber(
+        pattern, queue=queue, decoder=_undecoded, title=pattern, no_reply=True
+    )
 
     def register(handler: Callable[[M], Awaitable[None]]) -> None:
         async def receive(body: bytes) -> None:
