@@ -19,7 +19,7 @@ from octarm.arm_registry.settings import Settings
 from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.common.bus.topology import arm_durable, provision
 from octarm.models.errors import Conflict, Forbidden, InvalidRequest, NotFound, OctarmError
-from octarm.models.subjects import ARM_EVENT, DISPATCH, HEARTBEAT
+from octarm.models.subjects import DISPATCH, EVENTS, HEARTBEAT
 from tests.support.arms import an_arm, beat_bytes
 from tests.support.wait import wait_until
 
@@ -98,11 +98,10 @@ def status_is(client: ArmRegistryClient, arm_id: str, status: str) -> Callable[[
 
 
 async def event_types(bus: NATS) -> list[str]:
-    subscription = await bus.jetstream().subscribe(ARM_EVENT.pattern, ordered_consumer=True)
-    info = await subscription.consumer_info()
-    messages = [await subscription.next_msg(2) for _ in range(info.num_pending or 0)]
-    await subscription.unsubscribe()
-    return [json.loads(message.data)["type"] for message in messages]
+    js = bus.jetstream()
+    state = (await js.stream_info(EVENTS)).state
+    messages = [await js.get_msg(EVENTS, seq) for seq in range(1, state.last_seq + 1)]
+    return [json.loads(message.data or b"")["type"] for message in messages]
 
 
 class TestArmRegistry:

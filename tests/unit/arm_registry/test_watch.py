@@ -219,10 +219,10 @@ class TestAnnouncing:
 
         first = publisher.published[0]
         assert first.subject == subject
-        assert first.headers is not None
-        assert first.headers["ce-id"] == first.msg_id == status_event(online()).event_id
-        assert first.headers["ce-type"] == "octarm.arm.online"
-        assert first.headers["ce-source"] == "octarm/arm-registry"
+        assert first.msg_id == status_event(online()).event_id
+        assert f"ce-id: {first.msg_id}\r\n".encode() in first.head
+        assert b"ce-type: octarm.arm.online\r\n" in first.head
+        assert b"ce-source: octarm/arm-registry\r\n" in first.head
 
     async def test_tells_what_is_left_before_it_ends(self) -> None:
         publisher, stop = RecordingPublisher(), asyncio.Event()
