@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from hypothesis import strategies as st
@@ -15,9 +16,9 @@ FREE = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
     max_leaves=4,
 )
-TIMES = st.datetimes(timezones=st.timezones()).map(
-    # Offsets with seconds (before 1900) cannot be written in RFC 3339.
-    lambda time: time.replace(year=2000 + time.year % 999).isoformat()
+ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+TIMES = st.datetimes(datetime(1970, 1, 1), datetime(2999, 12, 31), timezones=ZONES).map(
+    lambda time: time.isoformat()
 )
 
 

@@ -84,15 +84,21 @@ def span_tree(title: str, spans: Iterable[Span]) -> Tree:
     start = min((span.start_ns for span in ordered), default=0)
     whole = max((span.end_ns for span in ordered), default=start) - start
     tree = Tree(Text(clean(title)))
-    _grow(tree, children, "", (start, whole))
+    _grow(tree, children, "", frame=(start, whole))
     return tree
 
 
 def _grow(
-    tree: Tree, children: dict[str, list[Span]], parent: str, frame: tuple[int, int], depth: int = 0
+    tree: Tree,
+    children: dict[str, list[Span]],
+    parent: str,
+    *,
+    frame: tuple[int, int],
+    depth: int = 0,
 ) -> None:
     for span in children.pop(parent, []) if depth < MAX_DEPTH else []:
-        _grow(tree.add(_label(span, frame)), children, span.span_id, frame, depth + 1)
+        branch = tree.add(_label(span, frame))
+        _grow(branch, children, span.span_id, frame=frame, depth=depth + 1)
 
 
 def _label(span: Span, frame: tuple[int, int]) -> Text:

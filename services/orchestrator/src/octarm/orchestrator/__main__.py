@@ -58,11 +58,11 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             settings.nats_url, name=NAME, expect_cluster=settings.nats_cluster, on_closed=stop.set
         )
         stack.push_async_callback(nc.close)
-        await _serve(stack, settings, stop, pool, nc)
+        await _serve(stack, settings, stop, pool=pool, nc=nc)
 
 
 async def _serve(
-    stack: AsyncExitStack, settings: Settings, stop: asyncio.Event, pool: Pool, nc: NATS
+    stack: AsyncExitStack, settings: Settings, stop: asyncio.Event, *, pool: Pool, nc: NATS
 ) -> None:
     publisher, clock = Publisher(nc), SystemClock()
     relay = Relay(publisher, PostgresOutbox(pool))

@@ -41,10 +41,10 @@ from octarm.models.subjects import (
 )
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
 from octarm.orchestrator.domain.news import AttemptNews, Gathering
-from octarm.orchestrator.storage.reading import PostgresTasks
 from octarm.orchestrator.usecases.accept import Submitted
 from octarm.orchestrator.usecases.endings import CancelTasks
 from octarm.orchestrator.usecases.leases import KeepLeases
+from octarm.orchestrator.usecases.reading import Tasks
 
 QUEUE: Final = "orchestrator"
 _RESULTS: Final = RESULT.pattern.removesuffix("*")
@@ -62,7 +62,7 @@ log = get_logger()
 Accepting = Batcher[Submitted, AcceptAnswer]
 
 
-def routes(tasks: PostgresTasks, cancel: CancelTasks, leases: KeepLeases) -> NatsRouter:
+def routes(tasks: Tasks, cancel: CancelTasks, leases: KeepLeases) -> NatsRouter:
     """The control plane; nothing connects until a broker includes it."""
     router = NatsRouter()
 

@@ -76,13 +76,15 @@ def new_task(
         assigned_arm=submission.assigned_arm,
         labels=submission.labels,
         goal=without_nul(submission.goal[:GOAL_CHARS]),
-        contract=_contract(body, task_id, tenant, now, submission.idempotency_key),
+        contract=_contract(body, task_id, tenant, now=now, idem_key=submission.idempotency_key),
         traceparent=traceparent,
         created_at=now,
     )
 
 
-def _contract(body: bytes, task_id: str, tenant: str, now: datetime, idem_key: str | None) -> bytes:
+def _contract(
+    body: bytes, task_id: str, tenant: str, *, now: datetime, idem_key: str | None
+) -> bytes:
     """Add what the server sets to a submission's JSON object (goal is always in it)."""
     added = {
         "task_id": task_id,

@@ -97,23 +97,33 @@ class PostgresEndings:
     ) -> Change:
         """Cancel one open task of a tenant; no transition when there is none."""
         parameters = {"id": task_id, "tenant": tenant, "open": OPEN}
-        return await self._end(_CANCEL, TaskState.CANCELLED, parameters, reason, error, announce)
+        return await self._end(
+            _CANCEL, TaskState.CANCELLED, parameters, reason=reason, error=error, announce=announce
+        )
 
     async def time_out(self, *, reason: str, error: str, announce: Announce) -> Change:
         """End open tasks whose deadline has passed."""
-        return await self._end(_OVERDUE, TaskState.TIMED_OUT, {}, reason, error, announce)
+        return await self._end(
+            _OVERDUE, TaskState.TIMED_OUT, {}, reason=reason, error=error, announce=announce
+        )
 
     async def fail_broken(self, *, reason: str, error: str, announce: Announce) -> Change:
         """Fail tasks that wait for one which did not complete."""
-        return await self._end(_BROKEN, TaskState.FAILED, {}, reason, error, announce)
+        return await self._end(
+            _BROKEN, TaskState.FAILED, {}, reason=reason, error=error, announce=announce
+        )
 
     async def lose_silent(self, *, reason: str, error: str, announce: Announce) -> Change:
         """Give up attempts whose lease has run out: the next attempt, or the end."""
-        return await self._change(_SILENT, {"error": error}, "lost", reason, announce)
+        return await self._change(
+            _SILENT, {"error": error}, "lost", reason=reason, announce=announce
+        )
 
     async def lose_hanging(self, *, reason: str, error: str, announce: Announce) -> Change:
         """Give up attempts that run longer than their timeout and ten seconds."""
-        return await self._change(_HANGING, {"error": error}, "timed_out", reason, announce)
+        return await self._change(
+            _HANGING, {"error": error}, "timed_out", reason=reason, announce=announce
+        )
 
     async def wake(
         self, announce: Callable[[list[Woken]], list[Outgoing]]
@@ -141,18 +151,22 @@ class PostgresEndings:
         statement: str,
         state: TaskState,
         parameters: dict[str, Any],
+        *,
         reason: str,
         error: str,
         announce: Announce,
     ) -> Change:
         parameters = parameters | {"state": state.value, "error": error}
-        return await self._change(statement, parameters, state.value, reason, announce)
+        return await self._change(
+            statement, parameters, state.value, reason=reason, announce=announce
+        )
 
     async def _change(
         self,
         statement: str,
         parameters: dict[str, Any],
         outcome: str,
+        *,
         reason: str,
         announce: Announce,
     ) -> Change:

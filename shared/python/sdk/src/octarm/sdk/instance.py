@@ -66,6 +66,7 @@ class Instance:
         arm: ArmCapability,
         handler: Runnable,
         around: Surroundings,
+        *,
         lost: asyncio.Event,
     ) -> None:
         self._nc = nc
@@ -244,7 +245,7 @@ async def serve(
         expect_cluster=around.nats_cluster,
         on_closed=lost.set,
     )
-    instance = Instance(nc, arm, handler, around, lost)
+    instance = Instance(nc, arm, handler, around, lost=lost)
     try:
         await instance.run(stop)
     finally:

@@ -146,7 +146,7 @@ def record(
     """
     if not is_sampled(parent) or _state.provider is None:
         return parent
-    finished = _start(_state.provider, name, parent, start_ns, attributes)
+    finished = _start(_state.provider, name, parent, start_ns=start_ns, attributes=attributes)
     if error:
         finished.set_status(Status(StatusCode.ERROR, error[:200]))
     finished.end(end_ns or time.time_ns())
@@ -157,6 +157,7 @@ def _start(
     provider: TracerProvider,
     name: str,
     parent: str,
+    *,
     start_ns: int | None,
     attributes: dict[str, Attribute],
 ) -> OtelSpan:
@@ -193,7 +194,7 @@ def span(name: str, parent: str, **attributes: Attribute) -> Iterator[Span]:
     if not is_sampled(parent) or _state.provider is None:
         yield current
         return
-    started = _start(_state.provider, name, parent, None, attributes)
+    started = _start(_state.provider, name, parent, start_ns=None, attributes=attributes)
     current.traceparent = _traceparent(started)
     try:
         yield current

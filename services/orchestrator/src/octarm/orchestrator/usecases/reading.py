@@ -1,0 +1,18 @@
+"""What clients may ask the ledger."""
+
+from typing import Protocol
+
+from octarm.models.queries import FindTasks, Outcome, TasksFound, TaskView
+
+
+class Tasks(Protocol):
+    """Answers questions about tasks; a tenant sees only its own."""
+
+    async def get(self, tenant: str, task_id: str) -> TaskView | None:
+        """Show one task with its attempts."""
+
+    async def find(self, wanted: FindTasks) -> TasksFound:
+        """Give one page, newest first."""
+
+    async def outcomes(self, tenant: str, task_ids: list[str]) -> list[Outcome]:
+        """Say where these tasks stand; unknown ones are left out."""
