@@ -96,6 +96,14 @@ class TestTwin:
                 assert _reads(twin, text) == _parses(model, text), (path, bad)
 
 
+@pytest.mark.parametrize("spoiled", [{"status": "success"}, {"error": None}])
+def test_a_result_has_an_error_exactly_when_it_is_no_success(spoiled: dict[str, Any]) -> None:
+    text = json.dumps(golden("ExecutionResult") | spoiled).encode()
+
+    assert not _reads(hot.Result, text)
+    assert not _parses(results.ExecutionResult, text)
+
+
 class TestTaskEvent:
     def test_has_the_fields_of_all_events(self) -> None:
         fields = {field.name for field in msgspec.structs.fields(hot.TaskEvent)}

@@ -1,10 +1,16 @@
 """The generated documents are what the models say, and only grow."""
 
 import json
+import runpy
+import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
+from octarm.models import schemas
+from octarm.models.schemas import proto
 from octarm.models.schemas.__main__ import main
 from octarm.models.schemas.documents import differences, write
 from octarm.models.schemas.proto import ProtoField
@@ -43,6 +49,25 @@ class TestDocuments:
 
         assert write(tmp_path) == ["proto/octarm/v1/gone.proto"]
         assert main(["--check", str(tmp_path)]) == 0
+
+    def test_are_written_and_checked_by_a_command(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "argv", ["schemas", "--check", str(tmp_path)])
+
+        with pytest.raises(SystemExit, match="1"):
+            runpy.run_path(
+                str(Path(schemas.__file__).with_name("__main__.py")), run_name="__main__"
+            )
+
+
+class TestProtocolBuffers:
+    def test_have_no_counterpart_for_what_is_not_a_message(self) -> None:
+        class Odd(BaseModel):
+            day: date
+
+        with pytest.raises(TypeError, match="no counterpart"):
+            proto.message_of(Odd)
 
 
 class TestFieldNumbers:

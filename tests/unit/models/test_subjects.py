@@ -17,6 +17,16 @@ class TestSubject:
         assert RUN_TASK.at(arm_id="echo-1") == "octarm.v1.cmd.arm.run.echo-1"
         assert GET_QUEUE.at(shard=3) == "octarm.v1.qry.queue.get.3"
 
+    def test_filters_on_what_is_known(self) -> None:
+        assert TASK_EVENT.matching(tenant="acme") == "octarm.v1.evt.task.*.acme.*"
+        with pytest.raises(subjects.NotASubjectToken, match="tenant cannot stand"):
+            TASK_EVENT.matching(tenant=">")
+
+    def test_of_a_task_event_is_the_same_on_the_hot_path(self) -> None:
+        slow = TASK_EVENT.at(verb="ready", tenant="acme", task_id="tsk_1")
+
+        assert subjects.task_event_subject("ready", "acme", "tsk_1") == slow
+
     @pytest.mark.parametrize(
         "bad", ["", "a.b", "*", ">", "a b", "a\r\nb", "a\n", "a\0", "\U0001f600", "x" * 300]
     )

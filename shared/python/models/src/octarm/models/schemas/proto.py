@@ -58,7 +58,7 @@ class ProtoMessage:
 def messages_of(module: ModuleType) -> list[ProtoMessage]:
     """Give the messages of a module: its unions, then its models."""
     unions = [_union(name) for name, home in UNION_MODULE.items() if home is module]
-    return unions + [_message(model) for model in models_of(module)]
+    return unions + [message_of(model) for model in models_of(module)]
 
 
 def all_messages() -> dict[str, ProtoMessage]:
@@ -71,7 +71,12 @@ def file_of(module: ModuleType) -> str:
     return f"octarm/v1/{module.__name__.rpartition('.')[2]}.proto"
 
 
-def _message(model: type[BaseModel]) -> ProtoMessage:
+def message_of(model: type[BaseModel]) -> ProtoMessage:
+    """Translate one model.
+
+    Raises:
+        TypeError: a field's type has no counterpart.
+    """
     fields = tuple(_field(name, info) for name, info in model.model_fields.items())
     return ProtoMessage(model.__name__, _first_line(model.__doc__), fields)
 
