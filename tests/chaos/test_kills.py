@@ -1,4 +1,4 @@
-"""`kill -9` of every service and of the arm while 1,000 tasks run: each ends exactly once."""
+"""`kill -9` of every service, every server and the arm while 1,000 tasks run: each ends exactly once."""
 
 import asyncio
 import sys
@@ -22,10 +22,14 @@ NAP_S = 6.0
 ALL_ENDED_WITHIN_S = 300
 ROOT = Path(__file__).parents[2]
 NAPPER = [sys.executable, "-m", "tests.support.napping_arm"]
-VICTIMS = ("orchestrator", "scheduler", "arm-registry", "memory", "gateway", "napper")
+SERVICES = ("orchestrator", "scheduler", "arm-registry", "memory", "gateway", "napper")
+SERVERS = ("nats", "redis", "postgres", "napper", "nats")
 
 
-async def test_a_thousand_tasks_end_exactly_once_whatever_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("victims", [SERVICES, SERVERS], ids=["services", "servers"])
+async def test_a_thousand_tasks_end_exactly_once_whatever_is_killed(
+    victims: tuple[str, ...], tmp_path: Path
+) -> None:
     env = {"OCTARM_HEARTBEAT_S": "1", "PYTHONPATH": str(ROOT)}
     async with (
         running_stack(tmp_path, extra_arms={"napper": NAPPER}, env=env) as stack,
@@ -41,7 +45,7 @@ async def test_a_thousand_tasks_end_exactly_once_whatever_is_killed(tmp_path: Pa
             for number in range(TASKS)
         )
 
-        for victim in VICTIMS:
+        for victim in victims:
             assert not all(task.fate.ended for task in tasks), f"too late to kill {victim}"
             await _kill_and_await_return(stack, victim)
 
