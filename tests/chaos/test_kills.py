@@ -1,4 +1,4 @@
-"""`kill -9` of every service, every server and the arm while 1,000 tasks run: each ends exactly once."""
+"""`kill -9` of services, servers and the arm while 1,000 tasks run: each ends exactly once."""
 
 import asyncio
 import sys
