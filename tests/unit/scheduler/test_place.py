@@ -12,7 +12,7 @@ import pytest
 from octarm.common.bus.delivery import HELD, Dead
 from octarm.common.telemetry import tracing
 from octarm.common.testing.fakes import NOON, FakeClock, RecordingPublisher
-from octarm.models.errors import Backpressure, Unavailable
+from octarm.models.errors import Backpressure, PayloadTooLarge, Unavailable
 from octarm.models.hot import PlacementsMade, ReadyTask, RunTask
 from octarm.models.subjects import PLACEMENTS_MADE, RUN_TASK, dispatch_msg_id
 from octarm.scheduler.usecases import announce, place
@@ -175,14 +175,14 @@ class TestPlacing:
         assert delivery.acked == 1
         assert not stage.desk.holds
 
-    async def test_the_traceparent_travels_in_header_and_body(self, stage: Stage) -> None:
+    async def test_an_unsampled_trace_travels_in_the_body_alone(self, stage: Stage) -> None:
         unsampled = f"00-{'a' * 32}-{'b' * 16}-00"
         await stage.read(ready(traceparent=unsampled))
 
         await stage.place.cycle()
 
         assert stage.commands()[0].traceparent == unsampled
-        assert stage.bus.published[0].headers == {"traceparent": unsampled}
+        assert stage.bus.published[0].head == b""
 
     async def test_a_sampled_task_gets_a_span_that_the_arm_continues(
         self, stage: Stage, tmp_path: Path
@@ -197,7 +197,9 @@ class TestPlacing:
 
         (span,) = spans_in(tmp_path)
         assert (span["name"], span["parent_id"]) == ("scheduler.place", "b" * 16)
-        assert stage.commands()[0].traceparent == f"00-{'a' * 32}-{span['span_id']}-01"
+        own = f"00-{'a' * 32}-{span['span_id']}-01"
+        assert stage.commands()[0].traceparent == own
+        assert stage.bus.published[0].head == f"traceparent: {own}\r\n".encode()
 
     async def test_a_failed_dispatch_waits_and_is_tried_again(self, stage: Stage) -> None:
         stage.bus.refused[RUN_TASK.at(arm_id="one")] = Backpressure("full", code="QUEUE_FULL")
@@ -213,6 +215,15 @@ class TestPlacing:
         assert await stage.place.cycle() == 1
         await stage.announce()
         assert delivery.acked == 1
+
+    async def test_what_can_never_be_dispatched_does_not_block_the_arm(self, stage: Stage) -> None:
+        stage.bus.refused[RUN_TASK.at(arm_id="one")] = PayloadTooLarge("too large for the bus")
+        delivery = await stage.read(ready())
+
+        await stage.place.cycle()
+
+        assert delivery.acked == 1
+        assert stage.desk.fleet.arm("one").free == 2
 
     async def test_a_failed_dispatch_of_what_was_called_off_is_dropped(self, stage: Stage) -> None:
         delivery = await stage.read(ready())

@@ -145,10 +145,16 @@ class PlaceTasks:
     def _undo(self, decision: Decision, error: OctarmError) -> None:
         """Let the task wait again; the arm is left alone for a moment.
 
-        The command may have landed all the same: the next try has the same Msg-Id.
+        The command may have landed all the same: the next try has the same Msg-Id. What no
+        retry can mend is dropped, so that it does not keep others from the arm; the ledger's
+        reconciler finds that it was never started.
         """
-        desk, task = self._desk, decision.task
-        arm = decision.arm
+        desk, task, arm = self._desk, decision.task, decision.arm
+        if not error.retryable:
+            log.error("dispatch_refused", task_id=task.task_id, error=error.message)
+            desk.fleet.release(task.task_id, task.attempt)
+            desk.done(task)
+            return
         if not arm.paused_until:
             log.warning("dispatch_failed", arm_id=arm.arm_id, error=error.message)
         desk.fleet.pause(arm, until=desk.clock.monotonic() + PAUSE_S)

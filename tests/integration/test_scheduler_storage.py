@@ -1,0 +1,222 @@
+"""What the scheduler reads from a real JetStream, and its process at the edges."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+import pytest_asyncio
+from nats.aio.client import Client as NATS
+
+from octarm.clients.scheduler import SchedulerClient
+from octarm.common.bus.connection import connect
+from octarm.common.bus.publisher import Outgoing, Publisher
+from octarm.common.bus.topology import arm_durable, ensure_arm_consumer, provision
+from octarm.models.arms import ArmCapability, ArmRecord
+from octarm.models.errors import OctarmError, Unavailable
+from octarm.models.subjects import ARMS_BUCKET, DISPATCH, RESULT, RUN_TASK
+from octarm.scheduler import storage
+from octarm.scheduler.__main__ import main
+from octarm.scheduler.domain.fleet import ArmFacts
+from octarm.scheduler.settings import Settings
+from octarm.scheduler.storage import ArmDirectory, JetStreamDispatched, deliver_all_again
+from octarm.scheduler.usecases.ports import Pending
+from tests.support.scheduling import facts, task_id
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest_asyncio.fixture
+async def nc(nats_url: str) -> AsyncGenerator[NATS, None]:
+    connection = await connect(nats_url, name="test")
+    await provision(connection.jetstream(), shards=2)
+    yield connection
+    await connection.close()
+
+
+async def dispatch(nc: NATS, arm_id: str, *bodies: object) -> None:
+    publisher = Publisher(nc)
+    for number, body in enumerate(bodies):
+        payload = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        await publisher.publish(Outgoing(RUN_TASK.at(arm_id=arm_id), payload, f"d{number}"))
+    await publisher.close()
+
+
+def command(number: int) -> dict[str, object]:
+    return {"task_id": task_id(number), "attempt": 1}
+
+
+async def start(nc: NATS, arm_id: str, count: int) -> None:
+    subscription = await nc.jetstream().pull_subscribe_bind(arm_durable(arm_id), stream=DISPATCH)
+    for message in await subscription.fetch(count, timeout=2):
+        await message.ack_sync()
+    await subscription.unsubscribe()
+
+
+class TestDispatched:
+    async def test_tells_what_nobody_has_started(self, nc: NATS) -> None:
+        await ensure_arm_consumer(nc.jetstream(), "one")
+        await dispatch(nc, "one", command(1), b"{", command(2))
+        dispatched = JetStreamDispatched(nc)
+
+        assert await dispatched.pending("one") == [
+            Pending(task_id(1), 1, 1),
+            Pending(task_id(2), 1, 3),
+        ]
+        assert await dispatched.started_below("one") == 1
+        assert await dispatched.arm_of(3) == "one"
+
+        await start(nc, "one", 2)
+        assert await dispatched.started_below("one") == 3
+        await start(nc, "one", 1)
+        assert await dispatched.pending("one") == []
+        assert await dispatched.started_below("one") is None
+        assert await dispatched.arm_of(3) is None
+
+    async def test_an_arm_without_a_consumer_has_nothing(self, nc: NATS) -> None:
+        assert await JetStreamDispatched(nc).pending("nobody") == []
+        assert await JetStreamDispatched(nc).started_below("nobody") is None
+
+    async def test_says_when_it_cannot_tell(self, nc: NATS) -> None:
+        dispatched = JetStreamDispatched(nc)
+        await nc.close()
+
+        with pytest.raises(Unavailable):
+            await dispatched.pending("one")
+        with pytest.raises(Unavailable):
+            await deliver_all_again(nc, 0)
+
+    async def test_a_missing_ready_consumer_is_made(self, nc: NATS) -> None:
+        await nc.jetstream().delete_consumer("OCTARM_READY", "scheduler-place-task-0")
+
+        await deliver_all_again(nc, 0)
+
+        await nc.jetstream().consumer_info("OCTARM_READY", "scheduler-place-task-0")
+
+
+class Seen:
+    """What a directory told."""
+
+    def __init__(self, nc: NATS) -> None:
+        self.arms: dict[str, ArmFacts] = {}
+        self.lists = 0
+        self.directory = ArmDirectory(
+            nc, relisted=self._relist, learned=self._learn, unlearned=self._unlearn
+        )
+
+    def _relist(self, listed: list[ArmFacts]) -> None:
+        self.lists += 1
+        self.arms = {known.arm_id: known for known in listed}
+
+    def _learn(self, known: ArmFacts) -> None:
+        self.arms[known.arm_id] = known
+
+    def _unlearn(self, arm_id: str) -> None:
+        self.arms.pop(arm_id, None)
+
+
+async def put(nc: NATS, arm_id: str) -> None:
+    now = datetime.now(UTC)
+    arm = ArmCapability(arm_id=arm_id, name=arm_id, capabilities=frozenset({"work"}))
+    record = ArmRecord(arm=arm, status="online", registered_at=now, changed_at=now)
+    bucket = await nc.jetstream().key_value(ARMS_BUCKET)
+    await bucket.put(arm_id, record.model_dump_json().encode())
+
+
+@asynccontextmanager
+async def following(seen: Seen) -> AsyncGenerator[None, None]:
+    running = asyncio.create_task(seen.directory.run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+class TestDirectory:
+    async def test_follows_what_comes_changes_and_goes(self, nc: NATS) -> None:
+        await put(nc, "old")
+        bucket = await nc.jetstream().key_value(ARMS_BUCKET)
+        seen = Seen(nc)
+
+        async with following(seen):
+            await wait_until(lambda: set(seen.arms) == {"old"})
+            await put(nc, "new")
+            await wait_until(lambda: set(seen.arms) == {"old", "new"})
+            await bucket.put("broken", b"{")
+            await bucket.delete("old")
+            await wait_until(lambda: set(seen.arms) == {"new"})
+
+        assert seen.arms["new"] == facts("new")
+
+    async def test_lists_again_what_the_watcher_skipped(
+        self, nc: NATS, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(storage, "RELIST_S", 0.05)
+        await put(nc, "one")
+        seen = Seen(nc)
+
+        async with following(seen):
+            await wait_until(lambda: seen.lists == 1)
+            seen.directory._seen = 0
+            await wait_until(lambda: seen.lists == 2)
+            assert set(seen.arms) == {"one"}
+
+    async def test_waits_for_a_bucket_that_is_not_there_yet(
+        self, nc: NATS, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(storage, "AGAIN_AFTER_S", 0.01)
+        await nc.jetstream().delete_key_value(ARMS_BUCKET)
+        seen = Seen(nc)
+
+        async with following(seen):
+            await asyncio.sleep(0.05)
+            await provision(nc.jetstream())
+            await put(nc, "one")
+            await wait_until(lambda: set(seen.arms) == {"one"})
+
+
+async def http(port: int, path: str) -> tuple[int, bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split(b" ")[1]), answer.partition(b"\r\n\r\n")[2]
+
+
+class TestProcess:
+    async def test_leads_every_shard_and_says_how_it_is(
+        self, nc: NATS, nats_url: str, unused_tcp_port: int
+    ) -> None:
+        stop = asyncio.Event()
+        settings = Settings(nats_url=nats_url, instance="me", http_port=unused_tcp_port, shards=2)
+        running = asyncio.create_task(main(settings, stop))
+        try:
+            await wait_until(lambda: answers(nc, 0))
+            await wait_until(lambda: answers(nc, 1))
+            await nc.publish(RESULT.at(arm_id="one"), b"{")
+            assert (await http(unused_tcp_port, "/healthz"))[0] == 200
+            status, body = await http(unused_tcp_port, "/readyz")
+            assert (status, json.loads(body)) == (200, {"status": "ready"})
+            assert b"octarm_scheduler_queued_tasks" in (await http(unused_tcp_port, "/metrics"))[1]
+        finally:
+            stop.set()
+            await running
+
+    async def test_ends_when_nobody_answers(self, unused_tcp_port: int) -> None:
+        settings = Settings(nats_url=f"nats://127.0.0.1:{unused_tcp_port}", http_port=0)
+
+        with pytest.raises(Unavailable):
+            await main(settings, asyncio.Event())
+
+
+async def answers(nc: NATS, shard: int) -> bool:
+    try:
+        return (await SchedulerClient(nc, timeout_s=0.5).queue(shard)).shard == shard
+    except OctarmError:
+        return False
