@@ -156,7 +156,10 @@ class Publisher:
         return answers
 
     async def _publish_window(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
-        await self._ensure_subscribed()
+        try:
+            await self._ensure_subscribed()
+        except (NatsError, OSError) as error:
+            return [Unavailable(f"NATS: {error}", retry_after_s=1)] * len(messages)
         window = _Window(len(messages))
         first = self._next
         self._next += len(messages)
