@@ -151,10 +151,12 @@ class Client:
         try:
             for _ in tasks:
                 # Not around the loop: a generator may be resumed by another task.
-                async with asyncio.timeout_at(until):
-                    task = await ended.get()
-                    result = await _result(task)
-                yield task, result
+                if ended.empty():
+                    async with asyncio.timeout_at(until):
+                        task = await ended.get()
+                else:
+                    task = ended.get_nowait()
+                yield task, task.fate.outcome() or await _result(task)
         finally:
             for task, tell in tellers:
                 task.fate.forget(tell)

@@ -40,7 +40,7 @@ class Fate:
         self.state = state
         self.since = time.monotonic()
         self.result: ExecutionResult | None = None
-        self.error: OctarmError | None = None
+        self.error: TaskFailed | NotFound | None = None
         self._event: bytes | None = None
         self._callbacks: list[Callable[[], None]] = []
 
@@ -97,6 +97,12 @@ class Fate:
             if self.state is not TaskState.COMPLETED:
                 self.error = _failure(self.state, _problem(event), event.reason or "")
         return self.result is not None or self.error is not None
+
+    def outcome(self) -> ExecutionResult | TaskFailed | NotFound | None:
+        """Give the result or the error of a task that has ended, None when it must be asked for."""
+        if not (self.ended and self.read()):
+            return None
+        return self.error or self.result
 
 
 LIVE: Final = tuple(state for state in TaskState if not state.is_terminal)
