@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 # A uv on PATH is used as it is; otherwise one is put into .tools, from the package registry.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := $(UV) run --frozen --no-sync
-FOLDER ?= .
+export FOLDER
 N ?= 20000
 
 .PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos bench schemas demo check up clean
@@ -66,8 +66,8 @@ schemas: sync ## Generate shared/schemas, shared/proto and the API documents fro
 	$(RUN) python -m octarm.models.schemas
 	$(RUN) python -m octarm.gateway openapi > shared/openapi.json
 
-demo: sync sandbox ## Run the main job on the embedded stack (FOLDER=. for your own texts)
-	$(RUN) octarm demo --folder "$(FOLDER)"
+demo: sync sandbox ## Run the main job on our own Markdown (FOLDER=… for your texts)
+	$(RUN) octarm demo $${FOLDER:+--folder "$$FOLDER"}
 
 up: sync ## Start the embedded stack in the foreground
 	$(RUN) octarm up

@@ -8,9 +8,9 @@ from octarm.cli.demo.documents import Document
 
 Kind = Literal["summarise", "count"]
 
-MAX_SUMMARY_TOKENS: Final = 60
-SUMMARISED_CHARS: Final = 3_000
-TIMEOUT_S: Final = 120
+MAX_SUMMARY_TOKENS: Final = 48
+SUMMARISED_CHARS: Final = 1_500
+TIMEOUT_S: Final = 900
 SNIPPET: Final = """\
 import hashlib, json
 data = open("input.txt", "rb").read()

@@ -80,7 +80,7 @@ def results_table(jobs: list[Job], width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     longest = max((len(clean(job.document.name)) for job in jobs), default=4)
     columns = [("file", min(longest, 30 if width >= WIDE else 14)), ("summary", 0)]
-    columns += [("words", 6), ("tokens", 6), ("tries", 5), ("arm", 12), ("time", 6)]
+    columns += [("words", 6), ("tokens", 6), ("tries", 5), ("arm", 12), ("time", 7)]
     if width < NARROW:
         columns = [column for column in columns if column[0] not in {"tokens", "arm"}]
     room = max(10, width - sum(size + 2 for _, size in columns) - 2)

@@ -13,7 +13,7 @@ from octarm.models.errors import TimedOut
 
 POLL_S: Final = 0.25
 ASKED_AT_ONCE: Final = 24
-PATIENCE_S: Final = 150.0
+PATIENCE_S: Final = 300.0
 VICTIM: Final = "llm"
 
 
