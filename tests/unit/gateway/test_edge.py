@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncGenerator
 
 import httpx
 import pytest
@@ -156,7 +157,7 @@ class TestProblems:
     async def test_a_client_that_hangs_up_while_sending_harms_nobody(self) -> None:
         fake = FakeFleet()
 
-        async def half() -> "asyncio.AsyncGenerator[bytes, None]":  # type: ignore[name-defined]
+        async def half() -> AsyncGenerator[bytes, None]:
             yield b'{"goal":'
 
         async with a_client(fake) as client:
@@ -164,6 +165,40 @@ class TestProblems:
 
         assert response.status_code == 400
         assert fake.tasks.requests == []
+
+
+class TestConnection:
+    async def test_a_server_that_comes_back_is_waited_for(self) -> None:
+        answers = iter([False, False, True])
+        async with a_client(FakeFleet(), connected=lambda: next(answers)) as client:
+            assert (await client.get("/v1/arms")).status_code == 200
+
+    async def test_one_that_is_gone_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("octarm.gateway.routes.edge.RECONNECT_S", 0.01)
+        fake = FakeFleet()
+        async with a_client(fake, connected=lambda: False) as client:
+            response = await client.post("/v1/tasks", json=GOAL)
+            probe = await client.get("/healthz")
+
+        assert (response.status_code, code_of(response)) == (503, "SERVICE_UNAVAILABLE")
+        assert response.headers["retry-after"] == "1"
+        assert fake.tasks.requests == []
+        assert probe.status_code == 200
+
+    async def test_a_body_that_does_not_arrive_is_not_waited_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("octarm.gateway.routes.bodies.ARRIVAL_S", 0.01)
+
+        async def stalled() -> AsyncGenerator[bytes, None]:
+            yield b'{"goal":'
+            await asyncio.Event().wait()
+
+        async with a_client(FakeFleet()) as client:
+            response = await client.post("/v1/tasks", content=stalled())
+
+        assert (response.status_code, code_of(response)) == (408, "REQUEST_TIMEOUT")
+        assert response.headers["connection"] == "close"
 
 
 class TestOtherScopes:
@@ -176,7 +211,7 @@ class TestOtherScopes:
         async def never(*_: object) -> Message:
             raise AssertionError
 
-        await Edge(app, KEYS)({"type": "lifespan"}, never, never)  # type: ignore[arg-type]
+        await Edge(app, KEYS, lambda: True)({"type": "lifespan"}, never, never)  # type: ignore[arg-type]
 
         assert seen == ["lifespan"]
 

@@ -67,6 +67,7 @@ def surroundings(settings: Settings, nc: Client, stop: asyncio.Event) -> Surroun
         tenants=Tenants.parse(settings.api_keys.get_secret_value()),
         closing=stop,
         live=lambda: not nc.is_closed,
+        connected=lambda: nc.is_connected,
         ready={"nats": nats_answers, "orchestrator": orchestrator_answers},
         shards=settings.shards,
     )

@@ -41,6 +41,7 @@ class Surroundings:
     tenants: Tenants = field(default_factory=lambda: Tenants({}))
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     live: Callable[[], bool] = _always
+    connected: Callable[[], bool] = _always
     ready: Mapping[str, Check] = field(default_factory=dict)
     now: Callable[[], datetime] = _now
     shards: int = 1
@@ -49,7 +50,7 @@ class Surroundings:
 
 def make_app(fleet: Fleet, around: Surroundings) -> ASGIApp:
     """Wire the API in front of a fleet."""
-    return Edge(_routes(fleet, around), around.tenants)
+    return Edge(_routes(fleet, around), around.tenants, around.connected)
 
 
 def _routes(fleet: Fleet, around: Surroundings) -> FastAPI:

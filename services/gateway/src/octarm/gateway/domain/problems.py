@@ -21,6 +21,14 @@ class MethodNotAllowed(InvalidRequest):
     default_hint = "Read /openapi.json for the methods of this path."
 
 
+class TooSlow(InvalidRequest):
+    """The body did not arrive in time (408)."""
+
+    status: ClassVar[int] = 408
+    default_code = "REQUEST_TIMEOUT"
+    default_hint = "Send the whole body without long pauses."
+
+
 def from_status(status: int, detail: str) -> OctarmError:
     """Say an HTTP status that the framework chose as an error of ours."""
     if status == 404:

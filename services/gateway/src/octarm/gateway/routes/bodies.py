@@ -1,10 +1,12 @@
 """Read a request's body: bounded while it arrives, strict once it is there."""
 
+import asyncio
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from octarm.gateway.domain.problems import TooSlow
 from octarm.models import strict_json
 from octarm.models.errors import (
     FieldError,
@@ -16,6 +18,7 @@ from octarm.models.errors import (
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+ARRIVAL_S: Final = 30.0
 MAX_LISTED: Final = 1000
 M = TypeVar("M", bound=BaseModel)
 
@@ -25,10 +28,19 @@ async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
 
     Raises:
         PayloadTooLarge: there are more.
+        TooSlow: they take more than `ARRIVAL_S` seconds.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
+    try:
+        async with asyncio.timeout(ARRIVAL_S):
+            return await _collect(request, max_bytes)
+    except TimeoutError:
+        raise TooSlow(f"the body took more than {ARRIVAL_S:g} s to arrive") from None
+
+
+async def _collect(request: Request, max_bytes: int) -> bytes:
     parts: list[bytes] = []
     total = 0
     async for part in request.stream():

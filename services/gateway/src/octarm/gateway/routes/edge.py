@@ -4,9 +4,10 @@ It reads the few headers that are believed; no other header of a client gets pas
 bus, least of all `Nats-*` and `KV-*`.
 """
 
+import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -17,7 +18,7 @@ from octarm.gateway.domain import headers
 from octarm.gateway.domain.tenants import Tenants
 from octarm.gateway.routes.caller import Caller
 from octarm.gateway.routes.problems import problem_response
-from octarm.models.errors import Unauthenticated
+from octarm.models.errors import OctarmError, Unauthenticated, Unavailable
 
 CORRELATION: Final = b"x-correlation-id"
 TRACEPARENT: Final = b"traceparent"
@@ -25,14 +26,18 @@ AUTHORIZATION: Final = b"authorization"
 API_KEY: Final = b"x-api-key"
 _READ: Final = frozenset({CORRELATION, TRACEPARENT, AUTHORIZATION, API_KEY})
 _GUARDED: Final = "/v1/"
+# A server that restarts is waited for, one that is gone is not.
+RECONNECT_S: Final = 1.5
+RECONNECT_PAUSE_S: Final = 0.05
 
 
 class Edge:
     """Wraps the application; pure ASGI, so a stream passes through it unbuffered."""
 
-    def __init__(self, app: ASGIApp, tenants: Tenants) -> None:
+    def __init__(self, app: ASGIApp, tenants: Tenants, connected: Callable[[], bool]) -> None:
         self._app = app
         self._tenants = tenants
+        self._connected = connected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -54,27 +59,30 @@ class Edge:
 
         structlog.contextvars.bind_contextvars(correlation_id=caller.correlation_id)
         try:
-            await self._guarded(caller, found)(scope, receive, reply)
+            refusal = None
+            if scope["path"].startswith(_GUARDED):
+                refusal = await self._refusal(caller, found)
+            app = self._app if refusal is None else problem_response(scope, refusal)
+            await app(scope, receive, reply)
         finally:
             structlog.contextvars.unbind_contextvars("correlation_id")
             _measure(scope, status, time.perf_counter() - started)
 
-    def _guarded(self, caller: Caller, found: Mapping[bytes, list[str]]) -> ASGIApp:
+    async def _refusal(
+        self, caller: Caller, found: Mapping[bytes, list[str]]
+    ) -> OctarmError | None:
+        """Say why a request of the API goes no further, None when it does."""
         key = headers.credential(found[AUTHORIZATION], found[API_KEY])
         tenant = self._tenants.of(key)
-        caller.tenant = tenant or ""
-
-        async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-            error = Unauthenticated(
-                "no credential" if key is None else "the credential is not accepted"
-            )
-            await problem_response(scope, error)(scope, receive, send)
-
-        async def open_to_all(scope: Scope, receive: Receive, send: Send) -> None:
-            app = refuse if scope["path"].startswith(_GUARDED) else self._app
-            await app(scope, receive, send)
-
-        return self._app if tenant is not None else open_to_all
+        if tenant is None:
+            return Unauthenticated("no credential" if key is None else "the key is not accepted")
+        caller.tenant = tenant
+        give_up_at = time.monotonic() + RECONNECT_S
+        while not self._connected():
+            if time.monotonic() > give_up_at:
+                return Unavailable("not connected to NATS", retry_after_s=1)
+            await asyncio.sleep(RECONNECT_PAUSE_S)
+        return None
 
 
 def _read(scope: Scope) -> dict[bytes, list[str]]:

@@ -50,6 +50,7 @@ _REFUSALS: Final = {
     "400": "The body is not JSON as we accept it",
     "401": "No credential, or one that is not accepted",
     "404": "No such thing for this tenant",
+    "408": "The body did not arrive in time",
     "409": "The idempotency key belongs to another task",
     "413": "The body is too large",
     "422": "The request breaks its contract; `errors` names the fields",
@@ -58,7 +59,7 @@ _REFUSALS: Final = {
     "503": "A part that is needed does not answer now; wait for Retry-After seconds",
     "504": "A part that is needed took too long to answer",
 }
-_WRITES: Final = frozenset({"400", "413"})
+_WRITES: Final = frozenset({"400", "408", "413"})
 
 
 def _body(model: str, example: Json, *, required: bool) -> Json:

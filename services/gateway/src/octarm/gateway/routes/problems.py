@@ -28,7 +28,7 @@ def problem_response(scope: Scope, error: OctarmError) -> Response:
         headers["Retry-After"] = str(problem.retry_after_seconds or 1)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    if problem.status == 413 and _rest_is_large(scope):
+    if problem.status == 408 or (problem.status == 413 and _rest_is_large(scope)):
         headers["Connection"] = "close"
     return Response(problem.model_dump_json(exclude_none=True), problem.status, headers, MEDIA_TYPE)
 
