@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import structlog
@@ -10,45 +11,50 @@ import structlog
 from octarm.common.telemetry.logs import get_logger, setup_logs
 
 NASTY = 'a\x1b[31m\n{"event": "forged"}\r\u202e\u200b\0'
+Capture = pytest.CaptureFixture[str]
 
 
-@pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[object]:
+@contextmanager
+def logging_as_a_service() -> Iterator[None]:
     root = logging.getLogger()
-    level = root.level
+    handlers, level = root.handlers[:], root.level
     setup_logs("test", "info")
-    (own,) = root.handlers
-    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    root.removeHandler(own)
-    root.setLevel(level)
-    structlog.reset_defaults()
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.reset_defaults()
 
 
-def test_user_text_stays_one_escaped_value(lines, capsys) -> None:  # type: ignore[no-untyped-def]
-    get_logger().info("task_seen", goal=NASTY)
+def test_user_text_stays_one_escaped_value(capsys: Capture) -> None:
+    with logging_as_a_service():
+        get_logger().info("task_seen", goal=NASTY)
 
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert err.rstrip("\n").isprintable()
-    assert json.loads(err)["goal"] == NASTY
-
-
-def test_secrets_are_not_written(lines) -> None:  # type: ignore[no-untyped-def]
-    get_logger().warning("seen", api_key="hush", Authorization="hush", tokens_used=3)
-
-    (line,) = lines()
-    assert "hush" not in json.dumps(line)
-    assert line["tokens_used"] == 3
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.rstrip("\n").isprintable()
+    assert json.loads(error)["goal"] == NASTY
 
 
-def test_a_librarys_warning_is_json_too(lines) -> None:  # type: ignore[no-untyped-def]
-    logging.getLogger("some.library").warning("odd: %s", NASTY)
+def test_secrets_are_not_written(capsys: Capture) -> None:
+    with logging_as_a_service():
+        get_logger().warning("seen", api_key="hush", Authorization="hush", tokens_used=3)
 
-    (line,) = lines()
-    assert line["event"].startswith("odd: a")
+    error = capsys.readouterr().err
+    assert "hush" not in error
+    assert json.loads(error)["tokens_used"] == 3
 
 
-def test_what_is_below_the_level_is_silent(lines) -> None:  # type: ignore[no-untyped-def]
-    get_logger().debug("detail")
+def test_a_librarys_warning_is_json_too(capsys: Capture) -> None:
+    with logging_as_a_service():
+        logging.getLogger("some.library").warning("odd: %s", NASTY)
 
-    assert lines() == []
+    assert json.loads(capsys.readouterr().err)["event"] == f"odd: {NASTY}"
+
+
+def test_what_is_below_the_level_is_silent(capsys: Capture) -> None:
+    with logging_as_a_service():
+        get_logger().debug("detail")
+
+    assert capsys.readouterr().err == ""
