@@ -219,7 +219,7 @@ class TestRow5AnotherBodyForAKey:
         async with a_stage(nats_url) as stage:
             for key in ("", "x" * 129, "a\tb", "ü"):
                 response = await stage.client.post(
-                    "/v1/tasks", json=GOAL, headers={"Idempotency-Key": key.encode("latin-1")}
+                    "/v1/tasks", json=GOAL, headers={b"Idempotency-Key": key.encode("latin-1")}
                 )
                 assert refusal(response, 422).code == "INVALID_PARAMETER"
 

@@ -1,7 +1,8 @@
 """The ledger on a real Postgres: acceptance, transitions, fencing, endings."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -38,11 +39,11 @@ async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
 
 
 class Revoked(list[Revocation]):
-    async def __call__(self, items: list[Revocation]) -> None:
+    async def __call__(self, items: Sequence[Revocation]) -> None:
         self.extend(items)
 
 
-async def accept(ledger: Ledger, **fields: object) -> str:
+async def accept(ledger: Ledger, **fields: Any) -> str:
     task = a_new_task(**fields)
     (answer,), _ = await ledger.intake.accept([task], lambda _: [])
     assert isinstance(answer, Known), answer
@@ -238,7 +239,7 @@ class TestRecording:
     async def test_makes_only_moves_of_the_lifecycle_and_numbers_their_events(
         self, ledger: Ledger
     ) -> None:
-        ways = {
+        ways: dict[str, Callable[[str], AttemptNews]] = {
             "placed": placed,
             "started": started,
             "ended": lambda task_id: news(a_result(task_id))[0],
