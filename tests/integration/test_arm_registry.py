@@ -21,6 +21,7 @@ from octarm.common.bus.topology import arm_durable, provision
 from octarm.models.errors import Conflict, Forbidden, InvalidRequest, NotFound, OctarmError
 from octarm.models.subjects import DISPATCH, EVENTS, HEARTBEAT
 from tests.support.arms import an_arm, beat_bytes
+from tests.support.probes import probe
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
@@ -28,10 +29,10 @@ INTERVAL_S = 0.3
 
 
 @asynccontextmanager
-async def a_registry(nats_url: str) -> AsyncGenerator[asyncio.Event, None]:
+async def a_registry(nats_url: str, http_port: int = 0) -> AsyncGenerator[asyncio.Event, None]:
     """A registry in this process; setting the event it gives drains it."""
     stop = asyncio.Event()
-    running = asyncio.create_task(main(Settings(nats_url=nats_url), stop))
+    running = asyncio.create_task(main(Settings(nats_url=nats_url, http_port=http_port), stop))
     try:
         yield stop
     finally:
@@ -212,6 +213,24 @@ class TestArmRegistry:
 
         assert record.instances[0].slots == 10_000
 
+    async def test_says_whether_it_lives_and_is_ready(
+        self, nats_url: str, bus: NATS, unused_tcp_port: int
+    ) -> None:
+        async def answers(path: str, status: int) -> bool:
+            return (await probe(unused_tcp_port, path))[0] == status
+
+        async with a_registry(nats_url, http_port=unused_tcp_port):
+            await wait_until(lambda: answers("/readyz", 200), 10)
+            assert await answers("/healthz", 200)
+            await wait_until(
+                lambda: _shown(unused_tcp_port, 'octarm_registry_arms{status="online"}')
+            )
+            await bus.jetstream().delete_key_value("octarm_arms")
+            status, body = await probe(unused_tcp_port, "/readyz")
+
+        assert status == 503
+        assert "directory" in body
+
 
 async def _found(client: ArmRegistryClient, needs: list[str], ids: list[str]) -> bool:
     return [record.arm.arm_id for record in await client.find(needs)] == ids
@@ -223,3 +242,7 @@ async def _leads(bus: NATS) -> bool:
         return bool((await bucket.get("arm-registry")).value)
     except nats.js.errors.KeyNotFoundError:
         return False
+
+
+async def _shown(port: int, metric: str) -> bool:
+    return metric in (await probe(port, "/metrics"))[1]

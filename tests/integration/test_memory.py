@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import nats
+import psycopg
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client as NATS
@@ -27,6 +28,7 @@ from octarm.models.errors import NotFound, OctarmError, Unparsable
 from octarm.models.queries import FindEpisodes
 from octarm.models.subjects import DLQ, EVENTS, TASK_EVENT
 from tests.support.episodes import a_task_id, an_ending, an_episode_id
+from tests.support.probes import probe
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
@@ -99,6 +101,11 @@ def _outgoing(ending: bytes) -> Outgoing:
         verb=event["type"].removeprefix("task."), tenant=event["tenant"], task_id=event["task_id"]
     )
     return Outgoing(subject, ending, event["event_id"])
+
+
+def rename(url: str, old: str, new: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"alter table memory.{old} rename to {new}".encode())
 
 
 def remembered(client: MemoryClient, number: int) -> Callable[[], object]:
@@ -204,6 +211,26 @@ class TestMemory:
         assert span["name"] == "memory.remember"
         assert span["trace_id"] == "ab" * 16
         assert span["parent_id"] == "cd" * 8
+
+    async def test_without_its_table_it_is_not_ready_and_loses_nothing(
+        self, bus: NATS, settings: Settings, unused_tcp_port: int
+    ) -> None:
+        url = settings.postgres_url.get_secret_value()
+
+        async def ready(status: int) -> bool:
+            return (await probe(unused_tcp_port, "/readyz"))[0] == status
+
+        async with a_memory(settings.model_copy(update={"http_port": unused_tcp_port})):
+            await wait_until(lambda: ready(200), 10)
+            rename(url, "episode", "hidden")
+            await publish(bus, an_ending(1))
+            await wait_until(lambda: ready(503))
+            rename(url, "hidden", "episode")
+            await wait_until(remembered(MemoryClient(bus), 1), 15)
+            await wait_until(lambda: nothing_pends(bus))
+            status, _ = await probe(unused_tcp_port, "/healthz")
+
+        assert status == 200
 
     def test_migrating_twice_is_migrating_once(
         self, postgres_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -67,14 +67,11 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
         except (NatsError, TimeoutError) as error:
             raise Unavailable("does not answer") from error
 
-    async def directory_answers() -> None:
-        await directory.get("readiness")
-
     health = HealthServer(
         settings.http_port,
         host=settings.http_host,
         live=lambda: not nc.is_closed and watch.healthy(),
-        ready={"nats": bus_answers, "directory": directory_answers},
+        ready={"nats": bus_answers, "directory": directory.check},
     )
     leadership = Leadership(nc, LEASE, holder=settings.instance)
     async with health, control_plane(settings.nats_url, router, name="arm-registry"):

@@ -96,6 +96,12 @@ class KvDirectory:
                     raise ChangedMeanwhile from error
                 raise
 
+    async def check(self) -> None:
+        """Raise Unavailable unless the bus answers and the bucket is there."""
+        self._opened = None
+        with _bus_errors("arm directory"):
+            await self._bucket()
+
     async def _bucket(self) -> KeyValue:
         if self._opened is None:
             try:
