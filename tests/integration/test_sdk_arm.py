@@ -127,6 +127,21 @@ class TestRunning:
 
         assert most == 3
 
+    async def test_a_sampled_trace_goes_on_with_the_result(self, stage: ArmStage) -> None:
+        traceparent = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+        traced, plain = a_command(a_task(), traceparent=traceparent), a_command(a_task())
+
+        async with stage.serving(an_arm(echo)):
+            await stage.dispatch("worker", traced)
+            await stage.result_of(traced)
+            await stage.dispatch("worker", plain)
+            await stage.result_of(plain)
+
+        assert [headers.get("traceparent") for headers in stage.result_headers] == [
+            traceparent,
+            None,
+        ]
+
 
 class TestCancelling:
     async def test_tells_a_running_handler_at_once(self, stage: ArmStage) -> None:
@@ -209,6 +224,25 @@ class TestComingAndGoing:
         await wait_until(lambda: stage.beats)
         stop.set()
         await serving
+
+    async def test_leaves_before_it_was_ever_registered(self, stage: ArmStage) -> None:
+        stage.refusal = Unavailable("starting")
+        stop = asyncio.Event()
+        serving = asyncio.create_task(an_arm(echo).serve(nats_url=stage.url, stop=stop))
+        await wait_until(lambda: stage.registrations)
+        stop.set()
+
+        await asyncio.wait_for(serving, 5)
+
+        assert stage.beats == []
+
+    async def test_an_order_it_cannot_read_is_dropped(self, stage: ArmStage) -> None:
+        command = a_command(a_task())
+        async with stage.serving(an_arm(echo)):
+            await stage.nc.publish("octarm.v1.ctl.worker", b"{}")
+            await stage.dispatch("worker", command)
+
+            assert (await stage.result_of(command)).status == "success"
 
     async def test_gives_up_when_the_arm_belongs_to_somebody_else(self, stage: ArmStage) -> None:
         stage.refusal = Forbidden("another key owns this arm")

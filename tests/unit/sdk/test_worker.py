@@ -15,6 +15,7 @@ from octarm.models.commands import CancelAttempt, RunTask
 from octarm.models.contracts import ResourceBudget, TaskContract
 from octarm.models.errors import InvalidRequest
 from octarm.models.ids import new_id
+from octarm.models.queries import EpisodesFound, FindEpisodes
 from octarm.models.results import ExecutionResult, ProvenanceMetadata
 from octarm.sdk import Context
 from octarm.sdk.handlers import runnable
@@ -343,3 +344,42 @@ class TestContext:
             ctx.spend(tokens=-1)
 
         assert code_of(await Arrangement(cheat).run(a_command())) == "INTERNAL"
+
+
+class FakeMemory:
+    def __init__(self) -> None:
+        self.asked: list[FindEpisodes] = []
+
+    async def find_episodes(self, query: FindEpisodes) -> EpisodesFound:
+        self.asked.append(query)
+        return EpisodesFound(episodes=[])
+
+    async def get_episode(self, tenant: str, episode_id: str) -> str:
+        return f"{tenant}/{episode_id}"
+
+
+class TestRecall:
+    async def test_asks_for_this_arm_s_episodes_with_the_tenant(self) -> None:
+        memory = FakeMemory()
+        recall = Recall(cast(MemoryClient, memory), "acme", "worker")
+        task_id = new_id("tsk")
+
+        assert await recall.recent(3) == await recall.of_task(task_id) == []
+        assert cast(object, await recall.episode("epi")) == "acme/epi"
+        assert [(q.tenant, q.arm_id, q.task_id, q.limit) for q in memory.asked] == [
+            ("acme", "worker", None, 3),
+            ("acme", None, task_id, 50),
+        ]
+
+
+class TestThreads:
+    async def test_an_error_in_a_thread_is_the_attempt_s(self) -> None:
+        def stop(task: TaskContract) -> None:
+            raise StopIteration
+
+        arrangement = Arrangement(stop)
+        result = await arrangement.run(a_command())
+        await arrangement.worker.drain(0)
+
+        assert result.error is not None
+        assert "StopIteration" in result.error.detail
