@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import nats
 import pytest
@@ -16,6 +17,7 @@ from nats.aio.client import Client as NATS
 
 from octarm.arm_registry.__main__ import main
 from octarm.arm_registry.settings import Settings
+from octarm.cli.stack.servers import nats_server
 from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.common.bus.topology import arm_durable, provision
 from octarm.models.errors import Conflict, Forbidden, InvalidRequest, NotFound, OctarmError
@@ -212,6 +214,32 @@ class TestArmRegistry:
             record = await client.get("writer")
 
         assert record.instances[0].slots == 10_000
+
+    async def test_an_outage_of_the_bus_shakes_no_arm(self, tmp_path: Path) -> None:
+        server = nats_server(tmp_path)
+        await server.start()
+        bus = await nats.connect(server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+        try:
+            await provision(bus.jetstream())
+            client = ArmRegistryClient(bus)
+            async with a_registry(server.url), beating(bus, "writer") as beats:
+                await wait_until(lambda: answering(client), 10)
+                await client.register(an_arm("writer"))
+                await wait_until(status_is(client, "writer", "online"), 10)
+                await server.stop()
+                down = len(beats)
+                await wait_until(lambda: len(beats) > down + 10)
+                await server.start()
+                await wait_until(lambda: answering(client), 15)
+                up = len(beats)
+                await wait_until(lambda: len(beats) > up + 20, 15)
+                record = await client.get("writer")
+
+            assert record.status == "online"
+            assert await event_types(bus) == ["arm.registered", "arm.online"]
+        finally:
+            await bus.close()
+            await server.stop()
 
     async def test_says_whether_it_lives_and_is_ready(
         self, nats_url: str, bus: NATS, unused_tcp_port: int

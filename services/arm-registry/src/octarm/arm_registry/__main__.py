@@ -16,7 +16,7 @@ from octarm.arm_registry.usecases import (
     RegisterArm,
     WatchArms,
 )
-from octarm.common.bus.connection import connect
+from octarm.common.bus.connection import close, connect
 from octarm.common.bus.leadership import Leadership
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
@@ -39,7 +39,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     try:
         await _serve(settings, nc, stop)
     finally:
-        await nc.close()
+        await close(nc)
 
 
 async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:

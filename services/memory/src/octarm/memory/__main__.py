@@ -6,7 +6,7 @@ import sys
 from nats.aio.client import Client as NATS
 from nats.errors import Error as NatsError
 
-from octarm.common.bus.connection import connect
+from octarm.common.bus.connection import close, connect
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
@@ -38,7 +38,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         try:
             await _serve(settings, stop, nc, pool)
         finally:
-            await nc.close()
+            await close(nc)
     finally:
         await pool.close()
 
