@@ -128,9 +128,9 @@ class TestBlockedGroups:
 
         assert not run(queue, fleet)
         assert not queue.awake
-        assert not placeable(queue, fleet, preference)
+        assert not placeable(queue, fleet)
         fleet.release(task_id(1), 1)
-        assert placeable(queue, fleet, preference)
+        assert placeable(queue, fleet)
         assert went(run(queue, fleet)) == [(task_id(2), "one")]
 
     def test_a_new_arm_wakes_them_all(self) -> None:

@@ -20,6 +20,8 @@ WINDOW: Final = 256
 BEST: Final = 5
 
 Preference = Callable[[Arm], tuple[float, int, str]]
+# (preference, slots in use, arm); preferences differ, so arms are never compared.
+_Ranked = tuple[tuple[float, int, str], int, Arm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,10 @@ class _Candidates:
 
     __slots__ = ("_prefer", "_ranked", "_reason", "group")
 
-    def __init__(self, group: Group, arms: list[Arm], prefer: Preference) -> None:
+    def __init__(self, group: Group, ranking: list[_Ranked], prefer: Preference) -> None:
         self.group = group
         self._prefer = prefer
-        # (preference, slots in use, arm); preferences differ, so arms are never compared.
-        self._ranked = sorted([(prefer(arm), len(arm.flights), arm) for arm in arms])
+        self._ranked = [ranked for ranked in ranking if ranked[2] in group.arms]
         self._reason = "the pinned arm" if group.assigned_arm else "the only arm with room"
 
     def best(self) -> Arm | None:
@@ -87,13 +88,15 @@ def place(
     Groups without room fall asleep until an arm that could take them has some. `now` is in
     monotonic seconds.
     """
-    queue.wake(fleet)
     heads: list[_Head] = []
-    for number, group in enumerate(list(queue.awake)):
-        candidates, task = _open(queue, fleet, group, prefer), group.head()
-        if candidates is not None and task is not None:
-            heads.append(_head(task, number, candidates))
-    heapify(heads)
+    if awake := _with_room(queue, fleet):
+        free = [arm for arm in fleet.arms.values() if arm.free and arm.facts is not None]
+        ranking = sorted([(prefer(arm), len(arm.flights), arm) for arm in free])
+        for number, group in enumerate(awake):
+            first = group.head()
+            assert first is not None, "a group with room has a task"
+            heads.append(_head(first, number, _Candidates(group, ranking, prefer)))
+        heapify(heads)
     decisions: list[Decision] = []
     while heads and len(decisions) < window:
         _, _, _, number, task, candidates = heads[0]
@@ -120,21 +123,24 @@ def _head(task: QueuedTask, number: int, candidates: _Candidates) -> _Head:
     return task.tier, task.rank, task.ready.task_id, number, task, candidates
 
 
-def _open(queue: QueueView, fleet: Fleet, group: Group, prefer: Preference) -> _Candidates | None:
-    if group.epoch != fleet.epoch:
-        group.arms = eligible(fleet.arms.values(), group.needs, group.assigned_arm)
-        group.epoch = fleet.epoch
-    free = [arm for arm in group.arms if arm.free]
-    if len(group) and free:
-        return _Candidates(group, free, prefer)
-    queue.awake.discard(group)
-    if len(group):
-        for arm in group.arms:
-            arm.waiters.add(group)
-    return None
-
-
-def placeable(queue: QueueView, fleet: Fleet, prefer: Preference) -> bool:
-    """Whether a cycle would place anything now."""
+def _with_room(queue: QueueView, fleet: Fleet) -> list[Group]:
+    """Give the awake groups that an arm with room can take; let the others fall asleep."""
     queue.wake(fleet)
-    return any(_open(queue, fleet, group, prefer) is not None for group in list(queue.awake))
+    found = []
+    for group in list(queue.awake):
+        if group.epoch != fleet.epoch:
+            arms = eligible(fleet.arms.values(), group.needs, group.assigned_arm)
+            group.arms, group.epoch = frozenset(arms), fleet.epoch
+        if len(group) and any(arm.free for arm in group.arms):
+            found.append(group)
+            continue
+        queue.awake.discard(group)
+        if len(group):
+            for arm in group.arms:
+                arm.waiters.add(group)
+    return found
+
+
+def placeable(queue: QueueView, fleet: Fleet) -> bool:
+    """Whether a cycle would place anything now."""
+    return bool(_with_room(queue, fleet))

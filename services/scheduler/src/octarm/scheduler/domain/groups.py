@@ -14,7 +14,7 @@ class Group:
         self.needs = needs
         self.assigned_arm = assigned_arm
         self.heaps = (LazyHeap(), LazyHeap())
-        self.arms: tuple[Arm, ...] = ()
+        self.arms: frozenset[Arm] = frozenset()
         self.epoch = -1
 
     def __len__(self) -> int:

@@ -10,7 +10,6 @@ from octarm.models.commands import MAX_BATCH
 from octarm.models.hot import ReadyTask
 from octarm.scheduler.domain.cycle import placeable
 from octarm.scheduler.domain.fleet import ArmFacts, Fleet, Flight
-from octarm.scheduler.domain.priority import preference
 from octarm.scheduler.domain.queue import QueueView
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
 
@@ -82,7 +81,7 @@ class Desk:
 
     def healthy(self) -> bool:
         """Whether work that could be placed is being placed; a standby has none."""
-        if not self.leading or not placeable(self.queue, self.fleet, preference):
+        if not self.leading or not placeable(self.queue, self.fleet):
             return True
         return self.clock.monotonic() - self.progress_at < STALLED_AFTER_S
 
