@@ -79,7 +79,7 @@ async def _serve(
     result_runner = PullRunner(
         nc, publisher, ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS), results, concurrency=2
     )
-    leases = KeepLeases(endings)
+    leases = KeepLeases(endings, clock, lambda: nc.is_connected)
     router = routes(PostgresTasks(pool), CancelTasks(endings, relay, revoke), leases)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, accepting).start()
@@ -98,7 +98,7 @@ async def _serve(
             intake_runner.run(stop),
             result_runner.run(stop),
             leases.run(stop),
-            Reconcile(endings, relay, revoke, settings.shards).run(stop),
+            Reconcile(endings, relay, revoke, settings.shards, leases.hears_beats).run(stop),
         )
         await accepting.drain()
     finally:

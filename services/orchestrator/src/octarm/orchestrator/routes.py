@@ -18,6 +18,7 @@ from octarm.common.telemetry.logs import get_logger
 from octarm.models import hot
 from octarm.models.arms import Heartbeat
 from octarm.models.errors import InvalidRequest, NotFound, OctarmError, Unavailable
+from octarm.models.ids import is_name
 from octarm.models.queries import (
     CancelTask,
     FindTasks,
@@ -161,6 +162,9 @@ class IntakeConsumer:
         pending: list[tuple[int, asyncio.Future[AcceptAnswer]]] = []
         for place, delivery in enumerate(batch):
             tenant = delivery.subject.rpartition(".")[2]
+            if not is_name(tenant):
+                outcomes[place] = Dead("its subject does not end with a tenant's name")
+                continue
             try:
                 item = _submission(delivery.data)
             except (msgspec.DecodeError, msgspec.ValidationError) as error:

@@ -77,11 +77,17 @@ from old where t.id = old.id
 returning t.id, t.tenant, t.attempt, old.state, t.state, t.event_seq, t.event_seq,
     t.traceparent, t.goal, now(), t.tier, t.priority, t.deadline, t.contract::text
 """
+# What is locked is being moved on by its own news; waiting for it could only deadlock.
 _RENEW: Final = """
+with r as (
+    select t.id, r.lease_s
+    from unnest(%b::text[], %b::int[], %b::float8[]) as r(id, attempt, lease_s)
+    join ledger.task t on t.id = r.id and t.attempt = r.attempt
+    where t.state in ('dispatched', 'running') and t.lease_until is not null
+    order by t.id for update of t skip locked
+)
 update ledger.task t set lease_until = now() + make_interval(secs => r.lease_s)
-from unnest(%b::text[], %b::int[], %b::float8[]) as r(id, attempt, lease_s)
-where t.id = r.id and t.attempt = r.attempt and t.state in ('dispatched', 'running')
-    and t.lease_until is not null
+from r where t.id = r.id
 """
 Change = tuple[list[Moved], Entry | None]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from octarm.common.bus.publisher import Outgoing
@@ -95,6 +95,8 @@ class Reconcile:
     relay: Relay
     revoke: Revoke
     shards: int
+    hears_beats: Callable[[], bool] = field(default=lambda: True)
+    """Whether heartbeats have been heard for long enough to judge who is silent."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look twice a second, at what is rare every four seconds, until `stop` is set."""
@@ -117,7 +119,8 @@ class Reconcile:
             "the arm fell silent while it had the attempt", code="ARM_UNAVAILABLE"
         ).problem()
         overdue = TimedOut("the deadline has passed").problem()
-        await self._apply("its lease ran out", lost, self.endings.lose_silent)
+        if self.hears_beats():
+            await self._apply("its lease ran out", lost, self.endings.lose_silent)
         await self._apply("its deadline passed", overdue, self.endings.time_out)
         if all_of_it:
             hung = TimedOut("the attempt ran too long", code="EXECUTION_TIMEOUT").problem()

@@ -1,14 +1,16 @@
 """Leases: what heartbeats list keeps running; what they do not list runs out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from octarm.common.clock import Clock
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.arms import Heartbeat
 from octarm.models.errors import OctarmError
 
 EVERY_S: Final = 0.5
+FIRST_GRACE_S: Final = 15.0
 BEATS: Final = 3
 
 log = get_logger()
@@ -23,17 +25,35 @@ class Renews(Protocol):
 
 
 class KeepLeases:
-    """Gathers heartbeats and renews their attempts' leases in batches."""
+    """Gathers heartbeats and renews their attempts' leases in batches.
 
-    def __init__(self, ledger: Renews) -> None:
+    `connected` tells whether beats can reach us. After our own start or outage every lease may
+    have run out unheard; `hears_beats` says so until the arms have had three beats.
+    """
+
+    def __init__(
+        self, ledger: Renews, clock: Clock, connected: Callable[[], bool] = lambda: True
+    ) -> None:
         self._ledger = ledger
+        self._clock = clock
+        self._connected = connected
+        self._deaf_at = clock.monotonic()
+        self._grace_s = FIRST_GRACE_S
         self._running: dict[tuple[str, int], float] = {}
 
     async def __call__(self, beat: Heartbeat) -> None:
         """Take in one heartbeat."""
         lease_s = BEATS * beat.interval_s
+        self._grace_s = lease_s
         for item in beat.running:
             self._running[item.task_id, item.attempt] = lease_s
+
+    def hears_beats(self) -> bool:
+        """Whether a lease that has run out proves that its arm is silent."""
+        now = self._clock.monotonic()
+        if not self._connected():
+            self._deaf_at = now
+        return now - self._deaf_at > self._grace_s
 
     async def run(self, stop: asyncio.Event) -> None:
         """Renew twice a second until `stop` is set."""

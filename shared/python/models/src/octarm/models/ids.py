@@ -42,12 +42,18 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _VALUE: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
 _IS_TOKEN: Final = re.compile(TOKEN_PATTERN)
+_IS_NAME: Final = re.compile(NAME_PATTERN)
 _IS_TASK: Final = re.compile(TASK_ID_PATTERN)
 
 
 def is_token(text: str) -> bool:
     """Tell whether `text` may stand as one token of a subject."""
     return _IS_TOKEN.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Tell whether `text` may name an arm or a tenant."""
+    return len(text) <= 63 and _IS_NAME.fullmatch(text) is not None
 
 
 def is_task_id(text: str) -> bool:

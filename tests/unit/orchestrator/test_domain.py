@@ -1,0 +1,196 @@
+"""The ledger's rules without a ledger."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octarm.models import hot
+from octarm.models.contracts import TaskContract, TaskSubmission
+from octarm.models.errors import InvalidRequest, PayloadTooLarge
+from octarm.models.events import TaskAccepted
+from octarm.models.ids import event_id, new_id
+from octarm.models.states import TERMINAL, TaskState
+from octarm.orchestrator.domain.lifecycle import MOVES, OPEN, events_to, may_move, sources
+from octarm.orchestrator.domain.messages import event, pack, ready, result_for_event, unpack
+from octarm.orchestrator.domain.news import Gathering, Step
+from octarm.orchestrator.domain.retries import backoff_s
+from octarm.orchestrator.domain.tasks import new_task, ready_again, ready_task
+from tests.support.ledger import a_failure, a_new_task, a_result, placed, started
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+TASK = new_id("tsk")
+
+
+class TestLifecycle:
+    def test_nothing_leaves_a_terminal_state(self) -> None:
+        assert all(not MOVES[state] for state in TERMINAL)
+
+    def test_every_open_state_can_be_cancelled_and_timed_out(self) -> None:
+        for state in map(TaskState, OPEN):
+            assert may_move(state, TaskState.CANCELLED)
+            assert may_move(state, TaskState.TIMED_OUT)
+
+    def test_names_the_states_before_a_state(self) -> None:
+        assert sources(TaskState.DISPATCHED) == ["queued"]
+
+    @pytest.mark.parametrize(
+        ("old", "new", "told"),
+        [
+            ("queued", "dispatched", ["placed"]),
+            ("queued", "running", ["placed", "started"]),
+            ("dispatched", "running", ["started"]),
+            ("queued", "completed", ["placed", "started", "completed"]),
+            ("dispatched", "failed", ["started", "failed"]),
+            ("running", "completed", ["completed"]),
+            ("running", "waiting", ["retried"]),
+            ("waiting", "queued", ["ready"]),
+        ],
+    )
+    def test_tells_what_a_report_skipped(self, old: str, new: str, told: list[str]) -> None:
+        assert events_to(TaskState(old), TaskState(new), reported=True) == told
+
+    def test_tells_nothing_that_nobody_reported(self) -> None:
+        assert events_to(TaskState.DISPATCHED, TaskState.WAITING, reported=False) == ["retried"]
+        assert events_to(TaskState.QUEUED, TaskState.CANCELLED, reported=False) == ["cancelled"]
+
+
+class TestBackoff:
+    def test_doubles_up_to_a_minute(self) -> None:
+        waits = [backoff_s(attempt, chance=0.5) for attempt in range(1, 9)]
+
+        assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+    @given(st.integers(1, 11), st.floats(0, 1))
+    def test_stays_within_its_jitter(self, attempt: int, chance: float) -> None:
+        middle = backoff_s(attempt, chance=0.5)
+
+        assert 0.5 * middle <= backoff_s(attempt, chance=chance) <= 1.5 * middle
+
+
+class TestNewTask:
+    def test_the_contract_is_what_was_submitted_and_what_the_server_adds(self) -> None:
+        task = a_new_task(goal="g", priority="high", labels={"a": "b"}, idempotency_key="k")
+
+        contract = TaskContract.model_validate_json(task.contract)
+        assert (contract.task_id, contract.tenant) == (task.task_id, "default")
+        assert (contract.priority, contract.idempotency_key) == (3, "k")
+
+    def test_equal_bodies_have_equal_hashes_whatever_their_key(self) -> None:
+        tags = ["b", "a", "c"]
+        one = a_new_task(required_capabilities=tags, idempotency_key="1")
+        two = a_new_task(required_capabilities=tags[::-1], idempotency_key="2", priority=5)
+
+        assert one.req_hash == two.req_hash
+        assert one.req_hash != a_new_task(goal="another").req_hash
+
+    def test_refuses_a_deadline_that_has_passed(self) -> None:
+        submission = TaskSubmission(goal="g", deadline=NOON - timedelta(seconds=1))
+
+        with pytest.raises(InvalidRequest) as refused:
+            new_task(submission, task_id=TASK, tenant="a", traceparent="", now=NOON)
+
+        assert refused.value.code == "DEADLINE_UNMET"
+
+    @pytest.mark.parametrize("relation", [{"depends_on": [TASK]}, {"parent_task_id": TASK}])
+    def test_refuses_to_be_its_own_relative(self, relation: dict[str, Any]) -> None:
+        with pytest.raises(InvalidRequest, match="own"):
+            a_new_task(task_id=TASK, **relation)
+
+    def test_refuses_what_would_not_fit_the_bus(self) -> None:
+        with pytest.raises(PayloadTooLarge):
+            a_new_task(acceptance_criteria=["\U0001f419" * 10_000] * 20)
+
+    def test_asks_the_scheduler_for_the_same_when_fresh_and_when_again(self) -> None:
+        task = a_new_task(required_capabilities=["b", "a"], assigned_arm="one", labels={"x": "y"})
+
+        again = ready_again(
+            task.contract,
+            task_id=task.task_id,
+            attempt=1,
+            tenant=task.tenant,
+            tier=task.tier,
+            priority=task.priority,
+            deadline=None,
+            traceparent="",
+            queued_at=task.created_at,
+        )
+
+        assert msgspec.json.encode(again) == msgspec.json.encode(ready_task(task))
+
+
+class TestMessages:
+    def test_an_event_is_one_of_the_models_and_says_so_in_its_head(self) -> None:
+        message = event(
+            "accepted", task_id=TASK, tenant="acme", seq=1, attempt=1, at=NOON, traceparent=""
+        )
+
+        fact = TaskAccepted.model_validate_json(message.payload)
+        assert (fact.event_id, message.msg_id) == (event_id(TASK, 1),) * 2
+        assert message.subject == f"octarm.v1.evt.task.accepted.acme.{TASK}"
+        assert b"ce-type: octarm.task.accepted\r\n" in message.head
+        assert b"traceparent" not in message.head
+
+    def test_ready_messages_hold_one_shard_and_at_most_64_tasks(self) -> None:
+        tasks = [ready_task(a_new_task(tenant=f"t{i % 5}")) for i in range(300)]
+
+        messages = ready(tasks, shards=4)
+
+        batches = [msgspec.json.decode(m.payload, type=hot.PlaceTasks).tasks for m in messages]
+        assert sum(map(len, batches)) == 300
+        assert max(map(len, batches)) <= 64
+        assert len({m.msg_id for m in messages}) == len(messages)
+
+    def test_ready_messages_stay_below_half_a_mebibyte(self) -> None:
+        tasks = [ready_task(a_new_task(context={"x": "y" * 100_000})) for _ in range(12)]
+
+        assert all(len(m.payload) < 600_000 for m in ready(tasks, shards=1))
+
+    def test_nothing_ready_is_no_message(self) -> None:
+        assert ready([], shards=1) == []
+
+    def test_an_outbox_row_gives_back_what_was_put_in(self) -> None:
+        messages = ready([ready_task(a_new_task())], shards=1)
+
+        assert unpack(pack(messages)) == messages
+
+    def test_leaves_large_results_out_of_events(self) -> None:
+        assert result_for_event(b"x" * 70_000) == {}
+        assert bytes(result_for_event(b"{}")["result"]) == b"{}"
+
+
+class TestGathering:
+    def test_makes_one_of_all_that_is_said_about_an_attempt(self) -> None:
+        gathering = Gathering()
+        placement = placed(TASK).placement
+        assert placement is not None
+        body = a_result(TASK)
+        update = hot.AttemptUpdate(TASK, 1, "started", NOON)
+        progress = hot.AttemptUpdate(TASK, 1, "progress", NOON, 0.5, "half")
+
+        gathering.ended(msgspec.json.decode(body, type=hot.Result), body, "trace")
+        gathering.placed([placement])
+        gathering.updated(hot.AttemptsUpdated("one", "i-1", [update, progress]))
+        gathering.ended(msgspec.json.decode(a_failure(TASK), type=hot.Result), a_failure(TASK))
+
+        (news,) = gathering.all()
+        assert (news.step, news.body, news.started_at) == (Step.ENDED, body, NOON)
+        assert news.decision is not None
+        assert news.progress == progress
+
+    def test_orders_by_task_so_that_rows_are_always_locked_alike(self) -> None:
+        gathering = Gathering()
+        ids = sorted(new_id("tsk") for _ in range(5))
+        for task_id in reversed(ids):
+            body = a_result(task_id)
+            gathering.ended(msgspec.json.decode(body, type=hot.Result), body)
+
+        assert [news.task_id for news in gathering.all()] == ids
+
+    def test_knows_how_far_the_news_goes(self) -> None:
+        assert placed(TASK).step is Step.PLACED
+        assert started(TASK).step is Step.STARTED
+        assert started(TASK).decision is None
