@@ -1,6 +1,7 @@
 """Reading the EVENTS stream from any place on, through reconnects, without a gap."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,6 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 from pydantic import TypeAdapter, ValidationError
 
-from octarm.common.telemetry import get_logger
 from octarm.models.events import AnyTaskEvent
 from octarm.models.ids import is_token
 from octarm.models.subjects import EVENTS, TASK_EVENT, NotASubjectToken
@@ -25,7 +25,8 @@ INACTIVE_S: Final = 60.0
 FIRST_BACKOFF_S: Final = 0.1
 MAX_BACKOFF_S: Final = 2.0
 
-log = get_logger()
+# A library in somebody's program: silent unless that program wants to hear it.
+log = logging.getLogger(__name__)
 _events: TypeAdapter[AnyTaskEvent] = TypeAdapter(AnyTaskEvent)
 Pull = JetStreamContext.PullSubscription
 
@@ -85,7 +86,7 @@ async def read_events(nc: NATS, subject: str, *, after: int) -> AsyncGenerator[S
             finally:
                 await reading.aclose()
         except (NatsError, OSError) as error:
-            log.debug("event_stream_interrupted", error=repr(error), after=seq)
+            log.debug("event stream interrupted after %d: %r", seq, error)
             await asyncio.sleep(backoff_s)
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
 
@@ -135,6 +136,6 @@ def _event(msg: Msg) -> StreamedEvent | None:
     try:
         fact = _events.validate_json(msg.data)
     except ValidationError:
-        log.debug("event_not_understood", subject=msg.subject)
+        log.debug("event not understood on %s", msg.subject)
         return None
     return StreamedEvent(msg.metadata.sequence.stream, fact)

@@ -1,13 +1,13 @@
 """What becomes of tasks: told by terminal events, repaired by asking."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
 
-from octarm.common.telemetry import get_logger
 from octarm.models import hot
 from octarm.models.errors import NotFound, OctarmError, Problem, TaskFailed
 from octarm.models.queries import Outcome
@@ -18,7 +18,8 @@ SWEEP_S: Final = 2.0
 SWEEP_TASKS: Final = 1000
 EARLY_EVENTS: Final = 10_000
 
-log = get_logger()
+# A library in somebody's program: silent unless that program wants to hear it.
+log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(hot.TaskEvent).decode
 
 
@@ -200,7 +201,7 @@ class Fates:
             try:
                 await self._sweep(every_s, all_of_them=silent)
             except OctarmError as error:
-                log.debug("sweep_failed", error=error.message)
+                log.debug("sweep failed: %s", error.message)
 
     async def _sweep(self, older_than_s: float, *, all_of_them: bool) -> None:
         before = time.monotonic() - older_than_s
