@@ -9,10 +9,9 @@ import msgspec
 
 from octarm.models import hot
 from octarm.models.contracts import SCHEMA_VERSION, TaskSubmission
-from octarm.models.errors import InvalidRequest, PayloadTooLarge
+from octarm.models.errors import InvalidRequest
 
 GOAL_CHARS: Final = 500
-MAX_BODY_BYTES: Final = 768 * 1024
 _HASHED_WITHOUT: Final = {"idempotency_key"}
 _encode = msgspec.json.Encoder().encode
 
@@ -53,7 +52,6 @@ def new_task(
 
     Raises:
         InvalidRequest: the deadline has passed, or the task would be its own relative.
-        PayloadTooLarge: a run command with this task might not fit the bus.
     """
     if submission.deadline is not None and submission.deadline <= now:
         raise InvalidRequest(
@@ -62,8 +60,6 @@ def new_task(
     if task_id in submission.depends_on or task_id == submission.parent_task_id:
         raise InvalidRequest("a task can neither depend on itself nor be its own parent")
     body = submission.model_dump_json(exclude=_HASHED_WITHOUT, exclude_defaults=True).encode()
-    if len(body) > MAX_BODY_BYTES:
-        raise PayloadTooLarge(f"a task has at most {MAX_BODY_BYTES} bytes as JSON")
     return NewTask(
         task_id=task_id,
         tenant=tenant,
