@@ -105,7 +105,7 @@ class TestPlainAnswers:
         assert isinstance(answer.output, dict)
         assert answer.output["input_truncated"] is True
         assert "input truncated" in answer.steps[0]
-        assert provider.requests[0].messages[-1].content.endswith("four.")
+        assert 'four.\n"""' in provider.requests[0].messages[-1].content
         assert answer.usage.prompt_tokens + 50 <= 200
 
     async def test_a_goal_larger_than_the_context_is_refused(self) -> None:

@@ -19,6 +19,7 @@ TOKENS_PER_MESSAGE: Final = 12
 """What a chat template puts around each message, at most."""
 MAX_ANSWER_CHARS: Final = 200_000
 _SHOWN_CHARS: Final = 2_000
+_REPEATED_GOAL_CHARS: Final = 500
 
 
 class Left(Protocol):
@@ -141,7 +142,8 @@ class _Conversation:
             schema = question.schema.text
             system.append(f"Answer only with JSON that conforms to this JSON Schema:\n{schema}")
         instructions = "\n\n".join(system)
-        fixed = await count(instructions) + await count(question.goal) + 3 * TOKENS_PER_MESSAGE
+        frame = _with_text(question.goal, "") if question.text else question.goal
+        fixed = await count(instructions) + await count(frame) + 3 * TOKENS_PER_MESSAGE
         room = self._provider.context_tokens - self._max_output - fixed
         if room < 0:
             raise PayloadTooLarge(
@@ -154,7 +156,7 @@ class _Conversation:
             self._truncated = True
             step = f"input truncated to {len(text)} of {len(question.text)} characters"
             self.answer.steps.append(step)
-        asked = f"{question.goal}\n\n{text}" if text else question.goal
+        asked = _with_text(question.goal, text) if text else question.goal
         return Message("system", instructions), Message("user", asked)
 
     async def _call_constrained(self, messages: tuple[Message, ...]) -> tuple[str, str]:
@@ -214,6 +216,12 @@ class _Conversation:
         self._attempt.spend(
             tokens=usage.tokens, llm_calls=usage.calls, call_no=self.answer.usage.calls
         )
+
+
+def _with_text(goal: str, text: str) -> str:
+    """Put the text between marks, and a short goal before and after it: small models forget."""
+    quoted = f'{goal}\n\nText:\n"""\n{text}\n"""'
+    return f"{quoted}\n\n{goal}" if len(goal) <= _REPEATED_GOAL_CHARS else quoted
 
 
 def _sha256(text: str) -> str:
