@@ -120,13 +120,13 @@ async def test_counts_no_fewer_tokens_than_are_billed(provider: Provider, text: 
 
 
 async def test_stops_generating_when_the_reader_leaves(provider: Provider) -> None:
-    async with aclosing(provider.complete(a_request(max_output_tokens=1000))) as chunks:
+    async with aclosing(provider.complete(a_request(max_output_tokens=1900))) as chunks:
         async for _ in chunks:
             break
 
     started = time.monotonic()
     await asyncio.gather(*(all_of(provider, a_request(max_output_tokens=2)) for _ in range(2)))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 async def test_stops_when_the_reading_task_is_cancelled(provider: Provider) -> None:

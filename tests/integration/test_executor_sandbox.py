@@ -1,6 +1,7 @@
 """The sandbox, attacked for real."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -364,6 +365,29 @@ class TestEnding:
             await run
 
         assert time.monotonic() - started < 2
+        await wait_until(lambda: not processes_with(marker))
+
+    async def test_leaves_nothing_whenever_it_is_cancelled(self) -> None:
+        marker = f"octarm-{time.monotonic_ns()}"
+        job = a_shell_line(f"trap '' TERM INT; while :; do sleep 1; : {marker}; done")
+
+        async def cancelled_after(seconds: float) -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await Sandbox().run(job, SHORT)
+
+        for first in range(0, 40, 4):
+            await asyncio.gather(*(cancelled_after((first + n) / 2000) for n in range(4)))
+
+        await wait_until(lambda: not processes_with(marker))
+
+    @pytest.mark.parametrize("wall_s", [0.001, 0.004, 0.008])
+    async def test_a_limit_that_is_hit_while_it_starts_ends_it_too(self, wall_s: float) -> None:
+        marker = f"octarm-{time.monotonic_ns()}"
+
+        outcome = await Sandbox().run(a_shell_line(f"sleep 30; : {marker}"), Limits(wall_s=wall_s))
+
+        assert outcome.limit == "time"
         await wait_until(lambda: not processes_with(marker))
 
     async def test_leaves_no_descriptor_open(self) -> None:

@@ -2,7 +2,7 @@ import hashlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octarm.executor.job import BadJob, job_from
@@ -55,6 +55,7 @@ class TestWhatToRun:
 
         assert refused.value.field.startswith("context")
 
+    @settings(deadline=None)
     @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))))
     def test_any_arguments_come_back_unchanged(self, arguments: list[str]) -> None:
         assert job_from({"command": ["x", *arguments]}, {}).argv == ("x", *arguments)

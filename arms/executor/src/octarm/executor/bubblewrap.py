@@ -39,12 +39,16 @@ _turns = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start: the command line and the descriptors it must inherit."""
+    """What to start: the command line and the descriptors it must inherit.
+
+    From `status_fd`, if there is one, the process id of the sandbox's own init can be read.
+    """
 
     argv: list[str]
     pass_fds: tuple[int, ...]
     env: Mapping[str, str]
     cwd: str = "/"
+    status_fd: int | None = None
 
 
 @contextmanager
@@ -62,8 +66,13 @@ def sandboxed(job: Job, limits: Limits) -> Iterator[Launch]:
         if (program := filter_program()) is not None:
             fds.append(_in_memory(program, stack))
             argv += ["--seccomp", str(fds[-1])]
+        status, reported = os.pipe()
+        for end in (status, reported):
+            stack.callback(os.close, end)
+        fds.append(reported)
+        argv += ["--json-status-fd", str(reported)]
         argv += ["--", *_as_user(uid), *limited(limits), *_command(job)]
-        yield Launch(argv, tuple(fds), {"PATH": os.defpath})
+        yield Launch(argv, tuple(fds), {"PATH": os.defpath}, status_fd=status)
 
 
 def limited(limits: Limits) -> list[str]:

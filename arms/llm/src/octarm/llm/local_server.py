@@ -6,9 +6,11 @@ stdin, prints its address as one line, serves on loopback only with the key it w
 leaves when stdin closes, so it never outlives the arm.
 """
 
+import contextlib
 import json
 import os
 import sys
+import threading
 from typing import TypedDict
 
 
@@ -28,6 +30,8 @@ def main() -> None:
     import xllamacpp
 
     settings: LocalServerSettings = json.loads(sys.stdin.readline())
+    leaving = threading.Thread(target=_leave_with_the_arm, daemon=True)
+    leaving.start()  # before the model is loaded, which takes a while on a busy machine
     params = xllamacpp.CommonParams()
     params.model.path = settings["path"]
     params.model_alias = {settings["name"]}
@@ -43,10 +47,16 @@ def main() -> None:
     params.ui = False
     params.verbosity = -1
     server = xllamacpp.Server(params)
-    sys.stdout.write(f"{server.listening_address}\n")
-    sys.stdout.flush()
-    sys.stdin.read()
-    os._exit(0)  # the server's threads need no goodbye, and one could be in a long prompt
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(f"{server.listening_address}\n")
+        sys.stdout.flush()
+    leaving.join()
+
+
+def _leave_with_the_arm() -> None:
+    """Exit as soon as stdin closes; a server in the middle of a long prompt needs no goodbye."""
+    os.read(0, 1)
+    os._exit(0)
 
 
 if __name__ == "__main__":
