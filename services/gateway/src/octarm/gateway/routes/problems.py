@@ -1,8 +1,8 @@
 """Every refusal as `application/problem+json`."""
 
-from typing import Final
+from typing import Any, Final, cast
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -38,28 +38,36 @@ def _rest_is_large(scope: Scope) -> bool:
     return not declared.isdigit() or int(declared) > MAX_DROPPED_BYTES
 
 
-def install(app: FastAPI) -> None:
-    """Answer every exception of the routes as a problem."""
+async def _named(request: Request, error: Exception) -> Response:
+    return problem_response(request.scope, cast(OctarmError, error))
 
-    @app.exception_handler(OctarmError)
-    async def named(request: Request, error: OctarmError) -> Response:
-        return problem_response(request.scope, error)
 
-    @app.exception_handler(RequestValidationError)
-    async def not_accepted(request: Request, error: RequestValidationError) -> Response:
-        return problem_response(request.scope, bad_parameters(error.errors()))
+async def _not_accepted(request: Request, error: Exception) -> Response:
+    refused = bad_parameters(cast(RequestValidationError, error).errors())
+    return problem_response(request.scope, refused)
 
-    @app.exception_handler(HTTPException)
-    async def framework(request: Request, error: HTTPException) -> Response:
-        response = problem_response(request.scope, from_status(error.status_code, error.detail))
-        response.headers.update(error.headers or {})
-        return response
 
-    @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, __: ClientDisconnect) -> Response:
-        return Response(status_code=400)
+async def _framework(request: Request, error: Exception) -> Response:
+    said = cast(HTTPException, error)
+    response = problem_response(request.scope, from_status(said.status_code, said.detail))
+    response.headers.update(said.headers or {})
+    return response
 
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)
+
+
+async def _bug(request: Request, _: Exception) -> Response:
     # Starlette raises the exception again after this answer, so its traceback is logged.
-    @app.exception_handler(Exception)
-    async def bug(request: Request, _: Exception) -> Response:
-        return problem_response(request.scope, OctarmError("the gateway failed to answer"))
+    return problem_response(request.scope, OctarmError("the gateway failed to answer"))
+
+
+# Every exception of a route becomes a problem.
+HANDLERS: Final[dict[Any, Any]] = {
+    OctarmError: _named,
+    RequestValidationError: _not_accepted,
+    HTTPException: _framework,
+    ClientDisconnect: _gone,
+    Exception: _bug,
+}

@@ -1,5 +1,6 @@
 """Hand tasks in: one, or up to a thousand."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -22,13 +23,13 @@ from octarm.models.errors import InvalidRequest, OctarmError
 from octarm.models.queries import Accepted, SubmitAnswer
 
 JSON: Final = "application/json"
+SUBMIT_PATH: Final = "/v1/tasks"
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def submit_routes(submit: Submit) -> APIRouter:
-    """The routes that accept tasks; they take the raw request, for speed."""
-    router = APIRouter(tags=["tasks"])
+def submit_endpoint(submit: Submit) -> Endpoint:
+    """The endpoint that accepts a task; it takes the raw request, for speed."""
 
-    @router.post("/v1/tasks", status_code=202, openapi_extra=openapi.SUBMIT_ONE)
     async def submit_task(request: Request) -> Response:
         """Submit a task.
 
@@ -44,6 +45,14 @@ def submit_routes(submit: Submit) -> APIRouter:
         with tracing.span("gateway.submit", caller.traceparent, tenant=caller.tenant) as span:
             task = _command(submission, caller, span.traceparent)
             return _receipt(await submit.one(caller.tenant, task))
+
+    return submit_task
+
+
+def submit_routes(submit: Submit, submit_task: Endpoint) -> APIRouter:
+    """The routes that accept tasks."""
+    router = APIRouter(tags=["tasks"])
+    router.post(SUBMIT_PATH, status_code=202, openapi_extra=openapi.SUBMIT_ONE)(submit_task)
 
     @router.post("/v1/tasks/batch", openapi_extra=openapi.SUBMIT_BATCH)
     async def submit_batch(request: Request) -> Response:
