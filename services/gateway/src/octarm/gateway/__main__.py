@@ -11,7 +11,7 @@ from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.clients.memory import MemoryClient
 from octarm.clients.orchestrator import OrchestratorClient
 from octarm.clients.scheduler import SchedulerClient
-from octarm.common.bus.connection import connect
+from octarm.common.bus.connection import close, connect
 from octarm.common.service import run
 from octarm.common.telemetry import get_logger
 from octarm.gateway.app import Surroundings, make_app, openapi_text
@@ -38,7 +38,7 @@ async def connected(settings: Settings, stop: asyncio.Event) -> AsyncGenerator[C
     try:
         yield nc
     finally:
-        await nc.close()
+        await close(nc)
 
 
 def fleet_on(nc: Client) -> Fleet:

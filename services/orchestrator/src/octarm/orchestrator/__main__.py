@@ -10,7 +10,7 @@ from typing import Final
 
 from nats.aio.client import Client as NATS
 
-from octarm.common.bus.connection import connect
+from octarm.common.bus.connection import close, connect
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
@@ -57,7 +57,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         nc = await connect(
             settings.nats_url, name=NAME, expect_cluster=settings.nats_cluster, on_closed=stop.set
         )
-        stack.push_async_callback(nc.close)
+        stack.push_async_callback(close, nc)
         await _serve(stack, settings, stop, pool=pool, nc=nc)
 
 

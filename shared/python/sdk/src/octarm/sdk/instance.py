@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.clients.memory import MemoryClient
-from octarm.common.bus.connection import connect
+from octarm.common.bus.connection import close, connect
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import arm_durable
@@ -249,7 +249,7 @@ async def serve(
     try:
         await instance.run(stop)
     finally:
-        await nc.close()
+        await close(nc)
     return not instance.worker.abandoned()
 
 
