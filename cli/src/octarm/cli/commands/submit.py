@@ -120,9 +120,13 @@ def _interrupted(gateway: Gateway, task_id: str) -> None:
 
 def _shall_cancel(task_id: str) -> bool:
     """Ask a person; a script's interrupt cancels at once."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not _is_watched():
         return True
     try:
         return typer.confirm(f"\nCancel {task_id}?", default=True, err=True)
     except (KeyboardInterrupt, typer.Abort):
         return False
+
+
+def _is_watched() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
