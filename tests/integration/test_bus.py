@@ -167,6 +167,15 @@ class TestPublisher:
         assert headers["fine"] == "a  Nats-Rollup: all"
         assert {"Nats-Rollup", "KV-Operation", "nats-msg-id"}.isdisjoint(headers)
 
+    async def test_headers_arrive_as_they_were_sent(self, bus: Bus) -> None:
+        sent = {"ce-type": "a: b", "traceparent": "00-1-2-01", "umlaut": "ä", "empty": ""}
+        subscription = await bus.nc.subscribe(SUBJECT)
+
+        await bus.publisher.publish(Outgoing(SUBJECT, b"", "x", encode_headers(sent)))
+
+        message = await subscription.next_msg()
+        assert message.headers == {"Nats-Msg-Id": "x", **sent}
+
     async def test_gives_up_in_time_when_the_connection_is_closed(self, nats_url: str) -> None:
         nc = await connect(nats_url, name="closing")
         publisher = Publisher(nc, timeout_s=1)

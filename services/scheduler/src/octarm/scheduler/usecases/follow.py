@@ -12,7 +12,8 @@ from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.ports import Dispatched
 
 # Verbs of task events after which an attempt holds no slot; `retried` names the next attempt.
-ENDINGS: Final = ("cancelled", "timed_out", "failed", "completed", "rejected", "retried")
+# A completed one has left its arm by its result already.
+ENDINGS: Final = ("cancelled", "timed_out", "failed", "rejected", "retried")
 LAST_ATTEMPT: Final = 1_000_000
 
 log = get_logger()
@@ -66,10 +67,9 @@ class EndAttempts:
         last = event.attempt - 1 if retried else event.attempt
         # Older attempts have been taken off by the event that ended each of them.
         freed = [self.desk.fleet.release(event.task_id, last - back) for back in (0, 1)]
-        if event.type != "task.completed":
-            waiting = self.desk.queue.call_off(event.task_id, last if retried else LAST_ATTEMPT)
-            if waiting is not None:
-                self.desk.done(waiting)
+        waiting = self.desk.queue.call_off(event.task_id, last if retried else LAST_ATTEMPT)
+        if waiting is not None:
+            self.desk.done(waiting)
         if any(freed):
             self.desk.poke()
 

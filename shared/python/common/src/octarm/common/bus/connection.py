@@ -9,6 +9,7 @@ from nats.aio.client import Client as NATS
 from nats.errors import Error as NatsError
 from nats.errors import NoServersError
 
+from octarm.common.bus.wire import with_fast_headers
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import Unavailable
 
@@ -46,7 +47,7 @@ async def connect(
     Raises:
         Unavailable: nobody answers, the server is older than 2.12 or of another cluster.
     """
-    connection = NATS()
+    connection = with_fast_headers(NATS())
 
     async def failed(error: Exception) -> None:
         log.warning("nats_error", error=str(error) or type(error).__name__)
