@@ -127,12 +127,20 @@ class TestDemo:
         assert ran.code == 1
         assert "3 of 6 tasks went wrong; the first: count a.md" in ran.err
 
-    def test_fails_without_a_trace(self, cli: Cli, gateway: FakeGateway, folder: Path) -> None:
-        use_stack(cli, gateway, lambda _: None)
+    def test_fails_without_a_trace_and_leaves_the_logs(
+        self, cli: Cli, gateway: FakeGateway, folder: Path
+    ) -> None:
+        def log_something(stack: FakeStack) -> None:
+            (stack.options.data / "logs").mkdir(parents=True)
+            (stack.options.data / "postgres").mkdir()
+
+        use_stack(cli, gateway, log_something)
 
         ran = cli("demo", "--folder", str(folder))
 
         assert (ran.code, "no spans" in ran.err) == (1, True)
+        assert sorted(left_in(folder)) == ["results.json", "stack"]
+        assert [path.name for path in (folder.parent / "tmp").glob("*/stack/*")] == ["logs"]
 
     def test_fails_when_a_process_is_left(
         self, cli: Cli, gateway: FakeGateway, folder: Path

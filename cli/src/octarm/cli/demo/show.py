@@ -32,6 +32,10 @@ ARMS: Final = ("executor", "llm")
 GONE_WITHIN_S: Final = 5.0
 
 
+class _Stopped(TaskFailed):
+    """Somebody stopped the demo."""
+
+
 @dataclass(slots=True)
 class Demo:
     """One run. `unsafe` lets the executor work without its sandbox."""
@@ -63,10 +67,16 @@ class Demo:
             if code == 0 and all(job.is_over for job in self.jobs):
                 self._report(work_folder)
             elif code == 0:
-                raise TaskFailed("stopped before the end", "Run it again.", "CANCELLED")
+                raise _Stopped("stopped before the end", "Run it again.", "CANCELLED")
+        except BaseException as error:
+            self._remove(data, but_the_logs=not isinstance(error, _Stopped))
+            raise
+        else:
+            self._remove(data)
             return code
         finally:
-            self._tidy(work_folder, data)
+            if not any(work_folder.iterdir()):
+                work_folder.rmdir()
 
     async def _on_a_stack(self, data: Path) -> int:
         self._say(f"starting servers, services and arms in {data} …")
@@ -158,7 +168,7 @@ class Demo:
         elif self.killed.attempt < 2:
             self._say("the killed arm had already handed in its results")
         if not has_trace:
-            raise TaskFailed("no spans were exported", "Run it with --keep and read the logs.")
+            raise TaskFailed("no spans were exported", "Read the logs.")
         if alive := self._alive():
             raise TaskFailed(f"processes are left: {alive}", "End them with kill.", "INTERNAL")
 
@@ -168,13 +178,19 @@ class Demo:
         _, alive = psutil.wait_procs([p for p in others if p.pid != own.pid], GONE_WITHIN_S)
         return [process.pid for process in alive]
 
-    def _tidy(self, work_folder: Path, data: Path) -> None:
+    def _remove(self, data: Path, *, but_the_logs: bool = False) -> None:
+        """Remove the stack's data; after a failure its logs are what one wants to read."""
         if self.keep:
             self._say(f"kept: {data} (logs, traces, database)")
-        elif data.exists():
-            shutil.rmtree(data, ignore_errors=True)
-        if not any(work_folder.iterdir()):
-            work_folder.rmdir()
+            return
+        for path in list(data.iterdir()) if data.is_dir() else []:
+            if but_the_logs and path.name == "logs":
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if data.is_dir() and not any(data.iterdir()):
+            data.rmdir()
+        elif data.is_dir():
+            self._say(f"logs: {data / 'logs'}")
 
     def _changed(self, line: str) -> None:
         if "ended" in line or "killed" in line:

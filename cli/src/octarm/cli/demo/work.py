@@ -61,7 +61,7 @@ class Work:
             if time.monotonic() - moved_at > PATIENCE_S:
                 raise TimedOut(
                     f"nothing moved for {PATIENCE_S:.0f} s; {len(open_jobs)} tasks are open",
-                    "Read the logs in the demo's data folder (--keep keeps it).",
+                    "Read the logs; another demo or test on this machine may be in its way.",
                 )
 
     def _look_at(self, job: Job) -> bool:
