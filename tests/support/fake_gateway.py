@@ -33,6 +33,7 @@ class Reply:
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     raw: bytes | None = None
+    lost: bool = False
 
 
 Answer = Reply | Callable[[Request], Reply]
@@ -97,6 +98,9 @@ def a_fake_gateway() -> Iterator[FakeGateway]:
 
 
 def _send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
+    if reply.lost:
+        handler.close_connection = True
+        return
     payload = reply.raw if reply.raw is not None else json.dumps(reply.body).encode()
     handler.send_response(reply.status)
     for name, value in {"content-type": "application/json", **reply.headers}.items():

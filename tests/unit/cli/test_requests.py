@@ -34,6 +34,19 @@ class TestGateway:
         assert caught.value.code == "QUEUE_FULL"
         assert len(gateway.requests) == 5
 
+    def test_sends_again_what_got_no_answer(self, gateway: FakeGateway) -> None:
+        gateway.on("POST /v1/tasks", Reply(lost=True), Reply(202, {"task_id": TASK_ID}))
+
+        with Gateway(Target(gateway.url), sleep=lambda _: None) as client:
+            assert client.post("/v1/tasks", {"goal": "x"}) == {"task_id": TASK_ID}
+
+        gateway.on("POST /v1/tasks", Reply(lost=True))
+        with (
+            Gateway(Target(gateway.url), sleep=lambda _: None) as client,
+            pytest.raises(Unavailable, match="no gateway answers"),
+        ):
+            client.post("/v1/tasks", {"goal": "x"})
+
     def test_sends_the_key_as_a_bearer_token(self, gateway: FakeGateway) -> None:
         gateway.on("GET /v1/arms", Reply(body={"arms": []}))
 

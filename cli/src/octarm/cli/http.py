@@ -1,7 +1,7 @@
 """A small client of the public HTTP API.
 
-Requests that were refused for now (429, 503) are sent again after Retry-After; submissions
-carry an idempotency key, so that sending one again never makes a second task.
+Requests that were refused for now (429, 503) are sent again after Retry-After, and those whose
+answer got lost; submissions carry an idempotency key, so that this never makes a second task.
 """
 
 import time
@@ -30,6 +30,7 @@ MAX_PAUSE_S: Final = 30.0
 TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 _RETRIED: Final = {429, 503}
+_LOST: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
 class Gateway:
@@ -92,6 +93,12 @@ class Gateway:
         for attempt in range(1, MAX_TRIES + 1):
             try:
                 response = self.client.request(method, path, **how)
+            except _LOST as error:
+                # Everything we send may be sent again: submissions carry a key.
+                if attempt == MAX_TRIES:
+                    raise self.unreachable(error) from None
+                self._sleep(_growing_s(attempt))
+                continue
             except httpx.HTTPError as error:
                 raise self.unreachable(error) from None
             if response.is_success:
@@ -148,5 +155,9 @@ def _pause_s(response: httpx.Response, attempt: int) -> float:
     try:
         wanted = float(response.headers.get("retry-after", ""))
     except ValueError:
-        wanted = 0.25 * 2**attempt
+        wanted = _growing_s(attempt)
     return min(max(wanted, 0.05), MAX_PAUSE_S)
+
+
+def _growing_s(attempt: int) -> float:
+    return 0.25 * float(2**attempt)

@@ -91,7 +91,7 @@ def cancel(
 
 def watch(
     session: Session,
-    task_id: Annotated[str, typer.Argument(metavar="[ID]", help="A task's id.")] = "",
+    task_id: Annotated[str, typer.Argument(metavar="ID", help="A task's id.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Watch all tasks.")] = False,
 ) -> None:
     """Show what happens to one task until it ends, or to all until Ctrl-C."""
