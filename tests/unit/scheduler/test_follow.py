@@ -86,14 +86,6 @@ class TestEndings:
         assert len(desk.queue) == 1
         assert not desk.fleet.arm("one").flights
 
-    def test_a_completion_only_frees_the_slot(self, desk: Desk) -> None:
-        flying(desk, 1)
-
-        EndAttempts(desk)(Ending("task.completed", task_id(1), 1))
-
-        assert not desk.fleet.arm("one").flights
-        assert not desk.queue.ended(task_id(1), 1)
-
 
 class TestTakingOver:
     async def test_what_runs_or_waits_in_dispatch_is_in_flight(self, desk: Desk) -> None:

@@ -43,7 +43,8 @@ update ledger.task t set
     arm_id = case when r.step = 2 and not r.ok and r.retry and t.attempt <= t.max_retries
         then null else r.arm_id end,
     instance_id = coalesce(r.instance_id, t.instance_id),
-    dispatch_seq = case when r.step = 2 then null else coalesce(nullif(r.dispatch_seq, 0), t.dispatch_seq) end,
+    dispatch_seq = case when r.step < 2 then coalesce(nullif(r.dispatch_seq, 0), t.dispatch_seq)
+        end,
     lease_until = case r.step when 0 then now() + make_interval(secs => %b)
         when 1 then now() + make_interval(secs => %b) end,
     started_at = coalesce(r.started_at, t.started_at),
