@@ -5,7 +5,7 @@ import json
 import time
 from urllib.parse import urlsplit
 
-CONNECTIONS = 32
+CONNECTIONS = 64
 
 
 async def accepts_per_s(url: str, n: int) -> float:

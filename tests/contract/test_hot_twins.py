@@ -27,6 +27,7 @@ TWINS: dict[type[msgspec.Struct], type[BaseModel]] = {
     hot.AttemptsUpdated: commands.AttemptsUpdated,
     hot.Provenance: results.ProvenanceMetadata,
     hot.Result: results.ExecutionResult,
+    hot.ResultsReported: commands.ResultsReported,
     hot.RunningAttempt: arms.RunningAttempt,
     hot.Heartbeat: arms.Heartbeat,
     hot.SubmitTask: commands.SubmitTask,
@@ -36,11 +37,13 @@ TWINS: dict[type[msgspec.Struct], type[BaseModel]] = {
     hot.SubmitAnswers: queries.SubmitAnswers,
 }
 # What is not a twin: parts of one, and all task events in one.
-OTHERS = {hot.ResultKey, hot.TaskEvent}
+OTHERS = {hot.ResultKey, hot.ResultKeys, hot.TaskEvent}
 TASK_EVENTS = [model for model in models_of(events) if issubclass(model, events.TaskEvent)]
 
 # The hot path copies these without a look.
-PASSED_ON = {name: golden(name) for name in ("TaskContract", "TaskSubmission", "Problem")}
+PASSED_ON = {
+    name: golden(name) for name in ("TaskContract", "TaskSubmission", "Problem", "ExecutionResult")
+}
 
 BAD_TEXTS = ["", "a.b", "a b", "*", ">", "x\n", "x\r\n", "x\0", "\U0001f600", "x" * 5000, "1"]
 BAD_TIMES = ["2026-11-21T12:00:00", "2026-11-21", "1700000000", "2026-11-21T12:00:00Z\n"]

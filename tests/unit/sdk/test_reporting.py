@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from octarm.common.bus.publisher import Outgoing, PubAck
@@ -14,6 +15,8 @@ from octarm.models.arms import ArmCapability, ArmRecord
 from octarm.models.commands import AttemptsUpdated
 from octarm.models.errors import Forbidden, NotFound, OctarmError, Unavailable
 from octarm.models.ids import new_id
+from octarm.models.subjects import RESULTS_REPORTED
+from octarm.sdk.bundles import MAX_BYTES, bundles
 from octarm.sdk.chunks import Chunks
 from octarm.sdk.outbox import MAX_HINTS, Outbox
 from octarm.sdk.presence import Presence
@@ -25,14 +28,14 @@ NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
 def a_message(n: int = 1, subject: str = "results", size: int = 2) -> Outgoing:
-    return Outgoing(subject, b"x" * size, f"m:{n}")
+    return Outgoing(subject, b"1" * size, f"m:{n}")
 
 
 class TestOutbox:
     async def test_publishes_until_it_is_acknowledged(self) -> None:
         publisher = RecordingPublisher()
         publisher.refused["results"] = Unavailable("away")
-        outbox = Outbox(publisher, first_backoff_s=0.001)
+        outbox = Outbox(publisher, "one", first_backoff_s=0.001)
         running = asyncio.create_task(outbox.run())
         outbox.put(a_message(1))
         outbox.put_hint(a_message(2, "hints"))
@@ -48,17 +51,17 @@ class TestOutbox:
 
     async def test_what_gathers_meanwhile_goes_together(self) -> None:
         gate = asyncio.Event()
-        windows: list[int] = []
+        windows: list[list[str]] = []
 
         class Slow:
             async def publish_many(
                 self, messages: Sequence[Outgoing]
             ) -> list[PubAck | OctarmError]:
-                windows.append(len(messages))
+                windows.append([message.msg_id for message in messages])
                 await gate.wait()
                 return [PubAck("S", 1, duplicate=False) for _ in messages]
 
-        outbox = Outbox(Slow())
+        outbox = Outbox(Slow(), "one")
         running = asyncio.create_task(outbox.run())
         outbox.put(a_message(0))
         await wait_until(lambda: windows)
@@ -68,10 +71,38 @@ class TestOutbox:
         await outbox.emptied()
         running.cancel()
 
-        assert windows == [1, 5]
+        assert windows == [["m:0"], ["m:1:m:5:5"]]
+
+    async def test_a_refused_bundle_is_tried_again_with_all_its_results(self) -> None:
+        publisher = RecordingPublisher()
+        subject = RESULTS_REPORTED.at(arm_id="one")
+        publisher.refused[subject] = Unavailable("the bus is away")
+        outbox = Outbox(publisher, "one", first_backoff_s=0.001)
+        for n in range(100):
+            outbox.put(a_message(n))
+        running = asyncio.create_task(outbox.run())
+        await asyncio.sleep(0)
+
+        publisher.refused.clear()
+        await outbox.emptied()
+        running.cancel()
+
+        reported = [
+            len(msgspec.json.decode(message.payload)["results"]) for message in publisher.published
+        ]
+        assert reported == [64, 36]
+
+    def test_a_result_with_a_trace_or_of_great_size_goes_alone(self) -> None:
+        traced = Outgoing("s", b"{}", "traced", b"traceparent: 1")
+        large = Outgoing("s", b"x" * (MAX_BYTES + 1), "large")
+        plain = [a_message(n) for n in range(3)]
+
+        made = list(bundles([plain[0], traced, plain[1], large, plain[2]], "one"))
+
+        assert [len(bundle.results) for bundle in made] == [1, 1, 3]
 
     async def test_hints_give_way_when_too_many_wait(self) -> None:
-        outbox = Outbox(RecordingPublisher())
+        outbox = Outbox(RecordingPublisher(), "one")
         for n in range(MAX_HINTS + 5):
             outbox.put_hint(a_message(n))
 

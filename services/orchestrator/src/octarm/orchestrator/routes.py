@@ -38,6 +38,7 @@ from octarm.models.subjects import (
     HEARTBEAT,
     PLACEMENTS_MADE,
     RESULT,
+    RESULTS_REPORTED,
     SUBMIT_TASKS,
 )
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
@@ -49,12 +50,14 @@ from octarm.orchestrator.usecases.reading import Tasks
 
 QUEUE: Final = "orchestrator"
 _RESULTS: Final = RESULT.pattern.removesuffix("*")
+_REPORTS: Final = RESULTS_REPORTED.pattern.removesuffix("*")
 _PLACEMENTS: Final = PLACEMENTS_MADE.pattern.removesuffix("*")
 _UPDATES: Final = ATTEMPTS_UPDATED.pattern.removesuffix("*")
 
 _submissions = msgspec.json.Decoder(hot.SubmitTasks).decode
 _submission = msgspec.json.Decoder(hot.SubmitTask).decode
 _result = msgspec.json.Decoder(hot.Result).decode
+_report = msgspec.json.Decoder(hot.ResultsReported).decode
 _placements = msgspec.json.Decoder(hot.PlacementsMade).decode
 _updates = msgspec.json.Decoder(hot.AttemptsUpdated).decode
 _encode = msgspec.json.Encoder().encode
@@ -197,28 +200,36 @@ class ResultsConsumer:
         results: dict[str, int] = {}
         for place, delivery in enumerate(batch):
             try:
-                task_id = _take(gathering, delivery)
+                task_ids = _take(gathering, delivery)
             except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
                 outcomes[place] = Dead(f"not understood: {error}")
                 continue
-            if task_id:
-                results[task_id] = place
+            results.update(dict.fromkeys(task_ids, place))
         for task_id in await self.record(gathering.all()):
             if task_id in results:
                 outcomes[results[task_id]] = Dead("the ledger has no such task")
         return outcomes
 
 
-def _take(gathering: Gathering, delivery: Delivery) -> str:
-    """Take one message in; gives the task's id when it is a result."""
-    if delivery.subject.startswith(_RESULTS):
-        result = _result(delivery.data)
-        if delivery.subject != RESULT.at(arm_id=result.arm_id):
-            raise ValueError("a result must come on the subject of its own arm")
-        gathering.ended(result, delivery.data, delivery.headers.get("traceparent", ""))
-        return result.task_id
-    if delivery.subject.startswith(_PLACEMENTS):
+def _take(gathering: Gathering, delivery: Delivery) -> list[str]:
+    """Take one message in; gives the ids of tasks that it holds results of."""
+    subject = delivery.subject
+    if subject.startswith(_RESULTS):
+        trace = delivery.headers.get("traceparent", "")
+        return [_take_result(gathering, delivery, delivery.data, trace)]
+    if subject.startswith(_REPORTS):
+        report = _report(delivery.data)
+        return [_take_result(gathering, delivery, bytes(body), "") for body in report.results]
+    if subject.startswith(_PLACEMENTS):
         gathering.placed(_placements(delivery.data).placements)
-    elif delivery.subject.startswith(_UPDATES):
+    elif subject.startswith(_UPDATES):
         gathering.updated(_updates(delivery.data))
-    return ""
+    return []
+
+
+def _take_result(gathering: Gathering, delivery: Delivery, body: bytes, trace: str) -> str:
+    result = _result(body)
+    if delivery.subject.rpartition(".")[2] != result.arm_id:
+        raise ValueError("a result must come on the subject of its own arm")
+    gathering.ended(result, body, trace)
+    return result.task_id

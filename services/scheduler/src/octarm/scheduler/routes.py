@@ -12,9 +12,16 @@ from nats.aio.subscription import Subscription
 
 from octarm.common.bus.requests import answer
 from octarm.common.telemetry import get_logger
-from octarm.models.hot import Heartbeat, ResultKey
+from octarm.models.hot import Heartbeat, ResultKey, ResultKeys
 from octarm.models.queries import GetQueue, QueueView, Waiting, WhyWaiting
-from octarm.models.subjects import GET_QUEUE, HEARTBEAT, RESULT, TASK_EVENT, WHY_WAITING
+from octarm.models.subjects import (
+    GET_QUEUE,
+    HEARTBEAT,
+    RESULT,
+    RESULTS_REPORTED,
+    TASK_EVENT,
+    WHY_WAITING,
+)
 from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
 from octarm.scheduler.usecases.follow import ENDINGS, EndAttempts, Ending, FreeSlot
 
@@ -59,12 +66,17 @@ class Endings:
         async def result(key: ResultKey) -> None:
             self.free_slot(key)
 
+        async def results(keys: ResultKeys) -> None:
+            for key in keys.results:
+                self.free_slot(key)
+
         async def ended(event: Ending) -> None:
             self.end_attempts(event)
 
         subjects = [TASK_EVENT.pattern.replace("*", verb, 1) for verb in ENDINGS]
         return [
             await _listen(nc, RESULT.pattern, ResultKey, result),
+            await _listen(nc, RESULTS_REPORTED.pattern, ResultKeys, results),
             *[await _listen(nc, subject, Ending, ended) for subject in subjects],
         ]
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from octarm.models.contracts import LabelKey, LabelValue, TaskContract, TaskSubmission, Tier
 from octarm.models.ids import ArmId, Tag, TaskId, Tenant, Token
+from octarm.models.results import ExecutionResult
 from octarm.models.scalars import Attempt, Count, Instant, Share
 
 MAX_BATCH: Final = 64
@@ -126,6 +127,13 @@ class AttemptsUpdated(Message):
     arm_id: ArmId
     instance_id: Token
     updates: list[AttemptUpdate] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class ResultsReported(Message):
+    """What came of several attempts of one arm (RESULTS); each is fenced where it arrives."""
+
+    arm_id: ArmId
+    results: list[ExecutionResult] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 class Chunk(Message):

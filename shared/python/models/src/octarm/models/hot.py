@@ -174,12 +174,25 @@ class Result(Struct, frozen=True, omit_defaults=True):
             raise ValueError("error must be present exactly when status is not success")
 
 
+class ResultsReported(Struct, frozen=True):
+    """Twin of `commands.ResultsReported`; each result is read on its own."""
+
+    arm_id: ArmId
+    results: Annotated[list[Raw], Meta(min_length=1, max_length=64)]
+
+
 class ResultKey(Struct, frozen=True):
     """The part of a result that frees a slot."""
 
     task_id: TaskId
     attempt: Attempt
     arm_id: ArmId
+
+
+class ResultKeys(Struct, frozen=True):
+    """The part of several results that frees slots."""
+
+    results: list[ResultKey]
 
 
 class RunningAttempt(Struct, frozen=True):

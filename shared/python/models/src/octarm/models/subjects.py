@@ -99,6 +99,9 @@ RUN_TASK: Final[Subject[commands.RunTask]] = Subject(
 RESULT: Final[Subject[ExecutionResult]] = Subject(
     f"{PREFIX}.evt.result.{{arm_id}}", ExecutionResult, RESULTS
 )
+RESULTS_REPORTED: Final[Subject[commands.ResultsReported]] = Subject(
+    f"{PREFIX}.evt.results.{{arm_id}}", commands.ResultsReported, RESULTS
+)
 ATTEMPTS_UPDATED: Final[Subject[commands.AttemptsUpdated]] = Subject(
     f"{PREFIX}.evt.attempt.{{arm_id}}", commands.AttemptsUpdated, RESULTS
 )
@@ -146,6 +149,7 @@ SUBJECTS: Final[tuple[Subject[Any], ...]] = (
     PLACE_TASKS,
     RUN_TASK,
     RESULT,
+    RESULTS_REPORTED,
     ATTEMPTS_UPDATED,
     PLACEMENTS_MADE,
     TASK_EVENT,

@@ -77,7 +77,7 @@ class Instance:
         self._status: Literal["ready", "draining"] = "ready"
         self._host = socket.gethostname()[:255]
         self._publisher = Publisher(nc)
-        self._outbox = Outbox(self._publisher)
+        self._outbox = Outbox(self._publisher, arm.arm_id)
         me = Identity(arm.arm_id, around.instance_id)
         self._chunks = Chunks(self._send)
         self._updates = Updates(

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from octarm.common.bus.publisher import Outgoing, PubAck
 from octarm.common.telemetry import get_logger
 from octarm.models.errors import OctarmError
+from octarm.sdk.bundles import Bundle, bundles
 
 WINDOW: Final = 512
 FIRST_BACKOFF_S: Final = 0.1
@@ -31,8 +32,11 @@ class Outbox:
     progress) give way when more than 1,000 wait; results never do.
     """
 
-    def __init__(self, publisher: Publishes, *, first_backoff_s: float = FIRST_BACKOFF_S) -> None:
+    def __init__(
+        self, publisher: Publishes, arm_id: str, *, first_backoff_s: float = FIRST_BACKOFF_S
+    ) -> None:
         self._publisher = publisher
+        self._arm_id = arm_id
         self._first_backoff_s = first_backoff_s
         self._backoff_s = 0.0
         self._results: list[Outgoing] = []
@@ -80,11 +84,13 @@ class Outbox:
         del self._results[: len(results)]
         del self._hints[: len(hints)]
         self._sending = results + hints
-        answers = await self._publisher.publish_many(self._sending)
+        sent = [*bundles(results, self._arm_id), *(Bundle(hint, (hint,)) for hint in hints)]
+        answers = await self._publisher.publish_many([bundle.message for bundle in sent])
         refused = {
             message.msg_id: answer
-            for message, answer in zip(self._sending, answers, strict=True)
+            for bundle, answer in zip(sent, answers, strict=True)
             if isinstance(answer, OctarmError)
+            for message in bundle.results
         }
         self._sending = ()
         if not refused:

@@ -61,7 +61,10 @@ STREAMS: Final = (
     StreamSpec(s.DISPATCH, (s.RUN_TASK.pattern,), work_queue=True, max_bytes=1024 * MIB),
     StreamSpec(
         s.RESULTS,
-        (s.RESULT.pattern, s.ATTEMPTS_UPDATED.pattern, s.PLACEMENTS_MADE.pattern),
+        tuple(
+            subject.pattern
+            for subject in (s.RESULT, s.RESULTS_REPORTED, s.ATTEMPTS_UPDATED, s.PLACEMENTS_MADE)
+        ),
         work_queue=True,
         max_bytes=2048 * MIB,
     ),
@@ -105,10 +108,13 @@ def stream_config(spec: StreamSpec, *, replicas: int) -> StreamConfig:
 def consumer_config(
     durable: str, filters: list[str], *, ack_wait_s: float, max_ack_pending: int
 ) -> ConsumerConfig:
-    """Say how a pull consumer is to be; redelivery is bounded by our dead letters, not here."""
+    """Say how a pull consumer is to be; no filters: it gets the whole stream.
+
+    Redelivery is bounded by our dead letters, not here.
+    """
     return ConsumerConfig(
         durable_name=durable,
-        filter_subjects=filters,
+        filter_subjects=filters or None,
         ack_policy=AckPolicy.EXPLICIT,
         deliver_policy=DeliverPolicy.ALL,
         ack_wait=ack_wait_s,
@@ -121,10 +127,9 @@ def consumer_config(
 def consumers(shards: int) -> list[tuple[str, ConsumerConfig]]:
     """List the fixed consumers with their streams."""
     endings = [s.TASK_EVENT.pattern.replace("task.*", f"task.{verb}", 1) for verb in TERMINAL_VERBS]
-    results = [s.RESULT.pattern, s.ATTEMPTS_UPDATED.pattern, s.PLACEMENTS_MADE.pattern]
-    fixed = [
-        (s.INTAKE, ORCHESTRATOR_INTAKE, [s.SUBMIT_TASK.pattern]),
-        (s.RESULTS, ORCHESTRATOR_RESULTS, results),
+    fixed: list[tuple[str, str, list[str]]] = [
+        (s.INTAKE, ORCHESTRATOR_INTAKE, []),
+        (s.RESULTS, ORCHESTRATOR_RESULTS, []),
         (s.EVENTS, MEMORY_EPISODES, endings),
     ]
     configs = [

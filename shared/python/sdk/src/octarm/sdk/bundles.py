@@ -1,0 +1,51 @@
+"""Several results in one message: a hop costs by the message, not by the result."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from octarm.common.bus.publisher import Outgoing
+from octarm.models.commands import MAX_BATCH
+from octarm.models.subjects import RESULTS_REPORTED
+
+MAX_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A message and the results that it stands for."""
+
+    message: Outgoing
+    results: tuple[Outgoing, ...]
+
+
+def bundles(results: Iterable[Outgoing], arm_id: str) -> Iterator[Bundle]:
+    """Put results together, at most 64 and 256 KiB; each of them once.
+
+    A result that carries a trace, and one that is alone, goes as it is. A bundle that is made
+    again is another message to the stream: the ledger tells its results by task and attempt.
+    """
+    gathered: list[Outgoing] = []
+    size = 0
+    for result in results:
+        if result.head or len(result.payload) > MAX_BYTES:
+            yield Bundle(result, (result,))
+            continue
+        if gathered and (len(gathered) == MAX_BATCH or size + len(result.payload) > MAX_BYTES):
+            yield _bundle(gathered, arm_id)
+            gathered, size = [], 0
+        gathered.append(result)
+        size += len(result.payload)
+    if gathered:
+        yield _bundle(gathered, arm_id)
+
+
+def _bundle(results: list[Outgoing], arm_id: str) -> Bundle:
+    if len(results) == 1:
+        return Bundle(results[0], (results[0],))
+    payload = b'{"arm_id":"%b","results":[%b]}' % (
+        arm_id.encode(),
+        b",".join(result.payload for result in results),
+    )
+    msg_id = f"{results[0].msg_id}:{results[-1].msg_id}:{len(results)}"
+    return Bundle(Outgoing(RESULTS_REPORTED.at(arm_id=arm_id), payload, msg_id), tuple(results))
