@@ -16,7 +16,7 @@ from octarm.common.bus.requests import ok, problem
 from octarm.common.bus.topology import ensure_arm_consumer, provision
 from octarm.models import subjects
 from octarm.models.arms import ArmRecord, Heartbeat
-from octarm.models.commands import AttemptsUpdated, CancelAttempt, Chunk, RunTask
+from octarm.models.commands import AttemptsUpdated, CancelAttempt, Chunk, ResultsReported, RunTask
 from octarm.models.contracts import TaskContract
 from octarm.models.errors import NotFound, OctarmError
 from octarm.models.ids import new_id
@@ -72,6 +72,7 @@ class ArmStage:
             (subjects.GET_ARM.template, self._get),
             (subjects.HEARTBEAT.pattern, self._beat),
             (subjects.RESULT.pattern, self._result),
+            (subjects.RESULTS_REPORTED.pattern, self._report),
             (subjects.ATTEMPTS_UPDATED.pattern, self._update),
             (subjects.CHUNK.pattern, self._chunk),
         ):
@@ -106,6 +107,9 @@ class ArmStage:
 
     async def _update(self, msg: Msg) -> None:
         self.updates.append(AttemptsUpdated.model_validate_json(msg.data))
+
+    async def _report(self, msg: Msg) -> None:
+        self.results += ResultsReported.model_validate_json(msg.data).results
 
     async def _chunk(self, msg: Msg) -> None:
         self.chunks.append(Chunk.model_validate_json(msg.data))

@@ -1,0 +1,150 @@
+"""What the orchestrator makes of messages, without a bus."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from octarm.common.bus.delivery import ACK, Dead, Delivery
+from octarm.common.storage import Batcher
+from octarm.models.errors import Conflict, InvalidRequest
+from octarm.models.ids import new_id
+from octarm.models.states import TaskState
+from octarm.models.subjects import (
+    ATTEMPTS_UPDATED,
+    PLACEMENTS_MADE,
+    RESULT,
+    RESULTS_REPORTED,
+    SUBMIT_TASK,
+)
+from octarm.orchestrator.domain.changes import AcceptAnswer, Known
+from octarm.orchestrator.domain.news import AttemptNews, Step
+from octarm.orchestrator.routes import IntakeConsumer, ResultsConsumer
+from octarm.orchestrator.usecases.accept import Submitted
+from tests.support.ledger import a_result, placed
+
+NOON = "2026-11-21T12:00:00Z"
+
+
+@dataclass
+class AMessage:
+    """The part of a NATS message that a delivery looks at."""
+
+    subject: str
+    data: bytes
+    headers: dict[str, str] | None = None
+    reply: str = "$JS.ACK.S.C.1.17.1.1763726400000000000.0"
+
+
+def a_delivery(subject: str, data: bytes, **headers: str) -> Delivery:
+    message = AMessage(subject, data, headers or None)
+    return Delivery(message, lambda *_: None)  # type: ignore[arg-type]
+
+
+@dataclass
+class RecordingLedger:
+    unknown: set[str] = field(default_factory=set)
+    news: list[AttemptNews] = field(default_factory=list)
+
+    async def __call__(self, news: list[AttemptNews]) -> set[str]:
+        self.news += news
+        return self.unknown
+
+
+class TestResults:
+    async def test_one_batch_is_one_piece_of_news_for_each_attempt(self) -> None:
+        ledger = RecordingLedger()
+        one, two, three = sorted(new_id("tsk") for _ in range(3))
+        placement = placed(one).placement
+        bundle = b'{"arm_id":"one","results":[%b,%b]}' % (a_result(two), a_result(three))
+        start = {"task_id": one, "attempt": 1, "kind": "started", "at": NOON}
+        updates = {"arm_id": "one", "instance_id": "i-1", "updates": [start]}
+
+        outcomes = await ResultsConsumer(ledger)(
+            [
+                a_delivery(RESULTS_REPORTED.at(arm_id="one"), bundle),
+                a_delivery(
+                    PLACEMENTS_MADE.at(shard=0),
+                    msgspec.json.encode({"shard": 0, "placements": [placement]}),
+                ),
+                a_delivery(ATTEMPTS_UPDATED.at(arm_id="one"), msgspec.json.encode(updates)),
+                a_delivery(RESULT.at(arm_id="one"), a_result(one), traceparent="t"),
+            ]
+        )
+
+        assert outcomes == [ACK] * 4
+        assert [news.task_id for news in ledger.news] == [one, two, three]
+        assert {news.step for news in ledger.news} == {Step.ENDED}
+        assert ledger.news[0].traceparent == "t"
+        assert ledger.news[0].placement is not None
+
+    async def test_what_is_not_understood_is_dead_and_the_rest_is_recorded(self) -> None:
+        ledger = RecordingLedger()
+        good = new_id("tsk")
+
+        bad, foreign, fine = await ResultsConsumer(ledger)(
+            [
+                a_delivery(RESULT.at(arm_id="one"), b"{"),
+                a_delivery(RESULT.at(arm_id="two"), a_result(new_id("tsk"), arm_id="one")),
+                a_delivery(RESULT.at(arm_id="one"), a_result(good)),
+            ]
+        )
+
+        assert isinstance(bad, Dead)
+        assert isinstance(foreign, Dead)
+        assert "own arm" in foreign.reason
+        assert fine is ACK
+        assert [news.task_id for news in ledger.news] == [good]
+
+    async def test_a_result_of_a_task_that_nobody_accepted_is_dead(self) -> None:
+        task_id = new_id("tsk")
+        ledger = RecordingLedger(unknown={task_id})
+
+        (outcome,) = await ResultsConsumer(ledger)(
+            [a_delivery(RESULT.at(arm_id="one"), a_result(task_id))]
+        )
+
+        assert outcome == Dead("the ledger has no such task")
+
+
+def intake(answer: AcceptAnswer, seen: list[Submitted]) -> IntakeConsumer:
+    async def accept(group: list[Submitted]) -> Sequence[AcceptAnswer]:
+        seen.extend(group)
+        return [answer] * len(group)
+
+    return IntakeConsumer(Batcher(accept))
+
+
+class TestIntake:
+    async def test_accepts_for_the_tenant_of_the_subject(self) -> None:
+        seen: list[Submitted] = []
+        known = Known(new_id("tsk"), TaskState.QUEUED, created=True)
+        body = msgspec.json.encode({"submission": {"goal": "g"}})
+
+        outcomes = await intake(known, seen)([a_delivery(SUBMIT_TASK.at(tenant="acme"), body)])
+
+        assert outcomes == [ACK]
+        assert (seen[0].tenant, seen[0].origin) == ("acme", f"{SUBMIT_TASK.at(tenant='acme')}/17")
+
+    async def test_buries_what_can_never_be_accepted(self) -> None:
+        refusals = [Conflict("another body"), InvalidRequest("no goal")]
+        body = msgspec.json.encode({"submission": {}})
+        for refusal in refusals:
+            (outcome,) = await intake(refusal, [])(
+                [a_delivery(SUBMIT_TASK.at(tenant="acme"), body)]
+            )
+            assert outcome == Dead(f"{refusal.code}: {refusal.message}")
+
+    async def test_buries_garbage_and_tenants_that_are_no_names(self) -> None:
+        seen: list[Submitted] = []
+        known = Known(new_id("tsk"), TaskState.QUEUED, created=True)
+
+        outcomes = await intake(known, seen)(
+            [
+                a_delivery(SUBMIT_TASK.at(tenant="acme"), b"[]"),
+                a_delivery(SUBMIT_TASK.at(tenant="ACME"), b'{"submission":{}}'),
+            ]
+        )
+
+        assert all(isinstance(outcome, Dead) for outcome in outcomes)
+        assert seen == []
