@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import pytest
 
 from octarm.common.bus.delivery import ACK, Dead, Delivery
 from octarm.common.storage import Batcher
-from octarm.models.errors import Conflict, InvalidRequest
+from octarm.models.errors import Conflict, InvalidRequest, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.states import TaskState
 from octarm.models.subjects import (
@@ -134,6 +135,14 @@ class TestIntake:
                 [a_delivery(SUBMIT_TASK.at(tenant="acme"), body)]
             )
             assert outcome == Dead(f"{refusal.code}: {refusal.message}")
+
+    async def test_asks_for_another_delivery_while_the_ledger_is_away(self) -> None:
+        body = msgspec.json.encode({"submission": {}})
+
+        with pytest.raises(Unavailable):
+            await intake(Unavailable("Postgres is away"), [])(
+                [a_delivery(SUBMIT_TASK.at(tenant="acme"), body)]
+            )
 
     async def test_buries_garbage_and_tenants_that_are_no_names(self) -> None:
         seen: list[Submitted] = []

@@ -177,10 +177,12 @@ class IntakeConsumer:
                 tenant, item, f"{delivery.subject}/{delivery.stream_seq}", delivery.published_at
             )
             pending.append((place, self.accepting.put_nowait(submitted)))
-        for place, future in pending:
-            accepted = await future
-            if isinstance(accepted, OctarmError):
+        answers = await asyncio.gather(*(future for _, future in pending), return_exceptions=True)
+        for (place, _), accepted in zip(pending, answers, strict=True):
+            if isinstance(accepted, OctarmError) and not accepted.retryable:
                 outcomes[place] = Dead(f"{accepted.code}: {accepted.message}")
+            elif isinstance(accepted, BaseException):
+                raise accepted
         return outcomes
 
 
