@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from octarm.common.bus.publisher import Outgoing, PubAck
+from octarm.common.bus.publisher import Publishes
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError
@@ -20,14 +20,6 @@ MAX_ENTRIES: Final = 50
 MAX_BACKLOG: Final = 10_000
 
 log = get_logger()
-
-
-class Publishes(Protocol):
-    """Where messages go."""
-
-    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
-        """Publish; one answer each, in order."""
-        ...
 
 
 class Outbox(Protocol):

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from octarm.common.bus.publisher import Outgoing
+from octarm.common.bus.publisher import Outgoing, Publishes
 from octarm.common.telemetry import get_logger
 from octarm.models.commands import MAX_BATCH
 from octarm.models.errors import OctarmError
@@ -17,7 +17,6 @@ from octarm.models.subjects import PLACEMENTS_MADE
 from octarm.scheduler.domain.fleet import Flight
 from octarm.scheduler.domain.tasks import Hold
 from octarm.scheduler.usecases.desk import Desk
-from octarm.scheduler.usecases.ports import Bus
 
 MAX_MESSAGES: Final = 16
 RETRY_AFTER_S: Final = 0.5
@@ -29,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 class Announcer:
     """Publishes placements in the order they were made, again and again until they landed."""
 
-    def __init__(self, desk: Desk, bus: Bus, *, policy: str) -> None:
+    def __init__(self, desk: Desk, bus: Publishes, *, policy: str) -> None:
         self._desk = desk
         self._bus = bus
         self._policy = policy

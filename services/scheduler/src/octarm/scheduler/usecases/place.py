@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from octarm.common.bus.publisher import Outgoing, PubAck, trace_head
+from octarm.common.bus.publisher import Outgoing, PubAck, Publishes, trace_head
 from octarm.common.telemetry import get_logger, metrics, tracing
 from octarm.models.errors import OctarmError
 from octarm.models.hot import Placement, RunTask
@@ -17,7 +17,7 @@ from octarm.scheduler.domain.cycle import Decision, place
 from octarm.scheduler.domain.priority import NAME, preference
 from octarm.scheduler.usecases.announce import Announcer
 from octarm.scheduler.usecases.desk import Desk
-from octarm.scheduler.usecases.ports import Bus, Dispatched
+from octarm.scheduler.usecases.ports import Dispatched
 
 PAUSE_S: Final = 1.0
 MAX_UNANNOUNCED: Final = 4096
@@ -34,7 +34,9 @@ class PlaceTasks:
     acknowledged last; a crash in between repeats the same Msg-Id, which DISPATCH drops.
     """
 
-    def __init__(self, desk: Desk, bus: Bus, dispatched: Dispatched, announcer: Announcer) -> None:
+    def __init__(
+        self, desk: Desk, bus: Publishes, dispatched: Dispatched, announcer: Announcer
+    ) -> None:
         self._desk = desk
         self._bus = bus
         self._dispatched = dispatched

@@ -1,19 +1,7 @@
 """What the use cases need from outside."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
-
-from octarm.common.bus.publisher import Outgoing, PubAck
-from octarm.models.errors import OctarmError
-
-
-class Bus(Protocol):
-    """Publishes to streams; each answer is an acknowledgement or what went wrong."""
-
-    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
-        """Publish pipelined; answers come in the same order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,13 @@ from typing import Final
 
 import msgspec
 
-from octarm.common.bus.publisher import Outgoing
+from octarm.common.bus.publisher import Outgoing, Publishes
 from octarm.common.telemetry import get_logger
 from octarm.models.errors import OctarmError
 from octarm.models.hot import PlaceTasks
 from octarm.models.subjects import PLACE_TASKS
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
 from octarm.scheduler.usecases.desk import Desk
-from octarm.scheduler.usecases.ports import Bus
 
 # Well below the ten minutes for which DISPATCH remembers a Msg-Id.
 SPLIT_AFTER_S: Final = 60.0
@@ -37,7 +36,7 @@ class SplitMessages:
     """
 
     desk: Desk
-    bus: Bus
+    bus: Publishes
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look every half minute until `stop`."""

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
-from octarm.common.bus.publisher import Outgoing, PubAck
+from octarm.common.bus.publisher import Outgoing, Publishes
 from octarm.common.telemetry import get_logger
 from octarm.models.errors import OctarmError
 from octarm.sdk.bundles import Bundle, bundles
@@ -15,14 +15,6 @@ MAX_BACKOFF_S: Final = 5.0
 MAX_HINTS: Final = 1000
 
 log = get_logger()
-
-
-class Publishes(Protocol):
-    """The part of `Publisher` that is needed."""
-
-    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
-        """Publish pipelined; answers come in the same order, errors are returned."""
-        ...
 
 
 class Outbox:

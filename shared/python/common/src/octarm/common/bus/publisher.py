@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from nats.aio.client import Client as NATS
@@ -114,6 +114,14 @@ def _refusal(message: Outgoing, max_payload: int) -> OctarmError | None:
 def trace_head(traceparent: str) -> bytes:
     """Write the header that carries a sampled trace to the next hop; none otherwise."""
     return b"traceparent: %b\r\n" % traceparent.encode() if is_sampled(traceparent) else b""
+
+
+class Publishes(Protocol):
+    """The part of `Publisher` that use cases need; `RecordingPublisher` has it too."""
+
+    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
+        """Publish pipelined; answers come in the same order, errors are returned."""
+        ...
 
 
 class Publisher:
