@@ -14,9 +14,9 @@ from octarm.common.testing import RecordingPublisher
 from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
 from octarm.models.ids import new_id
-from octarm.orchestrator.__main__ import MIGRATIONS
 from octarm.orchestrator.domain.news import AttemptNews, Gathering
 from octarm.orchestrator.domain.tasks import NewTask, new_task
+from octarm.orchestrator.migrate import MIGRATIONS, SCHEMA
 from octarm.orchestrator.storage.attempts import PostgresAttempts
 from octarm.orchestrator.storage.endings import PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake
@@ -57,7 +57,7 @@ class Ledger:
 @asynccontextmanager
 async def a_ledger(url: str, *, dispatch_lease_s: float = 15.0) -> AsyncGenerator[Ledger, None]:
     """Migrate the database at `url` and open the ledger on it."""
-    upgrade(url, MIGRATIONS, "ledger")
+    upgrade(url, MIGRATIONS, SCHEMA)
     pool = await open_pool(url, name="test", max_size=8)
     bus, outbox = RecordingPublisher(), PostgresOutbox(pool)
     attempts = PostgresAttempts(pool, dispatch_lease_s=dispatch_lease_s, run_lease_s=15.0)

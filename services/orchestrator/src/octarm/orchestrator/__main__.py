@@ -1,25 +1,24 @@
-"""The orchestrator's process: settings, adapters, run."""
+"""The orchestrator as a process: `python -m octarm.orchestrator [migrate]`."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 from nats.aio.client import Client as NATS
 
-from octarm.common.bus.connection import close, connect
+from octarm.common.bus.connection import connected_to, must_be_connected
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import ORCHESTRATOR_INTAKE, ORCHESTRATOR_RESULTS
 from octarm.common.clock import SystemClock
 from octarm.common.health import HealthServer
-from octarm.common.service import read_settings, run, until_stopped
+from octarm.common.service import run, until_stopped
 from octarm.common.storage import Batcher, Pool, connected, open_pool
-from octarm.models.errors import OctarmError, Unavailable
+from octarm.models.errors import Unavailable
 from octarm.models.subjects import INTAKE, RESULTS
 from octarm.orchestrator.routes import (
     Accepting,
@@ -42,7 +41,6 @@ from octarm.orchestrator.usecases.record import RecordNews
 from octarm.orchestrator.usecases.relay import Relay
 
 NAME: Final = "orchestrator"
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
 FIRST_RUN_LEASE_S: Final = 15.0
 
 
@@ -54,10 +52,10 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         )
         stack.push_async_callback(pool.close)
         await _migrated(pool)
-        nc = await connect(
+        bus = connected_to(
             settings.nats_url, name=NAME, expect_cluster=settings.nats_cluster, on_closed=stop.set
         )
-        stack.push_async_callback(close, nc)
+        nc = await stack.enter_async_context(bus)
         await _serve(stack, settings, stop, pool=pool, nc=nc)
 
 
@@ -87,7 +85,7 @@ async def _serve(
         settings.http_port,
         host=settings.http_host,
         live=lambda: intake_runner.healthy() and result_runner.healthy(),
-        ready={"postgres": _answers(pool), "nats": _connected(nc)},
+        ready={"postgres": _answers(pool), "nats": partial(must_be_connected, nc)},
     )
     await stack.enter_async_context(health)
     relaying = asyncio.Event()
@@ -115,14 +113,6 @@ def _answers(pool: Pool) -> Callable[[], Awaitable[None]]:
     return check
 
 
-def _connected(nc: NATS) -> Callable[[], Awaitable[None]]:
-    async def check() -> None:
-        if not nc.is_connected:
-            raise Unavailable("not connected")
-
-    return check
-
-
 async def _migrated(pool: Pool) -> None:
     async with connected(pool) as connection:
         cursor = await connection.execute("select to_regclass('ledger.task')")
@@ -131,20 +121,10 @@ async def _migrated(pool: Pool) -> None:
         raise Unavailable("the ledger has no tables", "Run `octarm db migrate` first.")
 
 
-def migrate() -> None:
-    """Bring the ledger's tables to the newest version."""
-    # Imported here: the service itself needs neither alembic nor its 30 MiB.
-    from octarm.common.storage.migrations import upgrade
-
-    upgrade(read_settings(Settings).postgres_url.get_secret_value(), MIGRATIONS, "ledger")
-
-
 if __name__ == "__main__":
     if sys.argv[1:] == ["migrate"]:
-        try:
-            migrate()
-        except OctarmError as error:
-            sys.stderr.write(f"octarm-{NAME}: {error.message}\n")
-            sys.exit(78)
-        sys.exit(os.EX_OK)
+        # Loaded for this command only: alembic would cost the service 30 MiB.
+        from octarm.orchestrator.migrate import migrate
+
+        migrate()
     run(main, Settings, NAME)

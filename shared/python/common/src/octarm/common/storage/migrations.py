@@ -1,11 +1,29 @@
 """Migrations: hand-written SQL, run by alembic from a command, never by a service at start."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy.exc import DBAPIError
 
-ENV_PY = "env.py"
+from octarm.common.service import EX_CONFIG
+from octarm.models.errors import OctarmError
+
+
+def run_command(
+    url: Callable[[], str], script_location: Path, *, schema: str, name: str
+) -> NoReturn:
+    """Upgrade as the command `migrate` of a service: exit with 0, or with 78 and one line."""
+    try:
+        upgrade(url(), script_location, schema)
+    except (OctarmError, DBAPIError) as error:
+        line = str(error).splitlines()[0]
+        sys.stderr.write(f"octarm-{name} migrate: {line}\n")
+        sys.exit(EX_CONFIG)
+    sys.exit(0)
 
 
 def upgrade(url: str, script_location: Path, schema: str) -> None:

@@ -1,0 +1,20 @@
+"""Bring the schema `ledger` to its newest version; only the command loads this."""
+
+from pathlib import Path
+from typing import Final, NoReturn
+
+from octarm.common.service import read_settings
+from octarm.common.storage.migrations import run_command
+from octarm.orchestrator.settings import Settings
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+SCHEMA: Final = "ledger"
+
+
+def migrate() -> NoReturn:
+    """Migrate and exit: 0, or 78 with one line when that cannot be done."""
+    run_command(_url, MIGRATIONS, schema=SCHEMA, name="orchestrator")
+
+
+def _url() -> str:
+    return read_settings(Settings).postgres_url.get_secret_value()
