@@ -111,14 +111,11 @@ def provision(
 
 
 async def _provision(url: str, replicas: int, shards: int) -> list[str]:
-    from octarm.common.bus.connection import connect
+    from octarm.common.bus.connection import connected_to
     from octarm.common.bus.topology import provision as provision_streams
 
-    connection = await connect(url, name="octarm-provision")
-    try:
+    async with connected_to(url, name="octarm-provision") as connection:
         return await provision_streams(connection.jetstream(), replicas=replicas, shards=shards)
-    finally:
-        await connection.close()
 
 
 def version(session: Session) -> None:

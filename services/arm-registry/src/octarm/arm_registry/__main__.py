@@ -1,9 +1,9 @@
 """The arm registry as a process: `python -m octarm.arm_registry`."""
 
 import asyncio
+from functools import partial
 
 from nats.aio.client import Client as NATS
-from nats.errors import Error as NatsError
 
 from octarm.arm_registry.routes import UseCases, hear_beats, routes
 from octarm.arm_registry.settings import Settings
@@ -16,30 +16,26 @@ from octarm.arm_registry.usecases import (
     RegisterArm,
     WatchArms,
 )
-from octarm.common.bus.connection import close, connect
+from octarm.common.bus.connection import connected_to, must_answer
 from octarm.common.bus.leadership import Leadership
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.clock import SystemClock
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped
-from octarm.models.errors import Unavailable
 
 LEASE = "arm-registry"
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`; what opens first closes last."""
-    nc = await connect(
+    async with connected_to(
         settings.nats_url,
         name="arm-registry",
         expect_cluster=settings.nats_cluster,
         on_closed=stop.set,
-    )
-    try:
+    ) as nc:
         await _serve(settings, nc, stop)
-    finally:
-        await close(nc)
 
 
 async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
@@ -58,20 +54,11 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
             watch=watch,
         )
     )
-
-    async def bus_answers() -> None:
-        if not nc.is_connected:
-            raise Unavailable("not connected")
-        try:
-            await nc.flush(timeout=2)
-        except (NatsError, TimeoutError) as error:
-            raise Unavailable("does not answer") from error
-
     health = HealthServer(
         settings.http_port,
         host=settings.http_host,
         live=lambda: not nc.is_closed and watch.healthy(),
-        ready={"nats": bus_answers, "directory": directory.check},
+        ready={"nats": partial(must_answer, nc), "directory": directory.check},
     )
     leadership = Leadership(nc, LEASE, holder=settings.instance)
     async with health, control_plane(settings.nats_url, router, name="arm-registry"):

@@ -2,8 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from functools import partial
 
 from nats.aio.client import Client
 
@@ -11,7 +10,7 @@ from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.clients.memory import MemoryClient
 from octarm.clients.orchestrator import OrchestratorClient
 from octarm.clients.scheduler import SchedulerClient
-from octarm.common.bus.connection import close, connect
+from octarm.common.bus.connection import connected_to, must_be_connected
 from octarm.common.service import run
 from octarm.common.telemetry import get_logger
 from octarm.gateway.app import Surroundings, make_app, openapi_text
@@ -20,25 +19,9 @@ from octarm.gateway.server import listen, serve
 from octarm.gateway.settings import Settings
 from octarm.gateway.storage import BusTaskEvents
 from octarm.gateway.usecases.ports import Fleet
-from octarm.models.errors import Unavailable
 from octarm.models.ids import new_id
 
 log = get_logger()
-
-
-@asynccontextmanager
-async def connected(settings: Settings, stop: asyncio.Event) -> AsyncGenerator[Client, None]:
-    """The connection to the bus; when it is gone for good, the process ends."""
-    nc = await connect(
-        settings.nats_url,
-        name=f"gateway-{settings.instance}",
-        expect_cluster=settings.nats_cluster,
-        on_closed=stop.set,
-    )
-    try:
-        yield nc
-    finally:
-        await close(nc)
 
 
 def fleet_on(nc: Client) -> Fleet:
@@ -56,10 +39,6 @@ def surroundings(settings: Settings, nc: Client, stop: asyncio.Event) -> Surroun
     """What the application is told about this process."""
     orchestrator = OrchestratorClient(nc, timeout_s=1.5)
 
-    async def nats_answers() -> None:
-        if not nc.is_connected:
-            raise Unavailable("not connected")
-
     async def orchestrator_answers() -> None:
         await orchestrator.states(DEFAULT_TENANT, [new_id("tsk")])
 
@@ -68,7 +47,7 @@ def surroundings(settings: Settings, nc: Client, stop: asyncio.Event) -> Surroun
         closing=stop,
         live=lambda: not nc.is_closed,
         connected=lambda: nc.is_connected,
-        ready={"nats": nats_answers, "orchestrator": orchestrator_answers},
+        ready={"nats": partial(must_be_connected, nc), "orchestrator": orchestrator_answers},
         shards=settings.shards,
     )
 
@@ -77,7 +56,12 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Serve the API until `stop`."""
     listener = listen(settings.http_host, settings.http_port)
     with listener:
-        async with connected(settings, stop) as nc:
+        async with connected_to(
+            settings.nats_url,
+            name=f"gateway-{settings.instance}",
+            expect_cluster=settings.nats_cluster,
+            on_closed=stop.set,
+        ) as nc:
             app = make_app(fleet_on(nc), surroundings(settings, nc, stop))
             log.info("listening", port=listener.getsockname()[1])
             await serve(app, listener, stop, drain_s=settings.drain_s)

@@ -2,11 +2,11 @@
 
 import asyncio
 import sys
+from functools import partial
 
 from nats.aio.client import Client as NATS
-from nats.errors import Error as NatsError
 
-from octarm.common.bus.connection import close, connect
+from octarm.common.bus.connection import connected_to, must_answer
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
@@ -19,7 +19,6 @@ from octarm.memory.routes import TerminalEvents, routes
 from octarm.memory.settings import Settings
 from octarm.memory.storage import PostgresEpisodes, RedisFront
 from octarm.memory.usecases import ListEpisodes, RememberTasks, ShowEpisode
-from octarm.models.errors import Unavailable
 from octarm.models.subjects import EVENTS
 
 BATCH = 500
@@ -29,16 +28,13 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`; what opens first closes last."""
     pool = await open_pool(settings.postgres_url.get_secret_value(), name="memory", max_size=4)
     try:
-        nc = await connect(
+        async with connected_to(
             settings.nats_url,
             name="memory",
             expect_cluster=settings.nats_cluster,
             on_closed=stop.set,
-        )
-        try:
+        ) as nc:
             await _serve(settings, stop, nc, pool)
-        finally:
-            await close(nc)
     finally:
         await pool.close()
 
@@ -53,20 +49,12 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
             nc, publisher, ConsumerRef(EVENTS, MEMORY_EPISODES), handler, batch=BATCH
         )
 
-        async def bus_answers() -> None:
-            if not nc.is_connected:
-                raise Unavailable("not connected")
-            try:
-                await nc.flush(timeout=2)
-            except (NatsError, TimeoutError) as error:
-                raise Unavailable("does not answer") from error
-
         # Redis is not among them: without it the service is slower, not unready.
         health = HealthServer(
             settings.http_port,
             host=settings.http_host,
             live=runner.healthy,
-            ready={"nats": bus_answers, "postgres": kept.check},
+            ready={"nats": partial(must_answer, nc), "postgres": kept.check},
         )
         router = routes(ShowEpisode(kept, front), ListEpisodes(kept))
         async with health, control_plane(settings.nats_url, router, name="memory"):

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 
 from nats.aio.client import Client as NATS
 
-from octarm.common.bus.connection import close, connect
+from octarm.common.bus.connection import connected_to, must_be_connected
 from octarm.common.bus.publisher import Publisher
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped
-from octarm.models.errors import Unavailable
 from octarm.models.hot import Heartbeat
 from octarm.scheduler.domain.fleet import ArmFacts
 from octarm.scheduler.leader import ShardLeader
@@ -20,16 +20,13 @@ from octarm.scheduler.storage import ArmDirectory
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Compete for every shard until `stop`; what opens first closes last."""
-    nc = await connect(
+    async with connected_to(
         settings.nats_url,
         name="scheduler",
         expect_cluster=settings.nats_cluster,
         on_closed=stop.set,
-    )
-    try:
+    ) as nc:
         await _serve(settings, nc, stop)
-    finally:
-        await close(nc)
 
 
 async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
@@ -37,16 +34,11 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
     leaders = [
         ShardLeader(settings, nc, publisher, shard=shard) for shard in range(settings.shards)
     ]
-
-    async def nats_answers() -> None:
-        if not nc.is_connected:
-            raise Unavailable("not connected")
-
     health = HealthServer(
         settings.http_port,
         host=settings.http_host,
         live=lambda: not nc.is_closed and all(leader.healthy() for leader in leaders),
-        ready={"nats": nats_answers},
+        ready={"nats": partial(must_be_connected, nc)},
     )
     async with health:
         beats = await hear_heartbeats(nc, _heartbeats_for(leaders))

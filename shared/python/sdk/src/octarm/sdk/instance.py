@@ -6,6 +6,7 @@ import socket
 import time
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from nats.aio.client import Client as NATS
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.clients.memory import MemoryClient
-from octarm.common.bus.connection import close, connect
+from octarm.common.bus.connection import connected_to, must_be_connected
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import arm_durable
@@ -217,12 +218,11 @@ class Instance:
             self._around.http_port,
             host=self._around.http_host,
             live=self._runner.healthy,
-            ready={"nats": self._nats_answers, "arm-registry": self._is_registered},
+            ready={
+                "nats": partial(must_be_connected, self._nc),
+                "arm-registry": self._is_registered,
+            },
         )
-
-    async def _nats_answers(self) -> None:
-        if not self._nc.is_connected:
-            raise Unavailable("NATS is not connected")
 
     async def _is_registered(self) -> None:
         if not self._presence.registered:
@@ -239,17 +239,14 @@ async def serve(
         OctarmError: the registry refuses the arm.
     """
     lost = asyncio.Event()
-    nc = await connect(
+    async with connected_to(
         around.nats_url,
         name=f"arm-{arm.arm_id}",
         expect_cluster=around.nats_cluster,
         on_closed=lost.set,
-    )
-    instance = Instance(nc, arm, handler, around, lost=lost)
-    try:
+    ) as nc:
+        instance = Instance(nc, arm, handler, around, lost=lost)
         await instance.run(stop)
-    finally:
-        await close(nc)
     return not instance.worker.abandoned()
 
 

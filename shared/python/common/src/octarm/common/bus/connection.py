@@ -1,7 +1,8 @@
 """One way to connect to NATS, with the settings that survive a restart of the server."""
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import nats
@@ -15,6 +16,7 @@ from octarm.models.errors import Unavailable
 
 MIN_SERVER: Final = (2, 12)
 PENDING_BYTES: Final = 32 * 1024 * 1024
+ANSWER_S: Final = 2
 
 log = get_logger()
 
@@ -79,6 +81,37 @@ async def connect(
         await connection.close()
         raise
     return connection
+
+
+@asynccontextmanager
+async def connected_to(
+    url: str,
+    *,
+    name: str,
+    expect_cluster: str | None = None,
+    on_closed: Callable[[], None] | None = None,
+) -> AsyncGenerator[NATS, None]:
+    """`connect`, and close the connection at the end of the block."""
+    connection = await connect(url, name=name, expect_cluster=expect_cluster, on_closed=on_closed)
+    try:
+        yield connection
+    finally:
+        await close(connection)
+
+
+async def must_be_connected(connection: NATS) -> None:
+    """Raise Unavailable unless there is a connection; asks nobody, for busy processes."""
+    if not connection.is_connected:
+        raise Unavailable("not connected")
+
+
+async def must_answer(connection: NATS) -> None:
+    """Raise Unavailable unless the server answers in two seconds."""
+    await must_be_connected(connection)
+    try:
+        await connection.flush(timeout=ANSWER_S)
+    except (NatsError, TimeoutError) as error:
+        raise Unavailable("does not answer") from error
 
 
 async def close(connection: NATS) -> None:
