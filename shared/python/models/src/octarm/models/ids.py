@@ -35,7 +35,6 @@ Token = Annotated[str, StringConstraints(pattern=TOKEN_PATTERN)]
 Tag = Annotated[str, StringConstraints(pattern=TAG_PATTERN, max_length=64)]
 # Written in order, so that equal messages have equal bytes in every process.
 Tags = Annotated[frozenset[Tag], PlainSerializer(sorted, return_type=list[str], when_used="json")]
-CorrelationId = Annotated[str, StringConstraints(pattern=CORRELATION_PATTERN)]
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"

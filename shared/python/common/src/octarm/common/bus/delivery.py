@@ -38,7 +38,6 @@ HELD: Final = Held()
 
 _ACK: Final = b"+ACK"
 _TERM: Final = b"+TERM"
-_IN_PROGRESS: Final = b"+WPI"
 
 
 class Delivery:
@@ -96,8 +95,3 @@ class Delivery:
     def term(self) -> None:
         """Say that it must never come again."""
         self._settle(_TERM)
-
-    def in_progress(self) -> None:
-        """Start its ack wait anew."""
-        if not self._settled:
-            self._send(self._msg.reply, _IN_PROGRESS)

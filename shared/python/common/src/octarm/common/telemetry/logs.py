@@ -7,7 +7,6 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-LEVELS: Final = ("debug", "info", "warning", "error")
 SECRET_NAMES: Final = ("password", "secret", "token", "api_key", "authorization", "credential")
 
 
