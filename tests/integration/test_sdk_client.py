@@ -222,7 +222,7 @@ class TestEvents:
     async def test_goes_on_where_it_was_when_its_consumer_is_gone(
         self, stage: ClientStage, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("octarm.sdk.event_streams.FETCH_TIMEOUT_S", 0.2)
+        monkeypatch.setattr("octarm.common.bus.history.FETCH_S", 0.2)
         task = await client.submit(goal="count")
         await stage.announce(events.TaskAccepted, task.id)
         stream = task.events()

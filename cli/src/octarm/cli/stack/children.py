@@ -43,19 +43,7 @@ class Child:
         Raises:
             OSError: the program cannot be executed.
         """
-        command.log.parent.mkdir(parents=True, exist_ok=True)
-        with command.log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *command.argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=command.env,
-                user=command.user,
-                start_new_session=True,
-                preexec_fn=_dies_with_parent(command.death_signal),
-            )
-        return cls(command, process)
+        return cls(command, await _spawned(command, stdin=asyncio.subprocess.DEVNULL))
 
     @property
     def pid(self) -> int:
@@ -109,18 +97,7 @@ async def run_to_end(command: Command, *, stdin: bytes = b"", timeout_s: float) 
     Raises:
         TimeoutError: it took longer than `timeout_s`; it has been killed.
     """
-    command.log.parent.mkdir(parents=True, exist_ok=True)
-    with command.log.open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *command.argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env=command.env,
-            user=command.user,
-            start_new_session=True,
-            preexec_fn=_dies_with_parent(command.death_signal),
-        )
+    process = await _spawned(command, stdin=asyncio.subprocess.PIPE)
     try:
         await asyncio.wait_for(process.communicate(stdin), timeout_s)
     except BaseException:
@@ -129,6 +106,21 @@ async def run_to_end(command: Command, *, stdin: bytes = b"", timeout_s: float) 
         await process.wait()
         raise
     return await process.wait()
+
+
+async def _spawned(command: Command, *, stdin: int) -> asyncio.subprocess.Process:
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    with command.log.open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            *command.argv,
+            stdin=stdin,
+            stdout=log,
+            stderr=log,
+            env=command.env,
+            user=command.user,
+            start_new_session=True,
+            preexec_fn=_dies_with_parent(command.death_signal),
+        )
 
 
 def last_line(log: Path) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,10 +10,9 @@ import anyio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
+from octarm.common.bus.history import read_stream
 from octarm.common.telemetry import get_logger
 from octarm.gateway.usecases.ports import PassingChunk, StoredEvent
 from octarm.models.errors import Unavailable
@@ -22,12 +21,7 @@ from octarm.models.subjects import CHUNK, EVENTS, TASK_EVENT
 
 # What waits for a slow reader; past it chunks are dropped and events stay in the stream.
 BUFFERED: Final = 256
-FETCH: Final = 64
-FETCH_S: Final = 5.0
-FORGET_AFTER_S: Final = 30.0
 CLEANUP_S: Final = 5.0
-FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 5.0
 _VERB: Final = TASK_EVENT.template.split(".").index("{verb}")
 
 log = get_logger()
@@ -61,10 +55,10 @@ class BusTaskEvents:
 
         Chunks come in between and may be lost. Leaving the block frees everything.
         """
-        feed = _Feed(after)
+        feed = _Feed()
         subject = TASK_EVENT.matching(tenant=tenant, task_id=task_id)
         chunks = await self.nc.subscribe(CHUNK.at(task_id=task_id), cb=feed.chunk)
-        reader = asyncio.create_task(feed.read(self.nc.jetstream(), subject))
+        reader = asyncio.create_task(feed.read(self.nc, subject, after=after))
         try:
             yield feed
         finally:
@@ -99,8 +93,7 @@ class BusTaskEvents:
 class _Feed:
     """Merges the events of a task with its chunks, in one bounded queue."""
 
-    def __init__(self, after: int) -> None:
-        self._last = after
+    def __init__(self) -> None:
         self._queue: asyncio.Queue[StoredEvent | PassingChunk] = asyncio.Queue(BUFFERED)
 
     def __aiter__(self) -> "_Feed":
@@ -114,44 +107,17 @@ class _Feed:
         with suppress(asyncio.QueueFull):
             self._queue.put_nowait(PassingChunk(message.data))
 
-    async def read(self, js: JetStreamContext, subject: str) -> None:
-        """Read the stream until cancelled; a lost consumer is replaced where it stopped."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            before = self._last
-            try:
-                await self._read_consumer(js, subject)
-            except (NatsError, TimeoutError) as error:
-                log.warning("event_consumer_lost", error=str(error) or type(error).__name__)
-            pause_s = FIRST_PAUSE_S if self._last > before else min(pause_s * 2, LONGEST_PAUSE_S)
-            await asyncio.sleep(pause_s)
+    async def read(self, nc: Client, subject: str, *, after: int) -> None:
+        """Read the stream until cancelled."""
+        reading = read_stream(nc, EVENTS, subject, after=after, interrupted=_interrupted)
+        async with aclosing(reading) as messages:
+            async for message in messages:
+                seq = message.metadata.sequence.stream
+                await self._queue.put(StoredEvent(seq, _verb(message), message.data))
 
-    async def _read_consumer(self, js: JetStreamContext, subject: str) -> None:
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=self._last + 1,
-            ack_policy=AckPolicy.NONE,
-            inactive_threshold=FORGET_AFTER_S,
-            mem_storage=True,
-            num_replicas=1,
-        )
-        consumer = await js.pull_subscribe(subject, stream=EVENTS, config=config)
-        try:
-            while True:
-                with suppress(TimeoutError):
-                    for message in await consumer.fetch(FETCH, timeout=FETCH_S, heartbeat=1):
-                        await self._event(message)
-        finally:
-            with suppress(NatsError, TimeoutError):
-                await consumer.unsubscribe()
-                # The client named it; left alone, the server forgets it after FORGET_AFTER_S.
-                await js.delete_consumer(EVENTS, config.name or "")
 
-    async def _event(self, message: Msg) -> None:
-        seq = message.metadata.sequence.stream
-        if seq > self._last:
-            await self._queue.put(StoredEvent(seq, _verb(message), message.data))
-            self._last = seq
+def _interrupted(error: Exception) -> None:
+    log.warning("event_consumer_lost", error=str(error) or type(error).__name__)
 
 
 def _verb(message: Msg) -> str:

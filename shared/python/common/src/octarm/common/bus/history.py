@@ -1,0 +1,75 @@
+"""Reading a stream from any sequence on, through reconnects, without a gap."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from typing import Final
+
+from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+FETCH: Final = 64
+FETCH_S: Final = 5.0
+FORGET_AFTER_S: Final = 30.0
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 2.0
+
+
+async def read_stream(
+    nc: NATS, stream: str, subject: str, *, after: int, interrupted: Callable[[Exception], None]
+) -> AsyncGenerator[Msg, None]:
+    """Yield the messages of a stream after a sequence, in order, for ever.
+
+    A consumer that is gone (the server restarted, the network was away) is replaced behind the
+    last message that was yielded, within about five seconds; `interrupted` is told why. The
+    caller closes the generator, and with it the consumer.
+    """
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            async with aclosing(_read_consumer(nc, stream, subject, after)) as messages:
+                async for message in messages:
+                    pause_s = FIRST_PAUSE_S
+                    after = message.metadata.sequence.stream
+                    yield message
+        except (NatsError, OSError) as error:
+            interrupted(error)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+async def _read_consumer(
+    nc: NATS, stream: str, subject: str, after: int
+) -> AsyncGenerator[Msg, None]:
+    """Read with one consumer; ends by a NATS error when it is gone."""
+    js = nc.jetstream()
+    config = ConsumerConfig(
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=after + 1,
+        ack_policy=AckPolicy.NONE,
+        inactive_threshold=FORGET_AFTER_S,
+        mem_storage=True,
+        num_replicas=1,
+    )
+    consumer = await js.pull_subscribe(subject, stream=stream, config=config)
+    try:
+        while True:
+            for message in await _fetch(consumer):
+                yield message
+    finally:
+        with suppress(NatsError, OSError):
+            await consumer.unsubscribe()
+            # The client named it.
+            await js.delete_consumer(stream, config.name or "")
+
+
+async def _fetch(consumer: JetStreamContext.PullSubscription) -> list[Msg]:
+    try:
+        return await consumer.fetch(FETCH, FETCH_S)
+    except TimeoutError:
+        # Silence, or the consumer is gone and the request fell into the void: the server knows.
+        await consumer.consumer_info()
+        return []
