@@ -17,7 +17,7 @@ from octarm.common.storage import Batcher
 from octarm.common.telemetry.logs import get_logger
 from octarm.models import hot
 from octarm.models.arms import Heartbeat
-from octarm.models.errors import InvalidRequest, NotFound, OctarmError, Unavailable
+from octarm.models.errors import InvalidRequest, NotFound, OctarmError, Problem, Unavailable
 from octarm.models.ids import is_name
 from octarm.models.queries import (
     CancelTask,
@@ -49,6 +49,7 @@ from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.reading import Tasks
 
 QUEUE: Final = "orchestrator"
+MAX_ERROR_BYTES: Final = 64 * 1024
 _RESULTS: Final = RESULT.pattern.removesuffix("*")
 _REPORTS: Final = RESULTS_REPORTED.pattern.removesuffix("*")
 _PLACEMENTS: Final = PLACEMENTS_MADE.pattern.removesuffix("*")
@@ -128,13 +129,18 @@ class SubmitResponder:
 
     def _answer_later(self, msg: Msg, answers: Sequence[AcceptAnswer | BaseException]) -> None:
         unavailable = next((a for a in answers if isinstance(a, Unavailable)), None)
-        if unavailable is not None:
-            body = problem(unavailable)
-        else:
-            body = ok(_encode(hot.SubmitAnswers([_answer(item) for item in answers])))
+        body = problem(unavailable) if unavailable is not None else self._answers(answers)
         sending = asyncio.ensure_future(self._reply(msg, body))
         _sending.add(sending)
         sending.add_done_callback(_sending.discard)
+
+    def _answers(self, answers: Sequence[AcceptAnswer | BaseException]) -> bytes:
+        body = ok(_encode(hot.SubmitAnswers([_answer(item) for item in answers])))
+        if len(body) > self.nc.max_payload:
+            # A thousand refusals that name each field would be no answer at all.
+            brief = [_answer(_brief(item)) for item in answers]
+            body = ok(_encode(hot.SubmitAnswers(brief)))
+        return body
 
     async def _reply(self, msg: Msg, body: bytes) -> None:
         try:
@@ -151,6 +157,12 @@ def _answer(item: AcceptAnswer | BaseException) -> hot.SubmitAnswer:
         return hot.SubmitAnswer(hot.Accepted(item.task_id, item.state.value, item.created))
     error = item if isinstance(item, OctarmError) else OctarmError("the task was not accepted")
     return hot.SubmitAnswer(problem=error.problem().model_dump(mode="json", exclude_none=True))
+
+
+def _brief(item: AcceptAnswer | BaseException) -> AcceptAnswer | BaseException:
+    if not isinstance(item, InvalidRequest):
+        return item
+    return InvalidRequest(item.message[:200], code=item.code, errors=(item.errors or [])[:1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +214,12 @@ class ResultsConsumer:
         results: dict[str, int] = {}
         for place, delivery in enumerate(batch):
             try:
-                task_ids = _take(gathering, delivery)
+                task_ids, spoiled = _take(gathering, delivery)
             except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
                 outcomes[place] = Dead(f"not understood: {error}")
                 continue
+            if spoiled:
+                outcomes[place] = Dead(f"partly not understood: {spoiled}")
             results.update(dict.fromkeys(task_ids, place))
         for task_id in await self.record(gathering.all()):
             if task_id in results:
@@ -213,25 +227,40 @@ class ResultsConsumer:
         return outcomes
 
 
-def _take(gathering: Gathering, delivery: Delivery) -> list[str]:
-    """Take one message in; gives the ids of tasks that it holds results of."""
+def _take(gathering: Gathering, delivery: Delivery) -> tuple[list[str], str]:
+    """Take one message in; gives the tasks that it holds results of, and what is wrong with it."""
     subject = delivery.subject
     if subject.startswith(_RESULTS):
         trace = delivery.headers.get("traceparent", "")
-        return [_take_result(gathering, delivery, delivery.data, trace)]
+        return [_take_result(gathering, delivery, delivery.data, trace)], ""
     if subject.startswith(_REPORTS):
-        report = _report(delivery.data)
-        return [_take_result(gathering, delivery, bytes(body), "") for body in report.results]
+        return _take_report(gathering, delivery)
     if subject.startswith(_PLACEMENTS):
         gathering.placed(_placements(delivery.data).placements)
     elif subject.startswith(_UPDATES):
         gathering.updated(_updates(delivery.data))
-    return []
+    return [], ""
+
+
+def _take_report(gathering: Gathering, delivery: Delivery) -> tuple[list[str], str]:
+    """Take what can be read of a bundle: one bad result must not lose the others."""
+    task_ids, spoiled = [], ""
+    for body in _report(delivery.data).results:
+        try:
+            task_ids.append(_take_result(gathering, delivery, bytes(body), ""))
+        except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+            spoiled = str(error)
+    return task_ids, spoiled
 
 
 def _take_result(gathering: Gathering, delivery: Delivery, body: bytes, trace: str) -> str:
     result = _result(body)
     if delivery.subject.rpartition(".")[2] != result.arm_id:
         raise ValueError("a result must come on the subject of its own arm")
+    if result.status != "success":
+        if len(bytes(result.error)) > MAX_ERROR_BYTES:
+            raise ValueError(f"its error has more than {MAX_ERROR_BYTES} bytes")
+        # It is told in events and answers, which must be readable.
+        Problem.model_validate_json(bytes(result.error))
     gathering.ended(result, body, trace)
     return result.task_id

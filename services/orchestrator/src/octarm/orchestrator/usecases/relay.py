@@ -93,7 +93,7 @@ class Relay:
             for entry in entries:
                 own = answers[position : position + len(entry.messages)]
                 position += len(entry.messages)
-                failed = next((answer for answer in own if isinstance(answer, OctarmError)), None)
+                failed = _to_repeat(entry, own)
                 if failed is None:
                     self._published.append(entry.seq)
                 else:
@@ -116,3 +116,20 @@ class Relay:
             # They are published again by `sweep`, which their Msg-Ids make harmless.
             log.warning("outbox_rows_left", error=error.message)
         metrics.put("octarm_orchestrator_outbox_rows", len(self._waiting))
+
+
+def _to_repeat(entry: Entry, answers: Sequence[PubAck | OctarmError]) -> OctarmError | None:
+    """Give the reason to publish the entry again, if there is one.
+
+    What the bus will never take is said aloud and let go: it would keep its row for ever, and
+    a hundred such rows would keep those of dead processes from being found.
+    """
+    failed = None
+    for message, answer in zip(entry.messages, answers, strict=True):
+        if not isinstance(answer, OctarmError):
+            continue
+        if answer.retryable:
+            failed = answer
+        else:
+            log.error("outbox_message_refused", subject=message.subject, error=answer.message)
+    return failed

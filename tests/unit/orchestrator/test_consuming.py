@@ -1,0 +1,92 @@
+"""What becomes of each part of a message, whatever its neighbours are."""
+
+from typing import Any, cast
+
+import msgspec
+import pytest
+from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
+
+from octarm.common.bus.delivery import Dead, Delivery
+from octarm.common.storage import Batcher
+from octarm.common.testing.fakes import NOON
+from octarm.models.errors import FieldError, InvalidRequest, OctarmError
+from octarm.models.ids import new_id
+from octarm.models.subjects import RESULTS_REPORTED
+from octarm.orchestrator.domain.news import AttemptNews
+from octarm.orchestrator.routes import ResultsConsumer, SubmitResponder
+from octarm.orchestrator.usecases.accept import Submitted
+from tests.support.ledger import a_failure, a_result
+from tests.support.wait import wait_until
+
+
+class FakeDelivery:
+    published_at = NOON
+    stream_seq = 1
+
+    def __init__(self, subject: str, data: bytes) -> None:
+        self.subject = subject
+        self.data = data
+        self.headers: dict[str, str] = {}
+
+
+def reported(*bodies: bytes) -> FakeDelivery:
+    body = b'{"arm_id":"one","results":[%b]}' % b",".join(bodies)
+    return FakeDelivery(RESULTS_REPORTED.at(arm_id="one"), body)
+
+
+class TestResults:
+    @pytest.mark.parametrize(
+        "spoiled",
+        [
+            {"status": "excellent"},
+            {"error": 5},
+            {"error": {"code": "X"}},
+            {"error": {"detail": "x" * 70_000}},
+        ],
+    )
+    async def test_a_bad_result_does_not_lose_the_others_of_its_bundle(
+        self, spoiled: dict[str, Any]
+    ) -> None:
+        recorded: list[AttemptNews] = []
+
+        async def record(news: list[AttemptNews]) -> set[str]:
+            recorded.extend(news)
+            return set()
+
+        good, bad, better = new_id("tsk"), new_id("tsk"), new_id("tsk")
+        broken = msgspec.json.encode(msgspec.json.decode(a_failure(bad)) | spoiled)
+        bundle = reported(a_result(good), broken, a_failure(better))
+
+        (outcome,) = await ResultsConsumer(record)(cast(list[Delivery], [bundle]))
+
+        assert isinstance(outcome, Dead)
+        assert {news.task_id for news in recorded} == {good, better}
+
+
+class FakeConnection:
+    max_payload = 1024 * 1024
+
+    def __init__(self) -> None:
+        self.published: list[bytes] = []
+
+    async def publish(self, _: str, body: bytes) -> None:
+        self.published.append(body)
+
+
+async def test_a_thousand_long_refusals_fit_into_one_answer() -> None:
+    errors = [FieldError(field=f"extra_{n}", message="x" * 200) for n in range(100)]
+
+    async def flush(items: list[Submitted]) -> list[OctarmError]:
+        return [InvalidRequest("no", errors=errors)] * len(items)
+
+    nc = FakeConnection()
+    responder = SubmitResponder(cast(NATS, nc), Batcher(flush))
+    body = {"tenant": "default", "submissions": [{"submission": {}}] * 1000}
+    message = Msg(cast(NATS, nc), "subject", "reply", msgspec.json.encode(body))
+
+    await responder._asked(message)
+    await wait_until(lambda: nc.published)
+
+    assert len(nc.published[0]) < nc.max_payload
+    assert nc.published[0].count(b"extra_0") == 1000
