@@ -323,11 +323,30 @@ class TestEnding:
     async def test_gives_up_an_attempt_that_runs_past_its_timeout(self, ledger: Ledger) -> None:
         task_id = await accept(ledger, timeout_seconds=1, budget={"max_retries": 0})
         await record(ledger, started(task_id))
-        await ledger.execute("update ledger.task set started_at = now() - interval '12 s'")
+        await ledger.execute("update ledger.task set updated_at = now() - interval '12 s'")
 
         await Reconcile(ledger.endings, ledger.relay, Revoked(), 1).once()
 
         assert await ledger.state_of(task_id) == ("failed", 1)
+
+    async def test_gives_up_an_attempt_whose_start_was_never_told(self, ledger: Ledger) -> None:
+        task_id = await accept(ledger, timeout_seconds=1, budget={"max_retries": 0})
+        await record(ledger, placed(task_id))
+        await ledger.execute("update ledger.task set updated_at = now() - interval '62 s'")
+
+        await ledger.endings.renew([(task_id, 1, 15.0)])
+        await Reconcile(ledger.endings, ledger.relay, Revoked(), 1).once()
+
+        assert await ledger.state_of(task_id) == ("failed", 1)
+
+    async def test_does_not_believe_the_clock_of_an_arm(self, ledger: Ledger) -> None:
+        task_id = await accept(ledger, timeout_seconds=1)
+        await record(ledger, started(task_id))
+        await ledger.execute("update ledger.task set started_at = now() - interval '1 h'")
+
+        await Reconcile(ledger.endings, ledger.relay, Revoked(), 1).once()
+
+        assert await ledger.state_of(task_id) == ("running", 1)
 
     async def test_times_out_what_is_past_its_deadline(self, ledger: Ledger) -> None:
         task_id = await accept(ledger, deadline="2999-01-01T00:00:00Z")
@@ -364,6 +383,44 @@ class TestEnding:
 
 
 class TestReading:
+    async def test_leaves_out_results_that_no_message_could_carry_together(
+        self, ledger: Ledger
+    ) -> None:
+        task_ids = [await accept(ledger) for _ in range(12)]
+        large = "x" * 120_000
+        await record(ledger, *news(*[a_result(t, output=large) for t in task_ids]))
+
+        together = await ledger.tasks.outcomes("default", task_ids)
+        (alone,) = await ledger.tasks.outcomes("default", task_ids[-1:])
+
+        assert {outcome.state for outcome in together} == {TaskState.COMPLETED}
+        assert sum(outcome.result is not None for outcome in together) == 4
+        assert alone.result is not None
+        assert alone.result.output == large
+
+    async def test_an_unreadable_result_spoils_nobody_elses_answer(self, ledger: Ledger) -> None:
+        good, bad = await accept(ledger), await accept(ledger)
+        body = a_result(bad).replace(b'{"said":"hello"}', b"1e999")
+        await record(ledger, *news(a_result(good), body))
+
+        outcomes = {o.task_id: o for o in await ledger.tasks.outcomes("default", [good, bad])}
+
+        assert outcomes[good].result is not None
+        assert outcomes[bad].state is TaskState.COMPLETED
+
+    async def test_a_page_of_large_tasks_fits_into_one_message(self, ledger: Ledger) -> None:
+        task_ids = [await accept(ledger, context={"x": "y" * 120_000}) for _ in range(6)]
+        found: list[str] = []
+        cursor = ""
+
+        for _ in range(2):
+            page = await ledger.tasks.find(FindTasks(tenant="default", cursor=cursor))
+            found += [task.task_id for task in page.tasks]
+            cursor = page.cursor
+            assert len(page.model_dump_json()) < 1024 * 1024
+
+        assert (sorted(found), cursor) == (sorted(task_ids), "")
+
     async def test_pages_newest_first_and_keeps_to_the_tenant(self, ledger: Ledger) -> None:
         mine = [await accept(ledger, labels={"team": "a"}) for _ in range(5)]
         await accept(ledger, tenant="other")

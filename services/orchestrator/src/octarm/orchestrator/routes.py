@@ -62,6 +62,7 @@ _report = msgspec.json.Decoder(hot.ResultsReported).decode
 _placements = msgspec.json.Decoder(hot.PlacementsMade).decode
 _updates = msgspec.json.Decoder(hot.AttemptsUpdated).decode
 _encode = msgspec.json.Encoder().encode
+_NOT_UNDERSTOOD: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 log = get_logger()
 Accepting = Batcher[Submitted, AcceptAnswer]
@@ -215,7 +216,7 @@ class ResultsConsumer:
         for place, delivery in enumerate(batch):
             try:
                 task_ids, spoiled = _take(gathering, delivery)
-            except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+            except _NOT_UNDERSTOOD as error:
                 outcomes[place] = Dead(f"not understood: {error}")
                 continue
             if spoiled:
@@ -248,13 +249,14 @@ def _take_report(gathering: Gathering, delivery: Delivery) -> tuple[list[str], s
     for body in _report(delivery.data).results:
         try:
             task_ids.append(_take_result(gathering, delivery, bytes(body), ""))
-        except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+        except _NOT_UNDERSTOOD as error:
             spoiled = str(error)
     return task_ids, spoiled
 
 
 def _take_result(gathering: Gathering, delivery: Delivery, body: bytes, trace: str) -> str:
     result = _result(body)
+    body.decode()  # What is only passed on has not been looked at: is it UTF-8?
     if delivery.subject.rpartition(".")[2] != result.arm_id:
         raise ValueError("a result must come on the subject of its own arm")
     if result.status != "success":

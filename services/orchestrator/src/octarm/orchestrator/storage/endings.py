@@ -14,6 +14,7 @@ from octarm.orchestrator.storage.outbox import write_entry
 
 LIMIT: Final = 500
 STEP_GRACE_S: Final = 10.0
+START_GRACE_S: Final = 60.0
 
 _MOVED: Final = """
 t.id, t.tenant, old.attempt, old.state, t.state, t.event_seq, t.event_seq, t.traceparent,
@@ -57,9 +58,12 @@ update ledger.task t set
 from old where t.id = old.id returning {_MOVED}
 """
 _SILENT: Final = _LOST.format(found="lease_until < now()")
+# `updated_at` is when it was placed, or told to have started, by the database's clock: an arm's
+# own `started_at` proves nothing, and the news of a start may have been lost.
 _HANGING: Final = _LOST.format(
-    found="lease_until is not null and state = 'running'"
-    f" and started_at + make_interval(secs => timeout_s + {STEP_GRACE_S}) < now()"
+    found="lease_until is not null and state in ('dispatched', 'running') and updated_at"
+    f" + make_interval(secs => timeout_s + case state when 'running' then {STEP_GRACE_S}"
+    f" else {START_GRACE_S} end) < now()"
 )
 _CLOSE_ATTEMPTS: Final = """
 update ledger.attempt a set ended_at = now(), outcome = %s, reason = %s

@@ -6,13 +6,21 @@ from typing import Any, Final
 
 import msgspec
 from psycopg.rows import dict_row
+from pydantic import ValidationError
 
 from octarm.common.storage import Pool, connected
+from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import InvalidRequest, Problem
 from octarm.models.ids import is_task_id
 from octarm.models.queries import AttemptView, FindTasks, Outcome, TasksFound, TaskView
 from octarm.models.results import ExecutionResult
 from octarm.models.states import TaskState, job_status
+
+# Half of what NATS takes as one message: what was stored may be written longer in an answer.
+MAX_PAGE_BYTES: Final = 512 * 1024
+ROW_BYTES: Final = 600
+
+log = get_logger()
 
 _COLUMNS: Final = """
 select t.id, t.tenant, t.state, t.attempt, t.arm_id, t.instance_id, t.created_at, t.updated_at,
@@ -68,7 +76,7 @@ class PostgresTasks:
         return _view(row, attempts)
 
     async def find(self, wanted: FindTasks) -> TasksFound:
-        """Page through tasks, newest first.
+        """Page through tasks, newest first; a page of large tasks is shorter than asked for.
 
         Raises:
             InvalidRequest: the cursor is not one of ours.
@@ -87,15 +95,27 @@ class PostgresTasks:
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(_FIND, parameters)
             rows = await cursor.fetchall()
-        page = rows[: wanted.limit]
-        more = _make_cursor(page[-1]["id"]) if len(rows) > wanted.limit else ""
+        page = rows[: _fitting(rows[: wanted.limit])]
+        more = _make_cursor(page[-1]["id"]) if len(rows) > len(page) else ""
         return TasksFound(tasks=[_view(row, []) for row in page], cursor=more)
 
     async def outcomes(self, tenant: str, task_ids: list[str]) -> list[Outcome]:
-        """Say where tasks stand, with their results."""
+        """Say where tasks stand, with their results.
+
+        Results that do not fit into one message are left out: ask for such a task alone.
+        """
         async with connected(self._pool) as connection:
             cursor = await connection.execute(_OUTCOMES, [tenant, task_ids])
-            return [_outcome(row) for row in await cursor.fetchall()]
+            rows = await cursor.fetchall()
+        room, outcomes = MAX_PAGE_BYTES, []
+        for row in rows:
+            size = len(row[3] or "") + len(row[4] or "")
+            if size <= room or len(rows) == 1:
+                room -= size
+                outcomes.append(_outcome(row))
+            else:
+                outcomes.append(_brief(_outcome((*row[:4], None))))
+        return outcomes
 
 
 def _outcome(row: tuple[Any, ...]) -> Outcome:
@@ -104,9 +124,35 @@ def _outcome(row: tuple[Any, ...]) -> Outcome:
         task_id=task_id,
         state=TaskState(state),
         attempt=attempt,
-        result=ExecutionResult.model_validate_json(body) if body else None,
+        result=_result(task_id, body) if body else None,
         error=Problem.model_validate_json(error) if error else None,
     )
+
+
+def _result(task_id: str, body: str) -> ExecutionResult | None:
+    try:
+        return ExecutionResult.model_validate_json(body)
+    except ValidationError as error:
+        # It must not keep the others' answers from who asked for them together.
+        log.error("result_unreadable", task_id=task_id, error=str(error.errors()[0]["msg"]))
+        return None
+
+
+def _brief(outcome: Outcome) -> Outcome:
+    if outcome.error is None:
+        return outcome
+    short = {"detail": outcome.error.detail[:200], "recovery_hint": "", "errors": None}
+    return outcome.model_copy(update={"error": outcome.error.model_copy(update=short)})
+
+
+def _fitting(rows: list[dict[str, Any]]) -> int:
+    """Count the rows, at least one, that fit into one message."""
+    total = 0
+    for number, row in enumerate(rows):
+        total += len(row["contract"].encode()) + len(row["error"] or "") + ROW_BYTES
+        if total > MAX_PAGE_BYTES and number:
+            return number
+    return len(rows)
 
 
 def _view(row: dict[str, Any], attempts: list[AttemptView]) -> TaskView:
