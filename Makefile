@@ -62,9 +62,10 @@ test: sync sandbox ## Run all tests
 bench: sync ## Measure against the bare pipeline in the same run (N=20000)
 	$(RUN) python -m bench --n $(N)
 
-schemas: sync ## Generate shared/schemas, shared/proto and the API documents from the models
+schemas: sync ## Generate shared/schemas, shared/proto, the API documents and the page of settings
 	$(RUN) python -m octarm.models.schemas
 	$(RUN) python -m octarm.gateway openapi > shared/openapi.json
+	$(RUN) python -m tests.support.settings_page
 
 demo: sync sandbox ## Run the main job on our own Markdown (FOLDER=… for your texts)
 	$(RUN) octarm demo $${FOLDER:+--folder "$$FOLDER"}

@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from octarm.common.service import ServiceSettings
 from octarm.gateway.domain.tenants import Tenants
+from octarm.models.subjects import MAX_SHARDS
 
 
 class Settings(ServiceSettings):
@@ -18,7 +19,7 @@ class Settings(ServiceSettings):
         default=SecretStr(""),
         description='JSON object of API key → tenant; empty: one tenant "default", no key needed',
     )
-    shards: int = Field(default=1, ge=1, le=64, description="As the schedulers have it")
+    shards: int = Field(default=1, ge=1, le=MAX_SHARDS, description="The same in every service")
     drain_s: float = Field(
         default=10.0, gt=0, le=300, description="Seconds for requests in hand at the end"
     )

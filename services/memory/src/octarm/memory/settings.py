@@ -13,6 +13,8 @@ class Settings(ServiceSettings):
 
     section: ClassVar[str] = "memory"
 
-    postgres_url: SecretStr
-    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    postgres_url: SecretStr = Field(description="The episodes; postgresql://…")
+    redis_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"), description="The fast front"
+    )
     episode_ttl_s: int = Field(default=DEFAULT_TTL_S, ge=1, description="Seconds in Redis")

@@ -10,9 +10,9 @@ import tomllib
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, NoReturn, TypeVar
+from typing import ClassVar, Final, NoReturn, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -38,7 +38,7 @@ def _instance() -> str:
 
 
 class ServiceSettings(BaseSettings):
-    """What every process reads: command line > environment `OCTARM_*` > TOML file.
+    """What every process reads: environment `OCTARM_*` > TOML file.
 
     The TOML file is named by OCTARM_CONFIG; its table `section` holds these keys, and an
     unknown key there refuses to start.
@@ -49,17 +49,29 @@ class ServiceSettings(BaseSettings):
     )
     section: ClassVar[str] = "service"
 
-    nats_url: str = "nats://127.0.0.1:4222"
+    nats_url: str = Field(default="nats://127.0.0.1:4222", description="NATS with JetStream")
     nats_cluster: str | None = Field(default=None, description="Refuse any other cluster")
-    http_host: str = "127.0.0.1"
-    http_port: int = Field(default=0, ge=0, le=65535, description="0: any free port")
-    log_level: Annotated[str, StringConstraints(pattern="^(debug|info|warning|error)$")] = "info"
-    trace_export: Annotated[str, StringConstraints(pattern="^(none|console|(file|otlp):.+)$")] = (
-        "none"
+    http_host: str = Field(default="127.0.0.1", description="Where HTTP is served")
+    http_port: int = Field(
+        default=0, ge=0, le=65535, description="/healthz, /readyz, /metrics; 0: any free port"
     )
-    trace_sample: float = Field(default=0.01, ge=0, le=1)
-    instance: Annotated[str, StringConstraints(pattern=TOKEN_PATTERN)] = Field(
-        default_factory=_instance
+    log_level: str = Field(
+        default="info",
+        pattern="^(debug|info|warning|error)$",
+        description="debug, info, warning or error; read again at SIGHUP",
+    )
+    trace_export: str = Field(
+        default="none",
+        pattern="^(none|console|(file|otlp):.+)$",
+        description="Where spans go: none, console, file:FOLDER or otlp:URL",
+    )
+    trace_sample: float = Field(
+        default=0.01, ge=0, le=1, description="Share of traces begun here that are recorded"
+    )
+    instance: str = Field(
+        default_factory=_instance,
+        pattern=TOKEN_PATTERN,
+        description="Name of this process; by default a new one at every start",
     )
 
     @classmethod

@@ -12,13 +12,20 @@ from octarm.models.errors import Unavailable
 
 
 class ArmSettings(ServiceSettings):
-    """The settings of an arm's process; an http_port of 0 serves no health pages."""
+    """The settings of an arm's process."""
 
     section: ClassVar[str] = "arm"
 
+    http_port: int = Field(
+        default=0, ge=0, le=65535, description="/healthz, /readyz, /metrics; 0: none of them"
+    )
     heartbeat_s: float = Field(default=5.0, gt=0, le=60, description="Seconds between beats")
-    drain_s: float = Field(default=30.0, ge=0, le=3600, description="Seconds to finish in")
-    arm_key: SecretStr = SecretStr("")
+    drain_s: float = Field(
+        default=30.0, ge=0, le=3600, description="Seconds to finish in at the end"
+    )
+    arm_key: SecretStr = Field(
+        default=SecretStr(""), description="Proves who owns the arm; empty: nobody does"
+    )
 
 
 class ClientSettings(BaseSettings):
@@ -26,10 +33,10 @@ class ClientSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="OCTARM_", frozen=True, env_ignore_empty=True)
 
-    nats_url: str = ""
+    nats_url: str = Field(default="", description="Empty: that of the embedded stack")
     data: Path = Field(
         default_factory=lambda: Path.home() / ".local/share/octarm",
-        description="Folder of the embedded stack",
+        description="Folder of the embedded stack, by default ~/.local/share/octarm",
     )
 
 
