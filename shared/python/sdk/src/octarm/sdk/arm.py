@@ -14,7 +14,7 @@ from octarm.models.arms import ArmCapability
 from octarm.models.errors import InvalidRequest, field_errors
 from octarm.sdk.handlers import Handler, Runnable, runnable
 from octarm.sdk.instance import Surroundings, serve
-from octarm.sdk.settings import ArmSettings
+from octarm.sdk.settings import ArmSettings, ClientSettings, find_nats
 
 H = TypeVar("H", bound=Handler)
 
@@ -119,7 +119,7 @@ class Arm:
 
     async def _main(self, settings: ArmSettings, stop: asyncio.Event) -> None:
         around = Surroundings(
-            nats_url=settings.nats_url,
+            nats_url=find_nats(ClientSettings(nats_url=settings.nats_url)),
             nats_cluster=settings.nats_cluster,
             instance_id=settings.instance,
             heartbeat_s=settings.heartbeat_s,

@@ -16,6 +16,7 @@ class ArmSettings(ServiceSettings):
 
     section: ClassVar[str] = "arm"
 
+    nats_url: str = Field(default="", description="Empty: that of the embedded stack")
     http_port: int = Field(
         default=0, ge=0, le=65535, description="/healthz, /readyz, /metrics; 0: none of them"
     )
