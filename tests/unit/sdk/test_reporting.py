@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from octarm.common.testing import RecordingPublisher
 from octarm.models import hot
 from octarm.models.arms import ArmCapability, ArmRecord
 from octarm.models.commands import AttemptsUpdated
-from octarm.models.errors import Forbidden, NotFound, OctarmError, Unavailable
+from octarm.models.errors import Forbidden, NotFound, OctarmError, PayloadTooLarge, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.subjects import RESULTS_REPORTED
 from octarm.sdk.bundles import MAX_BYTES, bundles
@@ -48,6 +49,19 @@ class TestOutbox:
 
         assert waiting == 1
         assert [message.msg_id for message in publisher.published] == ["m:2", "m:1"]
+
+    async def test_what_the_bus_will_never_take_holds_nothing_up(self) -> None:
+        publisher = RecordingPublisher()
+        publisher.refused["large"] = PayloadTooLarge("it does not fit the bus")
+        outbox = Outbox(publisher, "one", first_backoff_s=0.001)
+        running = asyncio.create_task(outbox.run())
+        outbox.put(replace(a_message(1, "large"), head=b"x: y\r\n"))
+        outbox.put(replace(a_message(2), head=b"x: y\r\n"))
+
+        await asyncio.wait_for(outbox.emptied(), 2)
+        running.cancel()
+
+        assert [message.msg_id for message in publisher.published] == ["m:2"]
 
     async def test_what_gathers_meanwhile_goes_together(self) -> None:
         gate = asyncio.Event()

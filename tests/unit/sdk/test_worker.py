@@ -13,7 +13,7 @@ from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Retry
 from octarm.common.bus.publisher import Outgoing
 from octarm.models.commands import CancelAttempt, RunTask
 from octarm.models.contracts import ResourceBudget, TaskContract
-from octarm.models.errors import InvalidRequest
+from octarm.models.errors import InvalidRequest, OctarmError, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.queries import EpisodesFound, FindEpisodes
 from octarm.models.results import ExecutionResult, ProvenanceMetadata
@@ -93,6 +93,25 @@ def a_command(**fields: Any) -> RunTask:
     return RunTask(task_id=task.task_id, attempt=1, placed_at=datetime.now(UTC), task=task)
 
 
+def a_given_result(task: TaskContract, **fields: Any) -> ExecutionResult:
+    provenance = ProvenanceMetadata(
+        arm_id="worker",
+        timestamp=datetime.now(UTC),
+        command_hash="0" * 64,
+        **fields.pop("provenance", {}),
+    )
+    return ExecutionResult(
+        task_id=task.task_id,
+        attempt=1,
+        arm_id="worker",
+        instance_id="i-1",
+        status="success",
+        execution_time_ms=1,
+        provenance=provenance,
+        **fields,
+    )
+
+
 def delivered(command: RunTask) -> FakeDelivery:
     return FakeDelivery(command.model_dump_json().encode())
 
@@ -127,6 +146,52 @@ class TestOutcomes:
         assert (code_of(result), result.retryable) == ("INTERNAL", True)
         assert result.error is not None
         assert result.error.detail == f"{type(error).__name__}: broken"
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            Unavailable("broken", retry_after_s=0),
+            OctarmError("broken", code="not-a-code"),
+            OSError("broken \udcff"),
+        ],
+    )
+    async def test_an_error_that_no_problem_can_say_ends_the_attempt_all_the_same(
+        self, error: Exception
+    ) -> None:
+        async def break_down(task: TaskContract) -> None:
+            raise error
+
+        arrangement = Arrangement(break_down)
+        result = await arrangement.run(a_command())
+
+        assert code_of(result) == "INTERNAL"
+        assert result.error is not None
+        assert "broken" in result.error.detail
+        await wait_until(lambda: arrangement.worker.capacity() == 2)
+
+    @pytest.mark.parametrize(
+        "spoiled",
+        [{"output": "\udcff"}, {"provenance": {"chain": ["x" * 4000] * 300}}],
+    )
+    async def test_a_result_that_cannot_travel_is_a_failure(self, spoiled: dict[str, Any]) -> None:
+        async def give(task: TaskContract) -> ExecutionResult:
+            return a_given_result(task, **spoiled)
+
+        arrangement = Arrangement(give)
+        result = await arrangement.run(a_command())
+
+        assert (result.status, result.retryable) == ("failure", False)
+        await wait_until(lambda: arrangement.worker.capacity() == 2)
+
+    async def test_an_output_too_deep_to_be_read_again_is_a_failure(self) -> None:
+        deep: list[Any] = []
+        for _ in range(300):
+            deep = [deep]
+
+        async def give(task: TaskContract) -> list[Any]:
+            return deep
+
+        assert code_of(await Arrangement(give).run(a_command())) == "INTERNAL"
 
     async def test_a_cancellation_from_inside_is_a_failure(self) -> None:
         async def cancel_itself(task: TaskContract) -> None:

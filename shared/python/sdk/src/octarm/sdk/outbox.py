@@ -20,7 +20,8 @@ log = get_logger()
 class Outbox:
     """Gathers messages while a window is on its way, then publishes them together.
 
-    Messages are tried again, with growing pauses, until the stream has them. Hints (started,
+    Messages are tried again, with growing pauses, until the stream has them; what it can never
+    take (too large) is dropped, and the ledger's lease on that attempt runs out. Hints (started,
     progress) give way when more than 1,000 wait; results never do.
     """
 
@@ -85,6 +86,9 @@ class Outbox:
             for message in bundle.results
         }
         self._sending = ()
+        for msg_id in [msg_id for msg_id, error in refused.items() if not error.retryable]:
+            # It would keep everything behind it waiting, and never go out.
+            log.error("never_published", msg_id=msg_id, error=refused.pop(msg_id).message)
         if not refused:
             self._backoff_s = 0.0
             return

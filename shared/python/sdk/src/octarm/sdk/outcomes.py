@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from octarm.models import hot
 from octarm.models.contracts import MAX_CONTEXT_BYTES
@@ -15,6 +16,7 @@ from octarm.models.results import ExecutionResult
 from octarm.sdk.spending import Spent
 
 MAX_OUTPUT_BYTES: Final = MAX_CONTEXT_BYTES
+MAX_RESULT_BYTES: Final = 512 * 1024
 _NOTHING: Final = hot.NULL
 
 
@@ -77,6 +79,11 @@ def returned(value: Any) -> Ending:
         return Failure(_internal(f"the handler returned what is not JSON: {error}"), False)
     if len(output) > MAX_OUTPUT_BYTES:
         return too_large(len(output))
+    try:
+        # The brackets stand for the result and the answer around it.
+        from_json(b"[[%b]]" % output)
+    except ValueError as error:
+        return Failure(_internal(f"nobody could read what the handler returned: {error}"), False)
     return Success(output)
 
 
@@ -92,7 +99,11 @@ def too_large(size: int) -> Failure:
 def raised(error: BaseException) -> Failure:
     """Say how a handler that raised ended: its own code when it named one, else INTERNAL."""
     if isinstance(error, OctarmError):
-        return Failure(error.problem(), error.retryable)
+        try:
+            return Failure(error.problem(), error.retryable)
+        except ValidationError:
+            # A handler's own code or retry-after that no problem can have.
+            return Failure(_internal(f"{error.code}: {error}"), error.retryable)
     return Failure(_internal(f"{type(error).__name__}: {error}"), True)
 
 
@@ -109,7 +120,9 @@ def called_off(reason: str) -> Failure:
 
 
 def _internal(detail: str) -> Problem:
-    return OctarmError(detail, "Read the arm's log: it has the traceback.").problem()
+    # Names of files may hold what no UTF-8 can.
+    readable = detail.encode("utf-8", "replace").decode()
+    return OctarmError(readable, "Read the arm's log: it has the traceback.").problem()
 
 
 def encode(ending: Ending, around: Circumstances) -> bytes:
@@ -162,7 +175,10 @@ def _encode_given(result: ExecutionResult, around: Circumstances) -> bytes:
             "llm_calls": max(result.llm_calls, spent.llm_calls),
         }
     )
-    size = len(_encode(whole.output))
-    if size > MAX_OUTPUT_BYTES:
-        return encode(too_large(size), around)
-    return whole.model_dump_json().encode()
+    try:
+        size, body = len(_encode(whole.output)), whole.model_dump_json().encode()
+    except ValueError as error:
+        return encode(Failure(_internal(f"the result is not JSON: {error}"), False), around)
+    if size > MAX_OUTPUT_BYTES or len(body) > MAX_RESULT_BYTES:
+        return encode(too_large(max(size, len(body))), around)
+    return body

@@ -156,7 +156,19 @@ class Worker:
         self._release(attempt)
 
     async def _run(self, attempt: Attempt, task: TaskContract, context: Context) -> None:
-        """Run the handler; the one place where an unforeseen exception is caught."""
+        """Run the handler to the end and free the slot, whatever happens on the way."""
+        try:
+            ending = await self._ending(attempt, task, context)
+            if attempt.settled:
+                log.warning("abandoned_handler_ended", **_names(attempt))
+            self._settle(attempt, ending)
+        finally:
+            self._release(attempt)
+
+    async def _ending(
+        self, attempt: Attempt, task: TaskContract, context: Context
+    ) -> outcomes.Ending:
+        """Call the handler; the one place where an unforeseen exception is caught."""
         try:
             if tracing.is_sampled(attempt.traceparent):
                 with context.span("arm.run", task_id=task.task_id, attempt=context.attempt) as span:
@@ -164,17 +176,13 @@ class Worker:
                     value = await self._call(task, context)
             else:
                 value = await self._call(task, context)
-            ending = outcomes.returned(value)
+            return outcomes.returned(value)
         except asyncio.CancelledError as error:
-            ending = outcomes.raised(error)
+            return outcomes.raised(error)
         except (Exception, SystemExit) as error:  # an arm outlives its handlers
             if not attempt.settled:
                 log.warning("handler_raised", exc_info=error, **_names(attempt))
-            ending = outcomes.raised(error)
-        if attempt.settled:
-            log.warning("abandoned_handler_ended", **_names(attempt))
-        self._settle(attempt, ending)
-        self._release(attempt)
+            return outcomes.raised(error)
 
     async def _call(self, task: TaskContract, context: Context) -> object:
         if self._handler.threaded:
