@@ -57,7 +57,9 @@ class RecordingReports:
 class Arrangement:
     """A worker and what it publishes."""
 
-    def __init__(self, handler: Any, *, slots: int = 2, cut_off_after_s: float = 0.05) -> None:
+    def __init__(
+        self, handler: Any, *, slots: int = 2, cut_off_after_s: float = 0.05, held_s: float = 25.0
+    ) -> None:
         self.published: list[Outgoing] = []
         self.reports = RecordingReports()
         self.worker = Worker(
@@ -68,6 +70,7 @@ class Arrangement:
             announce=self.reports,
             recall=lambda tenant: Recall(cast(MemoryClient, None), tenant, "worker"),
             cut_off_after_s=cut_off_after_s,
+            held_s=held_s,
         )
 
     async def deliver(self, *deliveries: FakeDelivery) -> list[Any]:
@@ -303,6 +306,21 @@ class TestTaking:
 
         assert outcomes == [ACK, HELD]
         assert (waiting, second.settled) == ("", "ack")
+
+    async def test_what_waited_so_long_that_another_may_have_it_goes_back(self) -> None:
+        release = asyncio.Event()
+
+        async def hold(task: TaskContract) -> None:
+            await release.wait()
+
+        arrangement = Arrangement(hold, slots=1, held_s=0.0)
+        first, second = delivered(a_command()), delivered(a_command())
+        await arrangement.deliver(first, second)
+        release.set()
+        await wait_until(lambda: second.settled)
+
+        assert second.settled == "retry"
+        assert arrangement.worker.capacity() == 1
 
     async def test_an_attempt_called_off_before_it_came_is_not_run(self) -> None:
         arrangement = Arrangement(done)

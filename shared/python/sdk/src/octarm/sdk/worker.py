@@ -1,6 +1,7 @@
 """The heart of an arm: takes run commands, runs the handler, settles each attempt once."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,7 @@ from octarm.sdk.threads import HandlerThreads
 
 CUT_OFF_AFTER_S: Final = 5.0
 HANDED_BACK_S: Final = 1.0
+HELD_S: Final = 25.0  # After 30 s the server delivers again what nobody has started.
 
 log = get_logger()
 _decode = msgspec.json.Decoder(hot.RunTask).decode
@@ -70,6 +72,7 @@ class Worker:
         announce: Announces,
         recall: Callable[[str], Recall],
         cut_off_after_s: float = CUT_OFF_AFTER_S,
+        held_s: float = HELD_S,
     ) -> None:
         self.me = me
         self.slots = slots
@@ -80,9 +83,10 @@ class Worker:
         self._announce = announce
         self._recall = recall
         self._cut_off_after_s = cut_off_after_s
+        self._held_s = held_s
         self._subject = RESULT.at(arm_id=me.arm_id)
         self._attempts: dict[Key, Attempt] = {}
-        self._waiting: dict[Key, tuple[Delivery, hot.RunTask]] = {}
+        self._waiting: dict[Key, tuple[Delivery, hot.RunTask, float]] = {}
         self._recent = RecentResults()
         self._called_off = CalledOff()
         self._threads = HandlerThreads(slots, me.arm_id)
@@ -122,7 +126,7 @@ class Worker:
         if key not in self._waiting and self.capacity():
             self._start(command)
             return ACK
-        self._waiting[key] = (delivery, command)
+        self._waiting[key] = (delivery, command, time.monotonic())
         return HELD
 
     def _start(self, command: hot.RunTask) -> None:
@@ -165,17 +169,15 @@ class Worker:
         finally:
             self._release(attempt)
 
-    async def _ending(
-        self, attempt: Attempt, task: TaskContract, context: Context
-    ) -> outcomes.Ending:
+    async def _ending(self, attempt: Attempt, task: TaskContract, ctx: Context) -> outcomes.Ending:
         """Call the handler; the one place where an unforeseen exception is caught."""
         try:
             if tracing.is_sampled(attempt.traceparent):
-                with context.span("arm.run", task_id=task.task_id, attempt=context.attempt) as span:
-                    attempt.traceparent = context.traceparent = span.traceparent
-                    value = await self._call(task, context)
+                with ctx.span("arm.run", task_id=task.task_id, attempt=ctx.attempt) as span:
+                    attempt.traceparent = ctx.traceparent = span.traceparent
+                    value = await self._call(task, ctx)
             else:
-                value = await self._call(task, context)
+                value = await self._call(task, ctx)
             return outcomes.returned(value)
         except asyncio.CancelledError as error:
             return outcomes.raised(error)
@@ -254,15 +256,18 @@ class Worker:
         """Free the slot and give it to a command that waits for one."""
         del self._attempts[attempt.key]
         while self._waiting and len(self._attempts) < self.slots:
-            delivery, command = self._waiting.pop(next(iter(self._waiting)))
-            delivery.ack()
-            self._start(command)
+            delivery, command, since = self._waiting.pop(next(iter(self._waiting)))
+            if time.monotonic() - since > self._held_s:
+                delivery.retry()  # By now another instance may have it.
+            else:
+                delivery.ack()
+                self._start(command)
         self.wake()
 
     def stop_taking(self) -> None:
         """Start nothing more; what waits goes back to the stream."""
         self._draining = True
-        for delivery, _ in self._waiting.values():
+        for delivery, *_ in self._waiting.values():
             delivery.retry()
         self._waiting.clear()
 
