@@ -192,13 +192,7 @@ class Worker:
         return await self._handler.start(task, context)
 
     def _time_out(self, attempt: Attempt) -> None:
-        seconds = attempt.task.timeout_seconds if attempt.task else 0
-        error = TimedOut(
-            f"the attempt took more than {seconds} s",
-            "Allow more by timeout_seconds, or ask for less.",
-            "EXECUTION_TIMEOUT",
-        )
-        self._cut_off(attempt, outcomes.refused(error))
+        self._cut_off(attempt, _timed_out(attempt))
 
     def _cut_off(self, attempt: Attempt, ending: outcomes.Failure) -> None:
         """End an attempt now; its slot stays taken until the handler really ends."""
@@ -286,6 +280,17 @@ class Worker:
 
     def _unsettled(self) -> list[Attempt]:
         return [attempt for attempt in self._attempts.values() if not attempt.settled]
+
+
+def _timed_out(attempt: Attempt) -> outcomes.Failure:
+    seconds = attempt.task.timeout_seconds if attempt.task else 0
+    return outcomes.refused(
+        TimedOut(
+            f"the attempt took more than {seconds} s",
+            "Allow more by timeout_seconds, or ask for less.",
+            "EXECUTION_TIMEOUT",
+        )
+    )
 
 
 async def _ended(attempts: list[Attempt], timeout_s: float) -> None:
