@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from octarm.models import hot
 from octarm.models.contracts import MAX_CONTEXT_BYTES
-from octarm.models.errors import OctarmError, PayloadTooLarge, Problem, TaskFailed
+from octarm.models.errors import OctarmError, PayloadTooLarge, Problem, TaskFailed, TimedOut
 from octarm.models.results import ExecutionResult
 from octarm.sdk.spending import Spent
 
@@ -111,6 +111,16 @@ def refused(error: OctarmError, *, retryable: bool | None = None) -> Failure:
     """Say that the arm ended the attempt, whatever the handler did."""
     answer = error.retryable if retryable is None else retryable
     return Failure(error.problem().model_copy(update={"retryable": answer}), answer)
+
+
+def timed_out(seconds: int) -> Failure:
+    """Say that the attempt took too long."""
+    error = TimedOut(
+        f"the attempt took more than {seconds} s",
+        "Allow more by timeout_seconds, or ask for less.",
+        "EXECUTION_TIMEOUT",
+    )
+    return refused(error)
 
 
 def called_off(reason: str) -> Failure:

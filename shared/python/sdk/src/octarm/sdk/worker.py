@@ -15,7 +15,7 @@ from octarm.common.telemetry import get_logger, metrics, tracing
 from octarm.models import hot
 from octarm.models.commands import CancelAttempt
 from octarm.models.contracts import TaskContract
-from octarm.models.errors import TimedOut, Unavailable
+from octarm.models.errors import Unavailable
 from octarm.models.subjects import RESULT, result_msg_id
 from octarm.sdk import outcomes
 from octarm.sdk.admission import admit
@@ -192,7 +192,9 @@ class Worker:
         return await self._handler.start(task, context)
 
     def _time_out(self, attempt: Attempt) -> None:
-        self._cut_off(attempt, _timed_out(attempt))
+        self._cut_off(
+            attempt, outcomes.timed_out(attempt.task.timeout_seconds if attempt.task else 0)
+        )
 
     def _cut_off(self, attempt: Attempt, ending: outcomes.Failure) -> None:
         """End an attempt now; its slot stays taken until the handler really ends."""
@@ -280,17 +282,6 @@ class Worker:
 
     def _unsettled(self) -> list[Attempt]:
         return [attempt for attempt in self._attempts.values() if not attempt.settled]
-
-
-def _timed_out(attempt: Attempt) -> outcomes.Failure:
-    seconds = attempt.task.timeout_seconds if attempt.task else 0
-    return outcomes.refused(
-        TimedOut(
-            f"the attempt took more than {seconds} s",
-            "Allow more by timeout_seconds, or ask for less.",
-            "EXECUTION_TIMEOUT",
-        )
-    )
 
 
 async def _ended(attempts: list[Attempt], timeout_s: float) -> None:
