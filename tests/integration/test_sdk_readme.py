@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand, against services that are played."""
+"""The examples of the SDK's pages, run as they stand, against services that are played."""
 
 import asyncio
 import re
@@ -14,15 +14,17 @@ from tests.support.client_stage import ClientStage, a_client_stage
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
-README = Path(__file__).parents[2] / "shared/python/sdk/README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "shared/python/sdk/README.md"
+GUIDE = ROOT / "docs/guides/write-an-arm.md"
 
 
-def examples() -> list[dict[str, Any]]:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def examples(page: Path) -> list[dict[str, Any]]:
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     made = []
     for block in blocks:
         names: dict[str, Any] = {"__name__": "readme"}
-        exec(compile(block, str(README), "exec"), names)
+        exec(compile(block, str(page), "exec"), names)
         made.append(names)
     return made
 
@@ -30,7 +32,7 @@ def examples() -> list[dict[str, Any]]:
 async def test_the_arms_do_what_the_readme_says(nats_url: str) -> None:
     counter, asker = (
         next(value for value in names.values() if isinstance(value, Arm))
-        for names in examples()[:2]
+        for names in examples(README)[:2]
     )
     count = a_command(a_task(context={"text": "one two three"}))
     ask = a_command(a_task(budget={"max_tokens": 150}))
@@ -42,6 +44,22 @@ async def test_the_arms_do_what_the_readme_says(nats_url: str) -> None:
 
     assert counted.output == {"words": 3}
     assert (asked.output, asked.tokens_used) == ("as far as the budget went", 200)
+
+
+async def test_the_arm_of_the_guide_counts_lines(nats_url: str) -> None:
+    (names,) = examples(GUIDE)
+    count = a_command(a_task(context={"text": "one\ntwo"}))
+    nothing = a_command(a_task(context={"text": 2}))
+    async with an_arm_stage(nats_url) as stage, stage.serving(names["arm"]):
+        await wait_until(lambda: "line-counter" in stage.known)
+        await stage.dispatch("line-counter", count, nothing)
+        counted, refused = await stage.result_of(count), await stage.result_of(nothing)
+        await wait_until(lambda: len(stage.chunks) == 2)
+
+    assert counted.output == {"lines": 2}
+    assert [chunk.text for chunk in stage.chunks] == ["1 one\n", "2 two\n"]
+    assert refused.error is not None
+    assert (refused.error.code, refused.retryable) == ("INVALID_REQUEST", False)
 
 
 async def finish_everything(stage: ClientStage) -> None:
@@ -59,7 +77,7 @@ async def finish_everything(stage: ClientStage) -> None:
 async def test_the_clients_do_what_the_readme_says(
     nats_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = examples()
+    names = examples(README)
     async with a_client_stage(nats_url) as stage:
         working = asyncio.create_task(finish_everything(stage))
         await names[2]["main"](nats_url)
