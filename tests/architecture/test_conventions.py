@@ -4,10 +4,12 @@ import ast
 import re
 from pathlib import Path
 
+from octarm.common.telemetry.metrics import METRICS
 from octarm.models.subjects import PREFIX
 from tests.support.sources import committed, name_of, parsed, product_files
 
 SUBJECTS = "shared/python/models/src/octarm/models/subjects.py"
+METRIC_LIST = "shared/python/common/src/octarm/common/telemetry/metrics.py"
 # The package of the Protocol Buffers and the bus's grammar in words: neither is a subject.
 NO_SUBJECTS = {
     "shared/python/models/src/octarm/models/schemas/proto.py",
@@ -44,6 +46,12 @@ def test_only_one_module_spells_a_subject() -> None:
     ]
 
     assert found == []
+
+
+def test_every_metric_is_measured() -> None:
+    said = "\n".join(_text(path) for path in product_files() if name_of(path) != METRIC_LIST)
+
+    assert [metric.name for metric in METRICS if f'"{metric.name}"' not in said] == []
 
 
 def test_every_link_inside_the_repository_resolves() -> None:

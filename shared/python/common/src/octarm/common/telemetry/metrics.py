@@ -29,10 +29,7 @@ METRICS: Final = (
     Metric("octarm_orchestrator_tasks_accepted_total", "counter", "Tasks accepted"),
     Metric("octarm_orchestrator_tasks_refused_total", "counter", "Submissions refused", ("code",)),
     Metric("octarm_orchestrator_tasks_ended_total", "counter", "Tasks ended", ("state",)),
-    Metric("octarm_orchestrator_attempts_retried_total", "counter", "Attempts retried", ("code",)),
     Metric("octarm_orchestrator_late_results_total", "counter", "Results that came too late"),
-    Metric("octarm_orchestrator_commit_seconds", "histogram", "Group commit time", ("step",)),
-    Metric("octarm_orchestrator_commit_items", "histogram", "Items per commit", ("step",)),
     Metric("octarm_orchestrator_outbox_rows", "gauge", "Outbox rows not yet published"),
     Metric("octarm_scheduler_queued_tasks", "gauge", "Tasks that wait to be placed", ("tier",)),
     Metric("octarm_scheduler_placements_total", "counter", "Attempts placed", ("policy",)),
@@ -58,8 +55,7 @@ def _make(metric: Metric) -> Counter | Gauge | Histogram:
         return Counter(metric.name, metric.meaning, metric.labels, registry=registry)
     if metric.kind == "gauge":
         return Gauge(metric.name, metric.meaning, metric.labels, registry=registry)
-    buckets = SECONDS if metric.name.endswith("_seconds") else (1, 4, 16, 64, 128, 256, 512)
-    return Histogram(metric.name, metric.meaning, metric.labels, registry=registry, buckets=buckets)
+    return Histogram(metric.name, metric.meaning, metric.labels, registry=registry, buckets=SECONDS)
 
 
 _BY_NAME: Final = {metric.name: metric for metric in METRICS}
