@@ -252,3 +252,11 @@ class TestProperties:
             if decision.task.task_id == task_id(0):
                 return
         raise AssertionError("it never had its turn")
+
+
+def test_an_arm_that_wants_to_be_named_takes_no_task_that_names_nothing() -> None:
+    shy = ArmFacts("shy", "online", frozenset({"shell"}), 1, takes_any=False)
+
+    assert not shy.suits(frozenset(), None)
+    assert shy.suits(frozenset({"shell"}), None)
+    assert shy.suits(frozenset(), "shy")

@@ -1,5 +1,7 @@
 """Why tasks wait, in words."""
 
+from dataclasses import replace
+
 import pytest
 
 from octarm.scheduler.domain.explain import PLACEABLE, summary, why_waiting
@@ -68,6 +70,14 @@ class TestWhyWaiting:
             "one": "no live instance that takes work",
             "two": "the task is pinned to one",
         }
+
+    def test_says_that_a_task_which_names_nothing_must_name_something(self) -> None:
+        fleet = a_fleet(replace(facts("shy"), takes_any=False))
+
+        wait = why_waiting(a_queue(ready(needs=())), fleet, task_id(1))
+
+        assert wait.reason.startswith("every arm wants its capabilities named")
+        assert wait.arms["shy"].startswith("takes only tasks that name")
 
     def test_tells_a_pause_from_a_full_arm(self) -> None:
         queue = a_queue(ready())

@@ -24,7 +24,13 @@ WARNING = (
 
 def executor(settings: Settings, runner: Runner) -> Arm:
     """Wire the arm."""
-    arm = Arm(settings.arm_id, capabilities={"execute", "shell", "python"}, slots=settings.slots)
+    # A bare goal is no command: whoever wants one run says so.
+    arm = Arm(
+        settings.arm_id,
+        capabilities={"execute", "shell", "python"},
+        slots=settings.slots,
+        takes_any=False,
+    )
     run_task = RunTask(runner, settings.limits)
 
     @arm.run

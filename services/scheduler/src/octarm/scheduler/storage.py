@@ -198,7 +198,7 @@ class ArmDirectory:
             log.warning("arm_not_understood", arm_id=entry.key, error=str(error)[:300])
             return None
         arm = record.arm
-        return ArmFacts(arm.arm_id, record.status, arm.capabilities, arm.cost_tier)
+        return ArmFacts(arm.arm_id, record.status, arm.capabilities, arm.cost_tier, arm.takes_any)
 
 
 async def _next(watcher: KeyValue.KeyWatcher, timeout_s: float) -> KeyValue.Entry | None:

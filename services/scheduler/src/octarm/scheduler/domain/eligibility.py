@@ -11,8 +11,8 @@ PLACEABLE: Final = ("online", "degraded")
 def refusal(arm: Arm, needs: frozenset[str], assigned_arm: str | None) -> str:
     """Say why the arm cannot take tasks with these needs now; empty when it can.
 
-    In this order: it is not the pinned arm, is not registered, lacks capabilities, is
-    draining or offline, has no live instance, is paused, is full.
+    In this order: it is not the pinned arm, is not registered, lacks capabilities, wants them
+    named, is draining or offline, has no live instance, is paused, is full.
     """
     if assigned_arm is not None and arm.arm_id != assigned_arm:
         return f"the task is pinned to {assigned_arm}"
@@ -20,6 +20,8 @@ def refusal(arm: Arm, needs: frozenset[str], assigned_arm: str | None) -> str:
         return "not registered"
     if missing := needs - arm.facts.capabilities:
         return f"lacks {', '.join(sorted(missing))}"
+    if not arm.facts.suits(needs, assigned_arm):
+        return "takes only tasks that name one of its capabilities, or itself"
     if arm.facts.status not in PLACEABLE:
         return arm.facts.status
     if not arm.slots:
@@ -35,7 +37,8 @@ def eligible(
     """Give the arms that may take tasks with these needs, whether they have room or not.
 
     1. A pinned arm is the only one, and nothing ever takes its place.
-    2. The arm is registered and has every capability.
+    2. The arm is registered and has every capability; a task that names none suits only arms
+       that take any.
     3. It is online; degraded arms count only when no capable arm is online.
     """
     capable = [
@@ -44,7 +47,7 @@ def eligible(
         if arm.facts is not None
         and (assigned_arm is None or arm.arm_id == assigned_arm)
         and arm.facts.status in PLACEABLE
-        and needs <= arm.facts.capabilities
+        and arm.facts.suits(needs, assigned_arm)
     ]
     online = tuple(arm for arm in capable if arm.facts is not None and arm.facts.status == "online")
     return online or tuple(capable)

@@ -40,10 +40,16 @@ def blocking_reason(group: Group, fleet: Fleet) -> str:
         return f"pinned to {group.assigned_arm}: {why}" if why else PLACEABLE
     known = [arm for arm in fleet.arms.values() if arm.facts is not None]
     capable = [
-        arm for arm in known if arm.facts is not None and group.needs <= arm.facts.capabilities
+        arm
+        for arm in known
+        if arm.facts is not None and arm.facts.suits(group.needs, group.assigned_arm)
     ]
+    if not known:
+        return "no arm is registered"
+    if not capable and not group.needs:
+        return "every arm wants its capabilities named: say what the task needs"
     if not capable:
-        return f"no arm has {', '.join(sorted(group.needs))}" if known else "no arm is registered"
+        return f"no arm has {', '.join(sorted(group.needs))}"
     reasons = [refusal(arm, group.needs, None) for arm in capable]
     if "" in reasons:
         return PLACEABLE

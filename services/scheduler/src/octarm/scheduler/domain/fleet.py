@@ -27,6 +27,12 @@ class ArmFacts:
     status: str
     capabilities: frozenset[str]
     cost_tier: int
+    takes_any: bool = True
+
+    def suits(self, needs: frozenset[str], assigned_arm: str | None) -> bool:
+        """Whether it can do what the task needs, and may when the task names nothing."""
+        named = bool(needs) or assigned_arm == self.arm_id
+        return needs <= self.capabilities and (named or self.takes_any)
 
 
 @dataclass(slots=True)

@@ -48,6 +48,9 @@ class ArmCapability(BaseModel):
     description: Annotated[str, StringConstraints(max_length=500)] = ""
     version: SemVer = "0.1.0"
     capabilities: Tags = Field(min_length=1, max_length=100)
+    takes_any: bool = Field(
+        default=True, description="Whether it takes tasks that name no capability"
+    )
     input_schema: dict[str, JsonValue] = Field(
         default_factory=dict, description="JSON Schema 2020-12 of the task's context"
     )

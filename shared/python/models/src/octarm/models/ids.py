@@ -91,6 +91,6 @@ def with_prefix(prefix: Prefix, other_id: str) -> str:
 
 def event_id(task_id: str, seq: int) -> str:
     """Give the id of a task's event number `seq` (1 – 32,767): the task's, varied in 15 bits."""
-    a, b, c = (_VALUE[letter] for letter in task_id[-3:])
-    varied = (a << 10 | b << 5 | c) ^ (seq & 0x7FFF)
+    last = _VALUE[task_id[-3]] << 10 | _VALUE[task_id[-2]] << 5 | _VALUE[task_id[-1]]
+    varied = last ^ (seq & 0x7FFF)
     return f"evt_{task_id[4:-3]}{_ALPHABET[varied >> 10]}{_PAIRS[varied & 1023]}"

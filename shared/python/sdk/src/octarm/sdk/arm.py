@@ -47,6 +47,7 @@ class Arm:
         output_schema: Mapping[str, JsonValue] | None = None,
         timeout_seconds: int = 30,
         labels: Mapping[str, str] | None = None,
+        takes_any: bool = True,
         key: str | None = None,
     ) -> None:
         try:
@@ -62,6 +63,7 @@ class Arm:
                 slots=slots,
                 timeout_seconds=timeout_seconds,
                 labels=dict(labels or {}),
+                takes_any=takes_any,
             )
         except ValidationError as error:
             named = field_errors(error.errors(include_input=False, include_url=False))

@@ -126,8 +126,8 @@ def is_sampled(traceparent: str) -> bool:
 def root(sample: float | None = None) -> str:
     """Begin a trace; sampled with probability `sample` (default: the process's setting)."""
     share = _state.sample if sample is None else sample
-    flag = 1 if random.random() < share else 0  # noqa: S311 - sampling is no secret
-    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-{flag:02x}"
+    flag = 1 if random.random() < share else 0  # noqa: S311 - ids of traces are no secrets
+    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-{flag:02x}"
 
 
 def record(
