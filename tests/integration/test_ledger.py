@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from octarm.models import hot
 from octarm.models.errors import Conflict, InvalidRequest, NotFound, OctarmError
 from octarm.models.ids import new_id
 from octarm.models.queries import FindTasks
@@ -355,6 +356,36 @@ class TestEnding:
         await Reconcile(ledger.endings, ledger.relay, Revoked(), 1).once()
 
         assert await ledger.state_of(task_id) == ("timed_out", 1)
+
+    async def test_tells_the_scheduler_again_of_what_was_queued_long_ago(
+        self, ledger: Ledger
+    ) -> None:
+        forgotten = await accept(ledger, priority=2)
+        await ledger.execute("update ledger.task set updated_at = now() - interval '16 min'")
+        await accept(ledger)
+        reconcile = Reconcile(ledger.endings, ledger.relay, Revoked(), 1)
+
+        await reconcile.once()
+        await reconcile.once()
+
+        (message,) = [m for e in await ledger.outbox.older_than(-1) for m in e.messages]
+        assert message.subject == "octarm.v1.cmd.task.place.0"
+        (task,) = msgspec.json.decode(message.payload, type=hot.PlaceTasks).tasks
+        assert (task.task_id, task.attempt, task.priority) == (forgotten, 1, 2)
+        assert await ledger.state_of(forgotten) == ("queued", 1)
+
+    async def test_tells_nothing_again_while_the_queue_is_still_being_read(
+        self, ledger: Ledger
+    ) -> None:
+        async def is_read() -> bool:
+            return False
+
+        await accept(ledger)
+        await ledger.execute("update ledger.task set updated_at = now() - interval '16 min'")
+
+        await Reconcile(ledger.endings, ledger.relay, Revoked(), 1, ready_is_read=is_read).once()
+
+        assert await ledger.outbox.count() == 0
 
     async def test_wakes_a_dependant_when_the_last_dependency_completes(
         self, ledger: Ledger

@@ -33,6 +33,7 @@ from octarm.orchestrator.storage.endings import PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake
 from octarm.orchestrator.storage.outbox import PostgresOutbox
 from octarm.orchestrator.storage.reading import PostgresTasks
+from octarm.orchestrator.storage.ready import ReadyStream
 from octarm.orchestrator.storage.revoking import BusRevoker
 from octarm.orchestrator.usecases.accept import AcceptTasks
 from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
@@ -78,6 +79,8 @@ async def _serve(
         nc, publisher, ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS), results, concurrency=2
     )
     leases = KeepLeases(endings, clock, lambda: nc.is_connected)
+    shards, ready = settings.shards, ReadyStream(nc, settings.shards)
+    reconcile = Reconcile(endings, relay, revoke, shards, leases.hears_beats, ready.is_read)
     router = routes(PostgresTasks(pool), CancelTasks(endings, relay, revoke), leases)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, accepting).start()
@@ -96,7 +99,7 @@ async def _serve(
             intake_runner.run(stop),
             result_runner.run(stop),
             leases.run(stop),
-            Reconcile(endings, relay, revoke, settings.shards, leases.hears_beats).run(stop),
+            reconcile.run(stop),
         )
         await accepting.drain()
     finally:

@@ -15,6 +15,8 @@ from octarm.orchestrator.storage.outbox import write_entry
 LIMIT: Final = 500
 STEP_GRACE_S: Final = 10.0
 START_GRACE_S: Final = 60.0
+# Longer than the ten minutes for which READY takes the same message for a duplicate.
+FORGOTTEN_AFTER_S: Final = 900.0
 
 _MOVED: Final = """
 t.id, t.tenant, old.attempt, old.state, t.state, t.event_seq, t.event_seq, t.traceparent,
@@ -81,6 +83,15 @@ from old where t.id = old.id
 returning t.id, t.tenant, t.attempt, old.state, t.state, t.event_seq, t.event_seq,
     t.traceparent, t.goal, now(), t.tier, t.priority, t.deadline, t.contract::text
 """
+_FORGOTTEN: Final = f"""
+with old as (select {_OLD} where state = 'queued'
+    and updated_at < now() - make_interval(secs => {FORGOTTEN_AFTER_S})
+    order by updated_at limit {LIMIT} for update skip locked)
+update ledger.task t set updated_at = now() from old where t.id = old.id
+returning t.id, t.tenant, t.attempt, old.state, t.state, t.event_seq, t.event_seq,
+    t.traceparent, t.goal, coalesce(t.not_before, t.created_at), t.tier, t.priority, t.deadline,
+    t.contract::text
+"""
 # What is locked is being moved on by its own news; waiting for it could only deadlock.
 _RENEW: Final = """
 with r as (
@@ -94,6 +105,7 @@ update ledger.task t set lease_until = now() + make_interval(secs => r.lease_s)
 from r where t.id = r.id
 """
 Change = tuple[list[Moved], Entry | None]
+MakeReady = Callable[[list[Woken]], list[Outgoing]]
 
 
 class PostgresEndings:
@@ -135,12 +147,23 @@ class PostgresEndings:
             _HANGING, {"error": error}, "timed_out", reason=reason, announce=announce
         )
 
-    async def wake(
-        self, announce: Callable[[list[Woken]], list[Outgoing]]
-    ) -> tuple[list[Woken], Entry | None]:
+    async def wake(self, announce: MakeReady) -> tuple[list[Woken], Entry | None]:
         """Queue waiting tasks whose time has come and whose dependencies are complete."""
+        return await self._make_ready(_WAKE, announce)
+
+    async def remind(self, announce: MakeReady) -> tuple[list[Woken], Entry | None]:
+        """Tell again of tasks that have been queued for a quarter of an hour, at most 500.
+
+        Their READY message may have been lost, buried or dropped; when it was not, the new
+        one takes its place in the scheduler's queue. `at` is since when each may be placed.
+        """
+        return await self._make_ready(_FORGOTTEN, announce)
+
+    async def _make_ready(
+        self, statement: str, announce: MakeReady
+    ) -> tuple[list[Woken], Entry | None]:
         async with transaction(self._pool) as connection:
-            cursor = await connection.execute(_WAKE)
+            cursor = await connection.execute(statement)
             woken = [
                 Woken(moved_row(row[:10]), row[10], row[11], row[12], row[13].encode())
                 for row in await cursor.fetchall()

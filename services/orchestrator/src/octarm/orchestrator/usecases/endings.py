@@ -53,6 +53,16 @@ class Endings(Protocol):
         """Queue waiting tasks that may run now."""
         ...
 
+    async def remind(
+        self, announce: Callable[[list[Woken]], list[Outgoing]]
+    ) -> tuple[list[Woken], Entry | None]:
+        """Tell again of tasks that have been queued for long."""
+        ...
+
+
+async def _always() -> bool:
+    return True
+
 
 @dataclass(frozen=True, slots=True)
 class CancelTasks:
@@ -97,6 +107,8 @@ class Reconcile:
     shards: int
     hears_beats: Callable[[], bool] = field(default=lambda: True)
     """Whether heartbeats have been heard for long enough to judge who is silent."""
+    ready_is_read: Callable[[], Awaitable[bool]] = _always
+    """Whether the schedulers have read READY, so that what it lacks is lacking for good."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look twice a second, at what is rare every four seconds, until `stop` is set."""
@@ -129,6 +141,7 @@ class Reconcile:
             await self._apply(
                 "a dependency did not complete", broken.problem(), self.endings.fail_broken
             )
+            await self._remind()
             await self.relay.sweep()
         _, entry = await self.endings.wake(self._announce_woken)
         self.relay.hand_in(entry)
@@ -146,7 +159,16 @@ class Reconcile:
         self.relay.hand_in(entry)
         await self.revoke(revocations(moved, reason))
 
-    def _announce_woken(self, woken: list[Woken]) -> list[Outgoing]:
+    async def _remind(self) -> None:
+        """Make up for READY messages that were lost: no queued task waits for ever."""
+        if not await self.ready_is_read():
+            return
+        reminded, entry = await self.endings.remind(self._ready_messages)
+        if reminded:
+            log.info("queued_tasks_told_again", number=len(reminded))
+        self.relay.hand_in(entry)
+
+    def _ready_messages(self, woken: list[Woken]) -> list[Outgoing]:
         tasks = [
             ready_again(
                 w.contract,
@@ -161,6 +183,9 @@ class Reconcile:
             )
             for w in woken
         ]
+        return ready(tasks, shards=self.shards)
+
+    def _announce_woken(self, woken: list[Woken]) -> list[Outgoing]:
         events = [
             event(
                 "ready",
@@ -173,4 +198,4 @@ class Reconcile:
             )
             for w in woken
         ]
-        return ready(tasks, shards=self.shards) + events
+        return self._ready_messages(woken) + events

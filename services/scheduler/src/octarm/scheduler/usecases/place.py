@@ -148,8 +148,8 @@ class PlaceTasks:
         """Let the task wait again; the arm is left alone for a moment.
 
         The command may have landed all the same: the next try has the same Msg-Id. What no
-        retry can mend is dropped, so that it does not keep others from the arm; the ledger's
-        reconciler finds that it was never started.
+        retry can mend is dropped, so that it does not keep others from the arm; the ledger
+        tells of it again when it has been queued for long.
         """
         desk, task, arm = self._desk, decision.task, decision.arm
         if not error.retryable:
