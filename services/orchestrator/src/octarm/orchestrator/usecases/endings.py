@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from octarm.common.bus.publisher import Outgoing
+from octarm.common.clock import set_within
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError, Problem, TaskFailed, TimedOut, Unavailable
 from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Woken
@@ -119,11 +120,7 @@ class Reconcile:
             except OctarmError as error:
                 log.warning("reconcile_failed", error=error.message)
             turn += 1
-            try:
-                async with asyncio.timeout(EVERY_S):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await set_within(stop, EVERY_S)
 
     async def once(self, *, all_of_it: bool = True) -> None:
         """Find and mend once."""

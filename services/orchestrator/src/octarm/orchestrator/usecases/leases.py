@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from octarm.common.clock import Clock
+from octarm.common.clock import Clock, set_within
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.arms import Heartbeat
 from octarm.models.errors import OctarmError
@@ -57,12 +57,8 @@ class KeepLeases:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Renew twice a second until `stop` is set."""
-        while not stop.is_set():
-            try:
-                async with asyncio.timeout(EVERY_S):
-                    await stop.wait()
-            except TimeoutError:
-                await self.renew()
+        while not await set_within(stop, EVERY_S):
+            await self.renew()
 
     async def renew(self) -> None:
         """Renew what has been gathered; what fails is left to the next beat."""

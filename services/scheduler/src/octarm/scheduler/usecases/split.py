@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from octarm.common.bus.publisher import Outgoing, Publishes
+from octarm.common.clock import set_within
 from octarm.common.telemetry import get_logger
 from octarm.models.errors import OctarmError
 from octarm.models.hot import PlaceTasks
@@ -40,12 +41,8 @@ class SplitMessages:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look every half minute until `stop`."""
-        while not stop.is_set():
-            try:
-                async with asyncio.timeout(EVERY_S):
-                    await stop.wait()
-            except TimeoutError:
-                await self()
+        while not await set_within(stop, EVERY_S):
+            await self()
 
     async def __call__(self) -> int:
         """Split what has been partly placed for a minute; gives the number of messages."""

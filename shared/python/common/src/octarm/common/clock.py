@@ -1,5 +1,6 @@
 """Time as a port, so that logic can be tested without waiting."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -15,6 +16,15 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Give seconds on a clock that never goes back."""
         ...
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until the event is set, for at most `seconds`; tells whether it is."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 class SystemClock:

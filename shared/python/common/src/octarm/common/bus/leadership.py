@@ -17,6 +17,7 @@ from nats.js.errors import KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from octarm.common.bus.topology import LEADER_TTL_S
+from octarm.common.clock import set_within
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.subjects import LEADERS_BUCKET
 
@@ -53,7 +54,7 @@ class Leadership:
                     await self._release()
                 log.info("leadership_ended", lease=self._name)
             else:
-                await _pause(stop, self._ttl_s / 5)
+                await set_within(stop, self._ttl_s / 5)
 
     async def _bucket(self) -> KeyValue:
         return await self._nc.jetstream(timeout=2.0).key_value(LEADERS_BUCKET)
@@ -86,7 +87,7 @@ class Leadership:
     async def _keep(self, stop: asyncio.Event) -> None:
         """Renew until `stop`, or until the lease may have passed to another."""
         while not stop.is_set():
-            await _pause(stop, self._ttl_s / 4)
+            await set_within(stop, self._ttl_s / 4)
             started = time.monotonic()
             try:
                 async with asyncio.timeout(self._ttl_s / 4):
@@ -112,11 +113,3 @@ class Leadership:
             await bucket.delete(self._name, last=self._revision)
         except (NatsError, OSError, TimeoutError):
             log.debug("lease_left_to_expire", lease=self._name)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
