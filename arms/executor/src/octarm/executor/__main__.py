@@ -3,19 +3,17 @@
 import argparse
 import asyncio
 import sys
-from typing import NoReturn
 
-from pydantic import ValidationError
-
+from octarm.common.service import read_settings, refuse
 from octarm.executor.run_task import RunTask
 from octarm.executor.sandbox import CannotIsolate, Runner, Sandbox, Unsafe
 from octarm.executor.settings import Settings
 from octarm.models.contracts import TaskContract
+from octarm.models.errors import OctarmError
 from octarm.models.results import ExecutionResult
 from octarm.sdk import Arm, Context
 from octarm.sdk.cancelling import unless_cancelled
 
-EX_CONFIG = 78
 WARNING = (
     "octarm-executor: WARNING: --unsafe: commands run WITHOUT ISOLATION, with the files, the "
     "network and the rights of this user. Never take tasks from others like this.\n"
@@ -46,10 +44,9 @@ def main() -> None:
     parser.add_argument("--unsafe", action="store_true", help="run commands without isolation")
     unsafe = parser.parse_args().unsafe
     try:
-        settings = Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        _refuse(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}")
+        settings = read_settings(Settings)
+    except OctarmError as error:
+        refuse("executor", error.message)
     runner: Runner
     if unsafe or settings.unsafe:
         sys.stderr.write(WARNING)
@@ -59,13 +56,8 @@ def main() -> None:
         try:
             asyncio.run(runner.check())
         except CannotIsolate as error:
-            _refuse(str(error))
+            refuse("executor", str(error))
     executor(settings, runner).main()
-
-
-def _refuse(why: str) -> NoReturn:
-    sys.stderr.write(f"octarm-executor: {' '.join(why.split())}\n")
-    sys.exit(EX_CONFIG)
 
 
 if __name__ == "__main__":

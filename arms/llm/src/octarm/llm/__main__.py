@@ -1,12 +1,9 @@
 """Start the llm arm: `python -m octarm.llm`."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
-from pydantic import ValidationError
-
+from octarm.common.service import read_settings, refuse
 from octarm.llm.answer import AnswerTask
 from octarm.llm.local import LocalModel, NoLocalModel, default_weights
 from octarm.llm.openai_compatible import OpenAICompatible
@@ -15,11 +12,10 @@ from octarm.llm.question import Defaults
 from octarm.llm.results import result_of
 from octarm.llm.settings import Settings
 from octarm.models.contracts import TaskContract
+from octarm.models.errors import OctarmError
 from octarm.models.results import ExecutionResult
 from octarm.sdk import Arm, Context
 from octarm.sdk.cancelling import unless_cancelled
-
-EX_CONFIG = 78
 
 
 def provider_of(settings: Settings) -> Provider:
@@ -67,20 +63,13 @@ def llm(settings: Settings, provider: Provider) -> Arm:
 def main() -> None:
     """Read the settings, begin to load the model, and serve."""
     try:
-        settings = Settings()
+        settings = read_settings(Settings)
         provider = provider_of(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        _refuse(f"setting {name}: {first['msg']}" if name else first["msg"])
+    except OctarmError as error:
+        refuse("llm", error.message)
     except NoLocalModel as error:
-        _refuse(str(error))
+        refuse("llm", str(error))
     llm(settings, provider).main()
-
-
-def _refuse(why: str) -> NoReturn:
-    sys.stderr.write(f"octarm-llm: {' '.join(why.split())}\n")
-    sys.exit(EX_CONFIG)
 
 
 if __name__ == "__main__":

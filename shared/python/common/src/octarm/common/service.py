@@ -101,11 +101,12 @@ class _Section(InitSettingsSource):
         super().__init__(settings_cls, common | document.get(section, {}))
 
 
+B = TypeVar("B", bound=BaseSettings)
 S = TypeVar("S", bound=ServiceSettings)
 Main = Callable[[S, asyncio.Event], Awaitable[None]]
 
 
-def read_settings(settings: type[S]) -> S:
+def read_settings(settings: type[B]) -> B:
     """Read the settings of this process.
 
     Raises:
@@ -119,7 +120,7 @@ def read_settings(settings: type[S]) -> S:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise OctarmError(f"setting {name}: {first['msg']}") from error
+        raise OctarmError(f"setting {name}: {first['msg']}" if name else first["msg"]) from error
     except (SettingsError, tomllib.TOMLDecodeError, OSError) as error:
         raise OctarmError(f"settings: {error}") from error
 
@@ -134,7 +135,7 @@ def run(main: Main[S], settings: type[S], name: str) -> NoReturn:
     try:
         values = read_settings(settings)
     except OctarmError as error:
-        _refuse(name, error.message)
+        refuse(name, error.message)
     telemetry.setup(
         name,
         log_level=values.log_level,
@@ -145,13 +146,14 @@ def run(main: Main[S], settings: type[S], name: str) -> NoReturn:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_supervised(main, values, name))
     except OctarmError as error:
-        _refuse(name, f"{error.message} ({error.recovery_hint})")
+        refuse(name, f"{error.message} ({error.recovery_hint})")
     finally:
         tracing.shutdown()
     sys.exit(0)
 
 
-def _refuse(name: str, why: str) -> NoReturn:
+def refuse(name: str, why: str) -> NoReturn:
+    """Refuse to start: one line on stderr, exit code 78."""
     line = " ".join(why.split())
     sys.stderr.write(f"octarm-{name}: {line}\n")
     sys.exit(EX_CONFIG)
