@@ -13,7 +13,8 @@ def event_line(event: StreamEvent) -> str:
     attempt = data.get("attempt", 0)
     match event.kind.removeprefix("task."):
         case "placed":
-            return f"placed on {data.get('arm_id')}: {data.get('reason', '')}"
+            # Without a reason when a fast arm's report overtook the scheduler's.
+            return _because(f"placed on {data.get('arm_id')}", data)
         case "started":
             return f"started by {data.get('instance_id')} (attempt {attempt})"
         case "progress":
@@ -23,9 +24,13 @@ def event_line(event: StreamEvent) -> str:
         case "failed" | "timed_out" | "rejected" as verb:
             return f"{verb.replace('_', ' ')}: {_detail(data)}"
         case "cancelled":
-            return f"cancelled: {data.get('reason')}" if data.get("reason") else "cancelled"
+            return _because("cancelled", data)
         case verb:
             return verb.replace("_", " ")
+
+
+def _because(what: str, data: dict[str, Any]) -> str:
+    return f"{what}: {data['reason']}" if data.get("reason") else what
 
 
 def percent(data: dict[str, Any]) -> str:
