@@ -16,13 +16,14 @@ from tests.support.wait import wait_until
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 README = ROOT / "shared/python/sdk/README.md"
+FRONT_PAGE = ROOT / "README.md"
 GUIDE = ROOT / "docs/guides/write-an-arm.md"
 
 
-def examples(page: Path) -> list[dict[str, Any]]:
+def examples(page: Path, *, first: int | None = None) -> list[dict[str, Any]]:
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     made = []
-    for block in blocks:
+    for block in blocks[:first]:
         names: dict[str, Any] = {"__name__": "readme"}
         exec(compile(block, str(page), "exec"), names)
         made.append(names)
@@ -44,6 +45,17 @@ async def test_the_arms_do_what_the_readme_says(nats_url: str) -> None:
 
     assert counted.output == {"words": 3}
     assert (asked.output, asked.tokens_used) == ("as far as the budget went", 200)
+
+
+async def test_the_arm_of_the_front_page_shouts(nats_url: str) -> None:
+    (names,) = examples(FRONT_PAGE, first=1)
+    hello = a_command(a_task(goal="hello"))
+    async with an_arm_stage(nats_url) as stage, stage.serving(names["arm"]):
+        await wait_until(lambda: "shouter" in stage.known)
+        await stage.dispatch("shouter", hello)
+        said = await stage.result_of(hello)
+
+    assert said.output == {"said": "HELLO"}
 
 
 async def test_the_arm_of_the_guide_counts_lines(nats_url: str) -> None:
