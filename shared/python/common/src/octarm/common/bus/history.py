@@ -18,14 +18,18 @@ FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
 
 
+class MissedMessages(NatsError):
+    """The server has sent messages that did not come."""
+
+
 async def read_stream(
     nc: NATS, stream: str, subject: str, *, after: int, interrupted: Callable[[Exception], None]
 ) -> AsyncGenerator[Msg, None]:
     """Yield the messages of a stream after a sequence, in order, for ever.
 
-    A consumer that is gone (the server restarted, the network was away) is replaced behind the
-    last message that was yielded, within about five seconds; `interrupted` is told why. The
-    caller closes the generator, and with it the consumer.
+    A consumer that is gone, or whose messages were lost on the way (the server restarted, the
+    network was away), is replaced behind the last message that was yielded, within about five
+    seconds; `interrupted` is told why. The caller closes the generator, and with it the consumer.
     """
     pause_s = FIRST_PAUSE_S
     while True:
@@ -55,9 +59,13 @@ async def _read_consumer(
         num_replicas=1,
     )
     consumer = await js.pull_subscribe(subject, stream=stream, config=config)
+    came = 0
     try:
         while True:
-            for message in await _fetch(consumer):
+            for message in await _fetch(consumer, came):
+                came += 1
+                if message.metadata.sequence.consumer != came:
+                    raise MissedMessages
                 yield message
     finally:
         with suppress(NatsError, OSError):
@@ -66,10 +74,13 @@ async def _read_consumer(
             await js.delete_consumer(stream, config.name or "")
 
 
-async def _fetch(consumer: JetStreamContext.PullSubscription) -> list[Msg]:
+async def _fetch(consumer: JetStreamContext.PullSubscription, came: int) -> list[Msg]:
     try:
         return await consumer.fetch(FETCH, FETCH_S)
     except TimeoutError:
-        # Silence, or the consumer is gone and the request fell into the void: the server knows.
-        await consumer.consumer_info()
+        # Silence; or the consumer is gone and the request fell into the void; or what it sent
+        # was lost with a connection, for nobody acknowledges here: the server knows.
+        delivered = (await consumer.consumer_info()).delivered
+        if delivered is not None and delivered.consumer_seq > came:
+            raise MissedMessages from None
         return []
