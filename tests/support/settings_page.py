@@ -89,12 +89,16 @@ def _table(settings: type[BaseSettings], *, above: type[BaseSettings] | None = N
     """List the fields of a class; with `above` only those that this other one says not the same."""
     known = above.model_fields if above else {}
     rows = [
-        f"| `{settings.model_config['env_prefix']}{name.upper()}` | {_default(field)} |"
-        f" {_meaning(field)} |\n"
+        f"| `{_variable(settings, name)}` | {_default(field)} | {_meaning(field)} |\n"
         for name, field in settings.model_fields.items()
         if name not in known or known[name].description != field.description
     ]
     return "| variable | default | meaning |\n|---|---|---|\n" + "".join(rows) if rows else ""
+
+
+def _variable(settings: type[BaseSettings], name: str) -> str:
+    alias = settings.model_fields[name].validation_alias
+    return str(alias or f"{settings.model_config['env_prefix']}{name}".upper())
 
 
 def _default(field: FieldInfo) -> str:

@@ -35,9 +35,13 @@ class ClientSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="OCTARM_", frozen=True, env_ignore_empty=True)
 
     nats_url: str = Field(default="", description="Empty: that of the embedded stack")
-    data: Path = Field(
-        default_factory=lambda: Path.home() / ".local/share/octarm",
-        description="Folder of the embedded stack, by default ~/.local/share/octarm",
+    data: Path | None = Field(
+        default=None, description="Folder of the embedded stack, by default ~/.local/share/octarm"
+    )
+    data_home: Path = Field(
+        default=Path("~/.local/share"),
+        validation_alias="XDG_DATA_HOME",
+        description="Where the folder `octarm` is when `OCTARM_DATA` names none",
     )
 
 
@@ -50,10 +54,10 @@ def find_nats(settings: ClientSettings) -> str:
     if settings.nats_url:
         return settings.nats_url
     try:
-        up = json.loads((settings.data / "up.json").read_text(encoding="utf-8"))
-        urls = up.get("urls", up)
-        return str(urls["nats"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        folder = settings.data or settings.data_home / "octarm"
+        text = (folder.expanduser() / "up.json").read_text(encoding="utf-8")
+        return str(json.loads(text)["nats"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable(
             "no NATS is known and no embedded stack runs",
             "Start one with 'octarm up', or set OCTARM_NATS_URL.",
