@@ -14,6 +14,7 @@ from octarm.models.errors import InvalidRequest
 from octarm.models.events import TaskAccepted
 from octarm.models.ids import event_id, new_id
 from octarm.models.states import TERMINAL, TaskState
+from octarm.orchestrator.domain.changes import Stray
 from octarm.orchestrator.domain.lifecycle import MOVES, OPEN, events_to, may_move, sources
 from octarm.orchestrator.domain.messages import event, pack, ready, result_for_event, unpack
 from octarm.orchestrator.domain.news import Gathering, Step
@@ -190,3 +191,12 @@ class TestGathering:
         assert placed(TASK).step is Step.PLACED
         assert started(TASK).step is Step.STARTED
         assert started(TASK).decision is None
+
+
+def test_a_stray_is_a_duplicate_when_its_own_result_was_taken() -> None:
+    def stray(outcome: str | None) -> Stray:
+        return Stray(TASK, 1, TaskState.COMPLETED, 1, outcome)
+
+    assert stray("success").is_duplicate
+    assert not stray("lost").is_duplicate
+    assert not stray(None).is_duplicate
