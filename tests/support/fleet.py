@@ -230,8 +230,8 @@ class FakeEvents:
         for flag in self._ended:
             flag.set()
 
-    async def last_seq(self, tenant: str, task_id: str) -> int:
-        return len(self.stored)
+    async def newest(self, tenant: str, task_id: str) -> tuple[int, str] | None:
+        return (self.stored[-1].seq, self.stored[-1].verb) if self.stored else None
 
     @asynccontextmanager
     async def follow(

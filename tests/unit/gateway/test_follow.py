@@ -105,6 +105,17 @@ class TestWatchTask:
 
         assert frames == [StoredEvent(3, "completed", b"{}")]
 
+    async def test_waits_for_an_end_that_is_in_the_ledger_and_not_yet_told(self) -> None:
+        fake = FakeFleet()
+        task_id = fake.tasks.add(state=TaskState.COMPLETED)
+        fake.events.say("started")
+
+        watching_it = asyncio.create_task(all_of(watching(fake), task_id, after=1))
+        await wait_until(lambda: fake.events.following)
+        fake.events.say("completed")
+
+        assert await watching_it == [StoredEvent(2, "completed", b"{}")]
+
     async def test_tells_what_came_late_to_one_who_has_seen_the_end(self) -> None:
         fake = FakeFleet()
         task_id = fake.tasks.add(state=TaskState.COMPLETED)

@@ -33,19 +33,20 @@ class BusTaskEvents:
 
     nc: Client
 
-    async def last_seq(self, tenant: str, task_id: str) -> int:
-        """Give the sequence of the newest event that is kept of a task, 0 for none.
+    async def newest(self, tenant: str, task_id: str) -> tuple[int, str] | None:
+        """Give sequence and verb of the newest event that is kept of a task, None for none.
 
         Raises:
             Unavailable: the stream does not answer.
         """
         subject = TASK_EVENT.matching(tenant=tenant, task_id=task_id)
         try:
-            return (await self.nc.jetstream().get_last_msg(EVENTS, subject)).seq or 0
+            last = await self.nc.jetstream().get_last_msg(EVENTS, subject)
         except NotFoundError:
-            return 0
+            return None
         except (NatsError, TimeoutError) as error:
             raise Unavailable(f"{EVENTS} does not answer: {error}", retry_after_s=1) from error
+        return last.seq or 0, _verb_in(last.subject or "")
 
     @asynccontextmanager
     async def follow(
@@ -121,4 +122,8 @@ def _interrupted(error: Exception) -> None:
 
 
 def _verb(message: Msg) -> str:
-    return message.subject.split(".")[_VERB]
+    return _verb_in(message.subject)
+
+
+def _verb_in(subject: str) -> str:
+    return subject.split(".")[_VERB]

@@ -16,6 +16,8 @@ from octarm.models.subjects import shard_of
 
 # Hints of an ending travel on core NATS, so a lost one costs this long.
 SWEEP_S: Final = 2.0
+# A late result is the only thing that can come after the end.
+LAST_VERBS: Final = (*TERMINAL_VERBS, "late_result")
 FIRST: Final = asyncio.FIRST_COMPLETED
 
 
@@ -85,7 +87,12 @@ class WatchTask:
         outcome = await outcome_of(self.fleet, tenant, task_id)
         if not outcome.state.is_terminal:
             return 0
-        last = await self.fleet.events.last_seq(tenant, task_id)
+        newest = await self.fleet.events.newest(tenant, task_id)
+        if newest is None:
+            return None
+        last, verb = newest
+        if verb not in LAST_VERBS:
+            return 0  # The ledger has ended it; the news is still on its way.
         return last if last > after else None
 
     async def __call__(

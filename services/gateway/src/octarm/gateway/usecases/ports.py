@@ -105,8 +105,8 @@ class PassingChunk:
 class TaskEvents(Protocol):
     """The history of tasks, and what is said about them at the moment."""
 
-    async def last_seq(self, tenant: str, task_id: str) -> int:
-        """Give the sequence of the newest event that is kept of a task, 0 for none."""
+    async def newest(self, tenant: str, task_id: str) -> tuple[int, str] | None:
+        """Give sequence and verb of the newest event that is kept of a task, None for none."""
         ...
 
     def follow(
