@@ -166,6 +166,21 @@ class TestDirectory:
             await wait_until(lambda: seen.lists == 2)
             assert set(seen.arms) == {"one"}
 
+    async def test_lists_again_when_the_bucket_was_made_anew(
+        self, nc: NATS, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(storage, "RELIST_S", 0.05)
+        for _ in range(3):
+            await put(nc, "one")
+        seen = Seen(nc)
+
+        async with following(seen):
+            await wait_until(lambda: set(seen.arms) == {"one"})
+            await nc.jetstream().delete_key_value(ARMS_BUCKET)
+            await provision(nc.jetstream())
+            await put(nc, "two")
+            await wait_until(lambda: set(seen.arms) == {"two"})
+
     async def test_waits_for_a_bucket_that_is_not_there_yet(
         self, nc: NATS, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -90,6 +90,21 @@ class TestBeats:
         assert fleet.flight(*SECOND) is not None
         assert fleet.next_expiry() is None
 
+    def test_an_unregistered_arm_is_forgotten_with_its_last_instance(self) -> None:
+        fleet = a_fleet(facts("one"))
+        fleet.beat(beat("one"), now=1000.0)
+        fleet.beat(beat("stranger"), now=1000.0)
+        fleet.beat(beat("busy"), now=1000.0)
+        fleet.reserve(fleet.arm("busy"), FIRST, now=1000.0)
+
+        fleet.expire(1015.0)
+        with_work = set(fleet.arms)
+        fleet.release(*FIRST)
+        fleet.expire(1016.0)
+
+        assert with_work == {"one", "busy"}
+        assert set(fleet.arms) == {"one"}
+
 
 class TestFlights:
     def test_an_attempt_found_elsewhere_moves_there(self) -> None:

@@ -168,7 +168,8 @@ class ArmDirectory:
         while True:
             left_s = check_at - time.monotonic()
             if left_s <= 0:
-                if await self._last_seq(bucket) > self._seen:
+                # Behind what was seen: the bucket was made anew, and counts from 1 again.
+                if await self._last_seq(bucket) != self._seen:
                     log.info("directory_watch_skipped")
                     return
                 check_at = time.monotonic() + RELIST_S

@@ -150,9 +150,12 @@ class Fleet:
                     self.reserve(arm, key, now=now).found = True
 
     def expire(self, now: float) -> list[str]:
-        """Drop instances that have missed their beats, with the work only they reported."""
+        """Drop instances that have missed their beats, with the work only they reported.
+
+        An arm that is neither registered, nor beats, nor runs anything is forgotten.
+        """
         gone = []
-        for arm in self.arms.values():
+        for arm in list(self.arms.values()):
             for instance_id, instance in list(arm.instances.items()):
                 if instance.alive_until <= now:
                     gone.append(f"{arm.arm_id}/{instance_id}")
@@ -160,6 +163,8 @@ class Fleet:
                     for key in instance.running:
                         self.release(*key)
                     self._count_slots(arm)
+            if arm.facts is None and not arm.instances and not arm.flights:
+                del self.arms[arm.arm_id]
         return gone
 
     def next_expiry(self) -> float | None:
