@@ -422,11 +422,26 @@ class TestContext:
 
         assert result.output == [60, 0.4, None]
 
-    async def test_nothing_negative_can_be_spent(self) -> None:
+    @pytest.mark.parametrize(
+        "spent", [{"tokens": -1}, {"tokens": 1.5}, {"tokens": 2**60}, {"cost_dollars": 1e10}]
+    )
+    async def test_nothing_can_be_spent_that_no_result_can_tell(self, spent: Any) -> None:
         async def cheat(task: TaskContract, ctx: Context) -> None:
-            ctx.spend(tokens=-1)
+            ctx.spend(**spent)
 
         assert code_of(await Arrangement(cheat).run(a_command())) == "INTERNAL"
+
+    async def test_what_no_utf8_can_say_spoils_no_report(self) -> None:
+        async def tell(task: TaskContract, ctx: Context) -> None:
+            ctx.progress(0.5, "file \udcff")
+            ctx.emit("file \udcff")
+
+        arrangement = Arrangement(tell)
+        result = await arrangement.run(a_command())
+
+        assert result.status == "success"
+        assert (0.5, "file ?") in arrangement.reports.said
+        assert (0, "file ?") in arrangement.reports.said
 
 
 class FakeMemory:

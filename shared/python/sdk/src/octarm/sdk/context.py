@@ -17,6 +17,11 @@ CHUNK_CHARS: Final = 65_536
 MESSAGE_CHARS: Final = 1000
 
 
+def _readable(text: str) -> str:
+    """Replace what no UTF-8 can say (names of files may hold it): it would spoil its message."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class Immediate:
     """Something already done: awaiting it is allowed, and returns at once."""
 
@@ -115,13 +120,13 @@ class Context:
         At most two a second travel; of more, the last one counts.
         """
         fraction = min(1.0, max(0.0, float(fraction)))
-        self._on_loop(self._progress, fraction, message[:MESSAGE_CHARS])
+        self._on_loop(self._progress, fraction, _readable(message[:MESSAGE_CHARS]))
         return DONE
 
     def emit(self, text: str) -> Immediate:
         """Stream a piece of output to whoever watches now; it is not kept."""
         for start in range(0, len(text), CHUNK_CHARS):
-            self._on_loop(self._emit, text[start : start + CHUNK_CHARS])
+            self._on_loop(self._emit, _readable(text[start : start + CHUNK_CHARS]))
         return DONE
 
     def spend(

@@ -5,6 +5,7 @@ from typing import Final
 
 from octarm.models.contracts import ResourceBudget
 from octarm.models.errors import BudgetExceeded
+from octarm.models.scalars import MAX_DOLLARS, MAX_INT
 
 MICRO: Final = 1_000_000
 
@@ -42,11 +43,15 @@ class Spending:
         """Add `amount`, once for each `call_no`.
 
         Raises:
-            ValueError: an amount is negative.
+            ValueError: an amount is negative, or none that a result can tell.
             BudgetExceeded: the total is over the budget; it stays booked.
         """
         if amount.tokens < 0 or amount.cost_dollars < 0 or amount.llm_calls < 0:
             raise ValueError("what is spent cannot be negative")
+        if not (isinstance(amount.tokens, int) and isinstance(amount.llm_calls, int)):
+            raise ValueError("tokens and calls are whole numbers")
+        if amount.tokens > MAX_INT or amount.cost_dollars > MAX_DOLLARS:
+            raise ValueError("nobody can have spent that much")
         if call_no is not None:
             if call_no in self._calls:
                 return
