@@ -8,11 +8,15 @@ from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 
 from octarm.common.bus.delivery import Dead, Delivery
+from octarm.common.bus.requests import read_reply
 from octarm.common.storage import Batcher
 from octarm.common.testing.fakes import NOON
-from octarm.models.errors import FieldError, InvalidRequest, OctarmError
+from octarm.models.errors import FieldError, InvalidRequest, OctarmError, Unavailable
 from octarm.models.ids import new_id
+from octarm.models.queries import SubmitAnswers
+from octarm.models.states import TaskState
 from octarm.models.subjects import RESULTS_REPORTED
+from octarm.orchestrator.domain.changes import AcceptAnswer, Known
 from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.routes import ResultsConsumer, SubmitResponder
 from octarm.orchestrator.usecases.accept import Submitted
@@ -73,6 +77,26 @@ class FakeConnection:
 
     async def publish(self, _: str, body: bytes) -> None:
         self.published.append(body)
+
+
+async def test_what_was_accepted_is_told_though_its_neighbours_found_nobody() -> None:
+    known = Known(new_id("tsk"), TaskState.QUEUED, created=True)
+
+    async def flush(_: list[Submitted]) -> list[AcceptAnswer]:
+        return [known, Unavailable("Postgres is away")]
+
+    nc = FakeConnection()
+    body = {"tenant": "default", "submissions": [{"submission": {}}] * 2}
+    message = Msg(cast(NATS, nc), "subject", "reply", msgspec.json.encode(body))
+
+    await SubmitResponder(cast(NATS, nc), Batcher(flush))._asked(message)
+    await wait_until(lambda: nc.published)
+
+    first, second = read_reply(nc.published[0], SubmitAnswers).answers
+    assert first.accepted is not None
+    assert first.accepted.task_id == known.task_id
+    assert second.problem is not None
+    assert second.problem.code == "SERVICE_UNAVAILABLE"
 
 
 async def test_a_thousand_long_refusals_fit_into_one_answer() -> None:

@@ -129,8 +129,9 @@ class SubmitResponder:
         gathering.add_done_callback(lambda done: self._answer_later(msg, done.result()))
 
     def _answer_later(self, msg: Msg, answers: Sequence[AcceptAnswer | BaseException]) -> None:
-        unavailable = next((a for a in answers if isinstance(a, Unavailable)), None)
-        body = problem(unavailable) if unavailable is not None else self._answers(answers)
+        # Some may have been accepted, and without a key asking again would double them.
+        away = [answer for answer in answers if isinstance(answer, Unavailable)]
+        body = problem(away[0]) if len(away) == len(answers) else self._answers(answers)
         sending = asyncio.ensure_future(self._reply(msg, body))
         _sending.add(sending)
         sending.add_done_callback(_sending.discard)

@@ -1,5 +1,6 @@
 """Taking attempts back: out of DISPATCH when nobody fetched them, else by word to the arm."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,6 +14,7 @@ from octarm.models.subjects import CONTROL, DISPATCH
 from octarm.orchestrator.usecases.record import Revocation
 
 TIMEOUT_S: Final = 2.0
+AT_ONCE: Final = 100
 
 log = get_logger()
 
@@ -25,17 +27,24 @@ class BusRevoker:
         self._js = nc.jetstream(timeout=TIMEOUT_S)
 
     async def __call__(self, revocations: Sequence[Revocation]) -> None:
-        """Revoke each; what the bus does not take is logged."""
-        for item in revocations:
-            message = CancelAttempt(task_id=item.task_id, attempt=item.attempt, reason=item.reason)
-            try:
-                if item.dispatch_seq:
-                    await self._delete(item.dispatch_seq)
-                await self._nc.publish(
-                    CONTROL.at(arm_id=item.arm_id), message.model_dump_json().encode()
-                )
-            except (NatsError, OSError, TimeoutError) as error:
-                log.warning("not_revoked", task_id=item.task_id, error=repr(error))
+        """Revoke each; what the bus does not take is logged.
+
+        Side by side: the caller has other work, and a bus that is away costs each two seconds.
+        """
+        for start in range(0, len(revocations), AT_ONCE):
+            some = revocations[start : start + AT_ONCE]
+            await asyncio.gather(*(self._revoke(item) for item in some))
+
+    async def _revoke(self, item: Revocation) -> None:
+        message = CancelAttempt(task_id=item.task_id, attempt=item.attempt, reason=item.reason)
+        try:
+            if item.dispatch_seq:
+                await self._delete(item.dispatch_seq)
+            await self._nc.publish(
+                CONTROL.at(arm_id=item.arm_id), message.model_dump_json().encode()
+            )
+        except (NatsError, OSError, TimeoutError) as error:
+            log.warning("not_revoked", task_id=item.task_id, error=repr(error))
 
     async def _delete(self, seq: int) -> None:
         try:
