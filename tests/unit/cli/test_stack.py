@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from octarm.cli.stack import arms, binaries, doctor, services, unprivileged
-from octarm.cli.stack.children import last_line
+from octarm.cli.stack.children import Command, last_line
 from octarm.cli.stack.commands import doctor as doctor_command
 from octarm.cli.stack.commands import up
 from octarm.cli.stack.doctor import Verdict
@@ -46,6 +46,16 @@ class TestBackoff:
 
         assert backoff.pause_s(healthy_for_s=29.9) == 6.4
         assert backoff.pause_s(healthy_for_s=30) == 0.2
+
+
+class TestServer:
+    async def test_a_disk_that_is_full_is_a_failed_start_that_may_be_tried_again(self) -> None:
+        class NoSpace(RedisRecipe):
+            async def prepare(self, port: int) -> Command:
+                raise OSError(28, "No space left on device")
+
+        with pytest.raises(StackError, match="redis cannot be prepared"):
+            await Server(NoSpace(Path("/nowhere"))).start()
 
 
 class TestBinaries:

@@ -115,7 +115,11 @@ class Server:
         return self._child is None or await self._child.stop(grace_s=grace_s)
 
     async def _start_once(self) -> Child:
-        command = await self._recipe.prepare(self._port)
+        try:
+            command = await self._recipe.prepare(self._port)
+        except OSError as error:
+            # Such as a full disk: what keeps us running tries again later.
+            raise StackError(f"{self.name} cannot be prepared: {error}") from error
         if not is_free(self._port):
             raise StackError(f"{self.name} cannot start: port {self._port} is in use")
         try:
