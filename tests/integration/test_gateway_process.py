@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from octarm.cli.stack.ports import free_port
 from octarm.models.states import TaskState
 from tests.support.fleet import FakeTasks
 from tests.support.gateway import an_orchestrator
+from tests.support.processes import a_python_process
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
@@ -29,15 +29,8 @@ async def a_process(**settings: str) -> AsyncGenerator[asyncio.subprocess.Proces
     """`python -m octarm.gateway`, killed if it outlives the block."""
     given = {f"OCTARM_{name.upper()}": value for name, value in settings.items()}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OCTARM_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "octarm.gateway", env=clean | given, stderr=asyncio.subprocess.PIPE
-    )
-    try:
+    async with a_python_process("-m", "octarm.gateway", env=clean | given) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def refusal_of(**settings: str) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 import urllib.request
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ import pytest
 
 from octarm.cli.stack.ports import free_port
 from tests.support.arm_stage import ArmStage, a_command, a_task, an_arm_stage
+from tests.support.processes import a_python_process
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
@@ -44,15 +44,8 @@ async def an_arm_process(
     script = folder / "arm.py"
     script.write_text(STUBBORN)
     environment = os.environ | {"OCTARM_NATS_URL": stage.url, "OCTARM_HEARTBEAT_S": "0.2"}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(script), env=environment | settings, stderr=asyncio.subprocess.PIPE
-    )
-    try:
+    async with a_python_process(str(script), env=environment | settings) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 def page(port: int, path: str) -> str:

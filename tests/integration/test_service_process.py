@@ -1,15 +1,15 @@
 """The life of a process: start, refusal to start, drain, forced exit, reload (rows 29, 30)."""
 
-import asyncio
 import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.support.processes import a_python_process
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
@@ -22,18 +22,9 @@ def environment(**given: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def a_service(**given: str) -> AsyncGenerator[Process, None]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.a_service"),
-        env={k: v for k, v in environment(**given).items() if v},
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    try:
+    env = {k: v for k, v in environment(**given).items() if v}
+    async with a_python_process("-m", "tests.support.a_service", env=env) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def refusal(**given: str) -> str:
