@@ -300,6 +300,22 @@ class TestEnding:
 
         assert [r.dispatch_seq for r in revoked] == [9]
 
+    async def test_revokes_an_attempt_that_is_placed_again_after_its_result(
+        self, ledger: Ledger
+    ) -> None:
+        task_id, revoked = await accept(ledger), Revoked()
+        tell = RecordNews(ledger.attempts, ledger.relay, revoked)
+        await record(ledger, *news(a_result(task_id)))
+
+        await tell([placed(task_id, seq=9)])
+        overtaken = list(revoked)
+        await ledger.execute("update ledger.attempt set ended_at = now() - interval '11 min'")
+        await tell([placed(task_id, seq=19)])
+
+        assert overtaken == []
+        assert [r.dispatch_seq for r in revoked] == [19]
+        assert await ledger.state_of(task_id) == ("completed", 1)
+
     async def test_loses_silent_attempts_and_wakes_the_next_at_once(self, ledger: Ledger) -> None:
         task_id = await accept(ledger)
         await record(ledger, started(task_id))
@@ -414,44 +430,6 @@ class TestEnding:
 
 
 class TestReading:
-    async def test_leaves_out_results_that_no_message_could_carry_together(
-        self, ledger: Ledger
-    ) -> None:
-        task_ids = [await accept(ledger) for _ in range(12)]
-        large = "x" * 120_000
-        await record(ledger, *news(*[a_result(t, output=large) for t in task_ids]))
-
-        together = await ledger.tasks.outcomes("default", task_ids)
-        (alone,) = await ledger.tasks.outcomes("default", task_ids[-1:])
-
-        assert {outcome.state for outcome in together} == {TaskState.COMPLETED}
-        assert sum(outcome.result is not None for outcome in together) == 4
-        assert alone.result is not None
-        assert alone.result.output == large
-
-    async def test_an_unreadable_result_spoils_nobody_elses_answer(self, ledger: Ledger) -> None:
-        good, bad = await accept(ledger), await accept(ledger)
-        body = a_result(bad).replace(b'{"said":"hello"}', b"1e999")
-        await record(ledger, *news(a_result(good), body))
-
-        outcomes = {o.task_id: o for o in await ledger.tasks.outcomes("default", [good, bad])}
-
-        assert outcomes[good].result is not None
-        assert outcomes[bad].state is TaskState.COMPLETED
-
-    async def test_a_page_of_large_tasks_fits_into_one_message(self, ledger: Ledger) -> None:
-        task_ids = [await accept(ledger, context={"x": "y" * 120_000}) for _ in range(6)]
-        found: list[str] = []
-        cursor = ""
-
-        for _ in range(2):
-            page = await ledger.tasks.find(FindTasks(tenant="default", cursor=cursor))
-            found += [task.task_id for task in page.tasks]
-            cursor = page.cursor
-            assert len(page.model_dump_json()) < 1024 * 1024
-
-        assert (sorted(found), cursor) == (sorted(task_ids), "")
-
     async def test_pages_newest_first_and_keeps_to_the_tenant(self, ledger: Ledger) -> None:
         mine = [await accept(ledger, labels={"team": "a"}) for _ in range(5)]
         await accept(ledger, tenant="other")

@@ -69,6 +69,7 @@ class Stray:
     state: TaskState
     current_attempt: int
     outcome: str | None
+    ended_at: datetime | None = None
 
     @property
     def is_duplicate(self) -> bool:

@@ -98,7 +98,7 @@ returning t.id, t.tenant, late.attempt, t.state, t.state, t.event_seq, t.event_s
     t.traceparent, t.goal, now()
 """
 _STRAYS: Final = """
-select r.id, r.attempt, t.state, t.attempt, a.outcome
+select r.id, r.attempt, t.state, t.attempt, a.outcome, a.ended_at
 from unnest(%b::text[], %b::int[]) as r(id, attempt)
 join ledger.task t on t.id = r.id
 left join ledger.attempt a on a.task_id = r.id and a.attempt = r.attempt
@@ -159,8 +159,8 @@ class PostgresAttempts:
             _STRAYS, [[n.task_id for n in news], [n.attempt for n in news]]
         )
         return [
-            Stray(task_id, attempt, TaskState(state), current, outcome)
-            for task_id, attempt, state, current, outcome in await cursor.fetchall()
+            Stray(task_id, attempt, TaskState(state), *rest)
+            for task_id, attempt, state, *rest in await cursor.fetchall()
         ]
 
     async def _write_attempts(

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final, Protocol
 
 from octarm.common.bus.publisher import Outgoing
@@ -15,6 +16,7 @@ from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.relay import Relay
 
 SPAN: Final = "orchestrator.finish"
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
 
 class Attempts(Protocol):
@@ -93,10 +95,30 @@ def _too_late(news: list[AttemptNews], strays: list[Stray]) -> list[Revocation]:
             f"the task is {stray.state}",
         )
         for stray in strays
-        if not stray.is_duplicate
-        and (stray.state.is_terminal or stray.current_attempt > stray.attempt)
-        and (item := by_key[stray.task_id, stray.attempt]).step is not Step.ENDED
+        if (item := by_key[stray.task_id, stray.attempt]).step is not Step.ENDED
+        and (_was_given_up(stray) or _was_placed_again(stray, item))
     ]
+
+
+def _was_given_up(stray: Stray) -> bool:
+    return not stray.is_duplicate and (
+        stray.state.is_terminal or stray.current_attempt > stray.attempt
+    )
+
+
+def _was_placed_again(stray: Stray, item: AttemptNews) -> bool:
+    """Whether an attempt that has had its result was sent out once more.
+
+    A READY message whose acknowledgement got lost comes again after an hour, when DISPATCH has
+    forgotten the first run command. The margin covers clocks that differ: an ordinary placement
+    that its result has overtaken is older than the result.
+    """
+    return (
+        stray.is_duplicate
+        and stray.ended_at is not None
+        and item.placement is not None
+        and item.placement.placed_at > stray.ended_at + CLOCKS_DIFFER
+    )
 
 
 def _count(moved: list[Moved], strays: list[Stray]) -> None:

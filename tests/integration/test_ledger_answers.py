@@ -1,0 +1,69 @@
+"""What the ledger answers fits into one message, whatever was stored in it."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from octarm.models.queries import FindTasks
+from octarm.models.states import TaskState
+from octarm.orchestrator.domain.changes import Known
+from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
+    async with a_ledger(postgres_url) as ledger:
+        yield ledger
+
+
+async def accept(ledger: Ledger, **fields: Any) -> str:
+    (answer,), _ = await ledger.intake.accept([a_new_task(**fields)], lambda _: [])
+    assert isinstance(answer, Known), answer
+    return answer.task_id
+
+
+async def record(ledger: Ledger, *bodies: bytes) -> None:
+    items = news(*bodies)
+    await ledger.attempts.record(items, [0.0] * len(items), lambda _: [])
+
+
+async def test_leaves_out_results_that_no_message_could_carry_together(ledger: Ledger) -> None:
+    task_ids = [await accept(ledger) for _ in range(12)]
+    large = "x" * 120_000
+    await record(ledger, *[a_result(t, output=large) for t in task_ids])
+
+    together = await ledger.tasks.outcomes("default", task_ids)
+    (alone,) = await ledger.tasks.outcomes("default", task_ids[-1:])
+
+    assert {outcome.state for outcome in together} == {TaskState.COMPLETED}
+    assert sum(outcome.result is not None for outcome in together) == 4
+    assert alone.result is not None
+    assert alone.result.output == large
+
+
+async def test_an_unreadable_result_spoils_nobody_elses_answer(ledger: Ledger) -> None:
+    good, bad = await accept(ledger), await accept(ledger)
+    body = a_result(bad).replace(b'{"said":"hello"}', b"1e999")
+    await record(ledger, a_result(good), body)
+
+    outcomes = {o.task_id: o for o in await ledger.tasks.outcomes("default", [good, bad])}
+
+    assert outcomes[good].result is not None
+    assert outcomes[bad].state is TaskState.COMPLETED
+
+
+async def test_a_page_of_large_tasks_fits_into_one_message(ledger: Ledger) -> None:
+    task_ids = [await accept(ledger, context={"x": "y" * 120_000}) for _ in range(6)]
+    found: list[str] = []
+    cursor = ""
+
+    for _ in range(2):
+        page = await ledger.tasks.find(FindTasks(tenant="default", cursor=cursor))
+        found += [task.task_id for task in page.tasks]
+        cursor = page.cursor
+        assert len(page.model_dump_json()) < 1024 * 1024
+
+    assert (sorted(found), cursor) == (sorted(task_ids), "")
