@@ -103,6 +103,8 @@ def test_an_interrupt_cancels_the_task(up: Up) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # A run in the background ignores the interrupt, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
     def state() -> str:
