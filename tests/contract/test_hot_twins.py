@@ -28,6 +28,7 @@ TWINS: dict[type[msgspec.Struct], type[BaseModel]] = {
     hot.Provenance: results.ProvenanceMetadata,
     hot.Result: results.ExecutionResult,
     hot.ResultsReported: commands.ResultsReported,
+    hot.TasksEnded: events.TasksEnded,
     hot.RunningAttempt: arms.RunningAttempt,
     hot.Heartbeat: arms.Heartbeat,
     hot.SubmitTask: commands.SubmitTask,
@@ -42,7 +43,8 @@ TASK_EVENTS = [model for model in models_of(events) if issubclass(model, events.
 
 # The hot path copies these without a look.
 PASSED_ON = {
-    name: golden(name) for name in ("TaskContract", "TaskSubmission", "Problem", "ExecutionResult")
+    name: golden(name)
+    for name in ("TaskContract", "TaskSubmission", "Problem", "ExecutionResult", "TaskEnding")
 }
 
 BAD_TEXTS = ["", "a.b", "a b", "*", ">", "x\n", "x\r\n", "x\0", "\U0001f600", "x" * 5000, "1"]

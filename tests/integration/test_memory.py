@@ -1,6 +1,7 @@
 """The memory service as a process of its own, on real NATS, Postgres and Redis."""
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ from octarm.memory.migrate import MIGRATIONS, SCHEMA, migrate
 from octarm.memory.settings import Settings
 from octarm.models.errors import NotFound, OctarmError, Unparsable
 from octarm.models.queries import FindEpisodes
-from octarm.models.subjects import DLQ, EVENTS, TASK_EVENT
+from octarm.models.subjects import DLQ, ENDED, TASKS_ENDED
 from tests.support.episodes import a_task_id, an_ending, an_episode_id
 from tests.support.probes import probe
 from tests.support.wait import wait_until
@@ -96,11 +97,8 @@ async def publish(bus: NATS, *endings: bytes) -> None:
 
 
 def _outgoing(ending: bytes) -> Outgoing:
-    event = json.loads(ending)
-    subject = TASK_EVENT.at(
-        verb=event["type"].removeprefix("task."), tenant=event["tenant"], task_id=event["task_id"]
-    )
-    return Outgoing(subject, ending, event["event_id"])
+    event_id = hashlib.sha256(ending).hexdigest()
+    return Outgoing(TASKS_ENDED.at(), b'{"events":[%b]}' % ending, event_id)
 
 
 def rename(url: str, old: str, new: str) -> None:
@@ -119,7 +117,7 @@ def remembered(client: MemoryClient, number: int) -> Callable[[], object]:
 
 
 async def nothing_pends(bus: NATS) -> bool:
-    info = await bus.jetstream().consumer_info(EVENTS, MEMORY_EPISODES)
+    info = await bus.jetstream().consumer_info(ENDED, MEMORY_EPISODES)
     return not info.num_pending and not info.num_ack_pending
 
 
@@ -187,7 +185,7 @@ class TestMemory:
     async def test_puts_what_it_cannot_read_among_the_dead_letters(
         self, bus: NATS, settings: Settings
     ) -> None:
-        subject = TASK_EVENT.at(verb="completed", tenant="acme", task_id=a_task_id(1))
+        subject = TASKS_ENDED.at()
         async with a_memory(settings):
             await bus.jetstream().publish(subject, b"\xff not json")
             await publish(bus, an_ending(2))

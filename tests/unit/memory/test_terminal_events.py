@@ -22,7 +22,7 @@ class FakeDelivery:
 
 
 def deliveries(*bodies: bytes) -> list[Delivery]:
-    return [cast(Delivery, FakeDelivery(body)) for body in bodies]
+    return [cast(Delivery, FakeDelivery(b'{"events":[%b]}' % body)) for body in bodies]
 
 
 class ChoosyEpisodes(FakeEpisodes):

@@ -19,7 +19,7 @@ from octarm.memory.routes import TerminalEvents, routes
 from octarm.memory.settings import Settings
 from octarm.memory.storage import PostgresEpisodes, RedisFront
 from octarm.memory.usecases import ListEpisodes, RememberTasks, ShowEpisode
-from octarm.models.subjects import EVENTS
+from octarm.models.subjects import ENDED
 
 BATCH = 500
 
@@ -46,7 +46,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
         publisher = Publisher(nc)
         handler = TerminalEvents(RememberTasks(kept, front), ttl_s=settings.episode_ttl_s)
         runner = PullRunner(
-            nc, publisher, ConsumerRef(EVENTS, MEMORY_EPISODES), handler, batch=BATCH
+            nc, publisher, ConsumerRef(ENDED, MEMORY_EPISODES), handler, batch=BATCH
         )
 
         # Redis is not among them: without it the service is slower, not unready.

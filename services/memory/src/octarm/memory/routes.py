@@ -1,7 +1,7 @@
 """The memory service's subscriptions: terminal events in batches, and two queries."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from faststream.nats import NatsRouter
@@ -9,7 +9,7 @@ from faststream.nats import NatsRouter
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
 from octarm.common.bus.requests import answer
 from octarm.common.telemetry import tracing
-from octarm.memory.domain.episode import Episode, NotAnEnding, episode_of, read_ending
+from octarm.memory.domain.episode import Episode, NotAnEnding, episode_of, read_ending, read_endings
 from octarm.memory.usecases import ListEpisodes, RememberTasks, ShowEpisode
 from octarm.models import hot, subjects
 from octarm.models.queries import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
@@ -40,31 +40,45 @@ class TerminalEvents:
         self._ttl_s = ttl_s
 
     async def __call__(self, deliveries: list[Delivery]) -> Sequence[Outcome]:
-        """Remember a batch: what is no terminal event is dead, the rest is done together.
+        """Remember a batch: a message with what is no terminal event is dead, the rest is kept.
 
         Raises:
             Unavailable: Postgres does not answer; the runner asks for the batch again.
         """
         started_ns = time.time_ns()
-        episodes: dict[int, Episode] = {}
         outcomes: list[Outcome] = [ACK] * len(deliveries)
+        places: dict[str, int] = {}
+        episodes: list[Episode] = []
         sampled: list[hot.TaskEvent] = []
-        for index, delivery in enumerate(deliveries):
+        for place, body in _endings(deliveries, outcomes):
             try:
-                event = read_ending(delivery.data)
-                episodes[index] = episode_of(event, ttl_s=self._ttl_s)
+                event = read_ending(body)
+                episode = episode_of(event, ttl_s=self._ttl_s)
             except NotAnEnding as error:
-                outcomes[index] = Dead(str(error))
+                outcomes[place] = Dead(str(error))
                 continue
+            episodes.append(episode)
+            places[episode.episode_id] = place
             if tracing.is_sampled(event.traceparent):
                 sampled.append(event)
-        refused = await self._remember(list(episodes.values())) if episodes else {}
-        for index, episode in episodes.items() if refused else ():
-            if episode.episode_id in refused:
-                outcomes[index] = Dead(refused[episode.episode_id])
+        refused = await self._remember(episodes) if episodes else {}
+        for episode_id, why in refused.items():
+            outcomes[places[episode_id]] = Dead(why)
         for event in sampled:
             _trace(event, started_ns)
         return outcomes
+
+
+def _endings(deliveries: list[Delivery], outcomes: list[Outcome]) -> Iterator[tuple[int, bytes]]:
+    """Give each event with its message's place; what is no such message is marked as dead."""
+    for place, delivery in enumerate(deliveries):
+        try:
+            bodies = read_endings(delivery.data)
+        except NotAnEnding as error:
+            outcomes[place] = Dead(str(error))
+            continue
+        for body in bodies:
+            yield place, body
 
 
 def _trace(event: hot.TaskEvent, started_ns: int) -> None:

@@ -91,6 +91,7 @@ class _Body(Struct, gc=False):
     created_at: str
 
 
+_decode_message = msgspec.json.Decoder(hot.TasksEnded).decode
 _decode_event = msgspec.json.Decoder(hot.TaskEvent).decode
 _decode_result = msgspec.json.Decoder(_Result).decode
 _decode_problem = msgspec.json.Decoder(_Problem).decode
@@ -113,6 +114,18 @@ def read_ending(data: bytes) -> hot.TaskEvent:
     if event.type not in _ENDINGS:
         raise NotAnEnding("not a terminal event")
     return event
+
+
+def read_endings(data: bytes) -> list[bytes]:
+    """Take a message of terminal events apart, each still unread.
+
+    Raises:
+        NotAnEnding: it is no such message.
+    """
+    try:
+        return [bytes(event) for event in _decode_message(data).events]
+    except (ValueError, RecursionError) as error:
+        raise NotAnEnding(f"not a message of terminal events: {error}") from error
 
 
 def episode_of(event: hot.TaskEvent, *, ttl_s: int = DEFAULT_TTL_S) -> Episode:

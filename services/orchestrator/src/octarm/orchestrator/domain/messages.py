@@ -3,17 +3,24 @@
 Everything is made from committed facts, so the same commit always gives the same bytes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from octarm.common.bus.publisher import Outgoing, trace_head
 from octarm.models import hot
 from octarm.models.ids import event_id
-from octarm.models.subjects import PLACE_TASKS, place_msg_id, shard_of, task_event_subject
+from octarm.models.subjects import (
+    PLACE_TASKS,
+    TASKS_ENDED,
+    place_msg_id,
+    shard_of,
+    task_event_subject,
+)
 
+T = TypeVar("T")
 MAX_READY_TASKS: Final = 64
 MAX_READY_BYTES: Final = 512 * 1024
 MAX_EVENT_RESULT_BYTES: Final = 64 * 1024
@@ -76,21 +83,38 @@ def ready(tasks: Iterable[hot.ReadyTask], *, shards: int) -> list[Outgoing]:
             f"{place_msg_id(batch[0].task_id, batch[0].attempt)}:{len(batch)}",
         )
         for shard, all_tasks in by_shard.items()
-        for batch in _batches(all_tasks)
+        for batch in _batches(all_tasks, _bytes_of)
     ]
 
 
-def _batches(tasks: list[hot.ReadyTask]) -> Iterator[list[hot.ReadyTask]]:
-    batch: list[hot.ReadyTask] = []
+def _bytes_of(task: hot.ReadyTask) -> int:
+    return len(bytes(task.task)) + 512
+
+
+def _batches(tasks: list[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    batch: list[T] = []
     size = 0
     for task in tasks:
-        bytes_of_task = len(bytes(task.task)) + 512
+        bytes_of_task = size_of(task)
         if batch and (len(batch) == MAX_READY_TASKS or size + bytes_of_task > MAX_READY_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(task)
         size += bytes_of_task
-    yield batch
+    if batch:
+        yield batch
+
+
+def ended(endings: list[Outgoing]) -> list[Outgoing]:
+    """Put terminal events together for the services that want them all."""
+    return [
+        Outgoing(
+            TASKS_ENDED.at(),
+            b'{"events":[%b]}' % b",".join(message.payload for message in batch),
+            f"n:{batch[0].msg_id}:{len(batch)}",
+        )
+        for batch in _batches(endings, lambda message: len(message.payload))
+    ]
 
 
 def result_for_event(body: bytes) -> dict[str, Any]:

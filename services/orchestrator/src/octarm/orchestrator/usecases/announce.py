@@ -9,7 +9,7 @@ from octarm.models.errors import Problem
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import Moved
 from octarm.orchestrator.domain.lifecycle import events_to
-from octarm.orchestrator.domain.messages import event, result_for_event
+from octarm.orchestrator.domain.messages import ended, event, result_for_event
 from octarm.orchestrator.domain.news import AttemptNews
 
 UNKNOWN_POLICY: Final = "unknown"
@@ -30,8 +30,14 @@ class Announcement:
         self._reason = reason
 
     def __call__(self, moved: list[Moved]) -> list[Outgoing]:
-        """Give the events, in the order of their numbers."""
-        return [message for change in moved for message in self._of(change)]
+        """Give the events, in the order of their numbers; terminal ones once more together."""
+        messages: list[Outgoing] = []
+        endings: list[Outgoing] = []
+        for change in moved:
+            messages += self._of(change)
+            if change.new.is_terminal and change.old is not change.new:
+                endings.append(messages[-1])
+        return messages + ended(endings)
 
     def _of(self, change: Moved) -> list[Outgoing]:
         news = self._news.get((change.task_id, change.attempt))

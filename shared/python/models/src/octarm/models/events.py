@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from octarm.models.arms import ArmStatus
-from octarm.models.commands import Message, Text, TraceParent
+from octarm.models.commands import MAX_BATCH, Message, Text, TraceParent
 from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, EventId, TaskId, Tenant, Token
 from octarm.models.results import ExecutionResult
@@ -127,6 +127,22 @@ class TaskRejected(TaskEnded):
 
     type: Literal["task.rejected"] = "task.rejected"
     error: Problem
+
+
+class TaskEnding(TaskEnded):
+    """Any terminal fact, as those read it who want to know of the end and not of its kind."""
+
+    type: Literal[
+        "task.completed", "task.failed", "task.cancelled", "task.timed_out", "task.rejected"
+    ]
+    error: Problem | None = None
+    reason: str = ""
+
+
+class TasksEnded(Message):
+    """These tasks ended (ENDED): their terminal events once more, for the fleet's own services."""
+
+    events: list[TaskEnding] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 class TaskLateResult(TaskEvent):

@@ -245,6 +245,12 @@ class TaskEvent(Struct, frozen=True, omit_defaults=True):
     status: str | None = None
 
 
+class TasksEnded(Struct, frozen=True):
+    """Twin of `events.TasksEnded`; each event is read on its own, as a `TaskEvent`."""
+
+    events: Annotated[list[Raw], Meta(min_length=1, max_length=64)]
+
+
 class SubmitTask(Struct, frozen=True, omit_defaults=True):
     """Twin of `commands.SubmitTask`; the submission itself is checked by its model."""
 

@@ -25,6 +25,7 @@ INTAKE: Final = "OCTARM_INTAKE"
 READY: Final = "OCTARM_READY"
 DISPATCH: Final = "OCTARM_DISPATCH"
 RESULTS: Final = "OCTARM_RESULTS"
+ENDED: Final = "OCTARM_ENDED"
 EVENTS: Final = "OCTARM_EVENTS"
 DLQ: Final = "OCTARM_DLQ"
 ARMS_BUCKET: Final = "octarm_arms"
@@ -111,6 +112,9 @@ PLACEMENTS_MADE: Final[Subject[commands.PlacementsMade]] = Subject(
 TASK_EVENT: Final[Subject[events.TaskEvent]] = Subject(
     f"{PREFIX}.evt.task.{{verb}}.{{tenant}}.{{task_id}}", events.AnyTaskEvent, EVENTS
 )
+TASKS_ENDED: Final[Subject[events.TasksEnded]] = Subject(
+    f"{PREFIX}.evt.tasks.ended", events.TasksEnded, ENDED
+)
 ARM_EVENT: Final[Subject[events.ArmEvent]] = Subject(
     f"{PREFIX}.evt.arm.{{verb}}.{{arm_id}}", events.ArmEvent, EVENTS
 )
@@ -153,6 +157,7 @@ SUBJECTS: Final[tuple[Subject[Any], ...]] = (
     ATTEMPTS_UPDATED,
     PLACEMENTS_MADE,
     TASK_EVENT,
+    TASKS_ENDED,
     ARM_EVENT,
     MEMORY_EVENT,
     POLICY_EVENT,

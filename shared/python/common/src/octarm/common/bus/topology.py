@@ -21,7 +21,6 @@ from nats.js.api import (
 from nats.js.errors import NotFoundError
 
 from octarm.models import subjects as s
-from octarm.models.events import TERMINAL_VERBS
 
 MIB: Final = 1024 * 1024
 DAY_S: Final = 86_400.0
@@ -68,6 +67,7 @@ STREAMS: Final = (
         work_queue=True,
         max_bytes=2048 * MIB,
     ),
+    StreamSpec(s.ENDED, (s.TASKS_ENDED.pattern,), work_queue=True, max_bytes=1024 * MIB),
     StreamSpec(
         s.EVENTS,
         tuple(
@@ -126,11 +126,10 @@ def consumer_config(
 
 def consumers(shards: int) -> list[tuple[str, ConsumerConfig]]:
     """List the fixed consumers with their streams."""
-    endings = [s.TASK_EVENT.pattern.replace("task.*", f"task.{verb}", 1) for verb in TERMINAL_VERBS]
     fixed: list[tuple[str, str, list[str]]] = [
         (s.INTAKE, ORCHESTRATOR_INTAKE, []),
         (s.RESULTS, ORCHESTRATOR_RESULTS, []),
-        (s.EVENTS, MEMORY_EPISODES, endings),
+        (s.ENDED, MEMORY_EPISODES, []),
     ]
     configs = [
         (stream, consumer_config(name, filters, ack_wait_s=30.0, max_ack_pending=20_000))

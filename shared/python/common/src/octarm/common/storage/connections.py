@@ -33,7 +33,7 @@ async def open_pool(url: str, *, name: str, min_size: int = 1, max_size: int = 4
             "application_name": f"octarm-{name}",
             "autocommit": True,
             "prepare_threshold": 2,
-            "options": "-c timezone=UTC",
+            "options": "-c timezone=UTC -c jit=off",
         },
         name=name,
     )
