@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from octarm.models import hot
 from octarm.models.contracts import TaskContract, TaskSubmission
 from octarm.models.errors import InvalidRequest
-from octarm.models.events import TaskAccepted
+from octarm.models.events import TaskAccepted, TasksEnded
 from octarm.models.ids import event_id, new_id
 from octarm.models.states import TERMINAL, TaskState
 from octarm.orchestrator.domain.changes import Stray
 from octarm.orchestrator.domain.lifecycle import MOVES, OPEN, events_to, may_move, sources
-from octarm.orchestrator.domain.messages import event, pack, ready, result_for_event, unpack
+from octarm.orchestrator.domain.messages import ended, event, pack, ready, result_for_event, unpack
 from octarm.orchestrator.domain.news import Gathering, Step
 from octarm.orchestrator.domain.retries import backoff_s
 from octarm.orchestrator.domain.tasks import new_task, ready_again, ready_task
@@ -148,6 +148,20 @@ class TestMessages:
 
     def test_nothing_ready_is_no_message(self) -> None:
         assert ready([], shards=1) == []
+
+    def test_endings_travel_together_by_64(self) -> None:
+        endings = [
+            event("completed", task_id=TASK, tenant="acme", seq=n, attempt=1, at=NOON)
+            for n in range(1, 101)
+        ]
+
+        messages = ended(endings)
+
+        told = [TasksEnded.model_validate_json(message.payload).events for message in messages]
+        assert [len(events) for events in told] == [64, 36]
+        assert [fact.event_id for events in told for fact in events] == [e.msg_id for e in endings]
+        assert len({message.msg_id for message in messages}) == 2
+        assert ended([]) == []
 
     def test_an_outbox_row_gives_back_what_was_put_in(self) -> None:
         messages = ready([ready_task(a_new_task())], shards=1)
