@@ -29,11 +29,7 @@ def sources(new: TaskState) -> list[str]:
 
 
 OPEN: Final = sorted(state.value for state in TaskState if state not in TERMINAL)
-ATTEMPTED: Final = sorted(
-    state.value for state in (S.QUEUED, S.DISPATCHED, S.RUNNING, S.VALIDATING)
-)
-
-
+ATTEMPTED: Final = sources(S.COMPLETED)
 _SKIPPED: Final = {S.QUEUED: ["placed", "started"], S.DISPATCHED: ["started"]}
 
 
