@@ -19,8 +19,9 @@ SERVICES = {
     "scheduler": 1_650,
     "arm-registry": SERVICE_LINES,
     "memory": SERVICE_LINES,
-    # It owns the ledger; style allows it 2,500.
-    "orchestrator": 2_500,
+    # It owns the ledger, whose transitions, budgets and repairs share their transactions: cut in
+    # two services they would need a protocol where a transaction does today.
+    "orchestrator": 3_400,
 }
 EXCEPTIONS: dict[str, int] = {
     # Wiring in the order of opening, one line a part; cut in two it would be harder to check.
