@@ -70,6 +70,7 @@ the environment says otherwise.
 | variable | default | meaning |
 |---|---|---|
 | `OCTARM_TEST_SERVERS` | `auto` | `embedded`, `containers`, or `auto`: as the images are there |
+| `OCTARM_FAILPOINT` | – | `relay_before_delete:exit` and more: see [chaos](chaos.md) |
 """
 
 

@@ -8,6 +8,7 @@ from faststream.nats import NatsRouter
 
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
 from octarm.common.bus.requests import answer
+from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import tracing
 from octarm.memory.domain.episode import Episode, NotAnEnding, episode_of, read_ending, read_endings
 from octarm.memory.usecases import ListEpisodes, RememberTasks, ShowEpisode
@@ -66,6 +67,7 @@ class TerminalEvents:
             outcomes[places[episode_id]] = Dead(why)
         for event in sampled:
             _trace(event, started_ns)
+        failpoint("memory_before_ack")
         return outcomes
 
 

@@ -13,6 +13,7 @@ from nats.errors import Error as NatsError
 
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
 from octarm.common.bus.requests import answer, ok, on, problem
+from octarm.common.failpoints import failpoint
 from octarm.common.storage import Batcher
 from octarm.common.telemetry.logs import get_logger
 from octarm.models import hot
@@ -120,6 +121,7 @@ class SubmitResponder:
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             await self._reply(msg, problem(InvalidRequest(f"not a submission: {error}")))
             return
+        failpoint("submit_received")
         pending = [
             self.accepting.put_nowait(Submitted(request.tenant, item))
             for item in request.submissions
@@ -145,6 +147,7 @@ class SubmitResponder:
         return body
 
     async def _reply(self, msg: Msg, body: bytes) -> None:
+        failpoint("submit_before_reply")
         try:
             await self.nc.publish(msg.reply, body)
         except (NatsError, OSError):
@@ -177,6 +180,7 @@ class IntakeConsumer:
         """Handle one batch."""
         outcomes: list[Outcome] = [ACK] * len(batch)
         pending: list[tuple[int, asyncio.Future[AcceptAnswer]]] = []
+        failpoint("intake_received")
         for place, delivery in enumerate(batch):
             tenant = delivery.subject.rpartition(".")[2]
             if not is_name(tenant):
@@ -197,6 +201,7 @@ class IntakeConsumer:
                 outcomes[place] = Dead(f"{accepted.code}: {accepted.message}")
             elif isinstance(accepted, BaseException):
                 raise accepted
+        failpoint("intake_before_ack")
         return outcomes
 
 
@@ -226,6 +231,7 @@ class ResultsConsumer:
         for task_id in await self.record(gathering.all()):
             if task_id in results:
                 outcomes[results[task_id]] = Dead("the ledger has no such task")
+        failpoint("results_before_ack")
         return outcomes
 
 

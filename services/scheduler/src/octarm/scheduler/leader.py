@@ -11,6 +11,7 @@ from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import scheduler_durable
 from octarm.common.clock import SystemClock
+from octarm.common.failpoints import failpoint
 from octarm.common.service import until_stopped
 from octarm.common.telemetry import get_logger
 from octarm.models.errors import Unavailable
@@ -85,6 +86,7 @@ class ShardLeader:
                 log.warning("take_over_delayed", error=error.message)
                 await asyncio.sleep(AGAIN_AFTER_S)
                 continue
+            failpoint("shard_taken_over")
             log.info("shard_taken_over", shard=self.desk.shard, in_flight=in_flight)
             return True
         return False

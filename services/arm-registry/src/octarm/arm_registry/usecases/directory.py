@@ -8,6 +8,7 @@ from octarm.arm_registry.domain.screening import may_change, owner_of, screen
 from octarm.arm_registry.usecases.announcing import revision_event, status_event
 from octarm.arm_registry.usecases.ports import Announcer, ChangedMeanwhile, Consumers, Directory
 from octarm.common.clock import Clock
+from octarm.common.failpoints import failpoint
 from octarm.models import queries
 from octarm.models.arms import ArmRecord
 from octarm.models.errors import Conflict, Forbidden, NotFound, Unavailable
@@ -74,6 +75,7 @@ class RegisterArm:
             if record == before:
                 return before
             written = await self.directory.replace(stored, record)
+        failpoint("registration_before_reply")
         self.announcer.announce(revision_event(written.record, "registered", written.revision, now))
         return written.record
 

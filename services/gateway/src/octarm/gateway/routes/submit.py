@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
+from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import tracing
 from octarm.gateway.documents import (
     BatchAnswer,
@@ -82,6 +83,7 @@ def _command(submission: TaskSubmission, caller: Caller, traceparent: str) -> Su
 
 def _receipt(task: Accepted) -> Response:
     receipt = Receipt.of(task.task_id, task.state)
+    failpoint("gateway_before_reply")
     return Response(
         receipt.model_dump_json(exclude_none=True),
         202 if task.created else 200,

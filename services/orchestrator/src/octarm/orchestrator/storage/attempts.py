@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from octarm.common.bus.publisher import Outgoing
+from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, transaction
 from octarm.common.storage.connections import Connection
 from octarm.models.states import TaskState
@@ -141,6 +142,7 @@ class PostgresAttempts:
             progress = await self._progress(connection, news)
             messages: list[Outgoing] = announce([*moved, *late, *progress])
             entry = await write_entry(connection, messages)
+            failpoint("results_before_commit")
         return moved, strays, entry
 
     async def _move(

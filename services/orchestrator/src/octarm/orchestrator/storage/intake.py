@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from octarm.common.bus.publisher import Outgoing
+from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, transaction
 from octarm.common.storage.connections import Connection
 from octarm.models.errors import Conflict, InvalidRequest, NotFound, OctarmError
@@ -91,6 +92,7 @@ class PostgresIntake:
                 await connection.execute(_EDGES, [list(part) for part in zip(*edges, strict=True)])
             entry = await write_entry(connection, announce(new))
             known = await self._known(connection, fresh, created)
+            failpoint("accept_before_commit")
         states = {task.task_id: _state(task) for task in new}
         return [_answer(task, states, refused, known) for task in tasks], entry
 

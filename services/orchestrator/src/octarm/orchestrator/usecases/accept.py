@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.clock import Clock
+from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import metrics, tracing
 from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
@@ -67,6 +68,7 @@ class AcceptTasks:
                 answers[place] = error
         if tasks:
             written, entry = await self.intake.accept(tasks, self._announce)
+            failpoint("accept_after_commit")
             self.relay.hand_in(entry)
             metrics.inc("octarm_orchestrator_tasks_accepted_total", len(written))
             for place, answer in zip(places, written, strict=True):

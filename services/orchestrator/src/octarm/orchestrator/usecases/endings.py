@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.clock import set_within
+from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError, Problem, TaskFailed, TimedOut, Unavailable
 from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Woken
@@ -84,6 +85,7 @@ class CancelTasks:
             error=problem.model_dump_json(),
             announce=Announcement(problem=problem, reason=reason),
         )
+        failpoint("cancel_after_commit")
         self.relay.hand_in(entry)
         await self.revoke(revocations(moved, reason))
         return bool(moved)
@@ -152,6 +154,7 @@ class Reconcile:
             announce=Announcement(problem=problem, reason=reason),
         )
         if moved:
+            failpoint("reconcile_after_commit")
             log.warning("attempts_given_up", reason=reason, number=len(moved))
         self.relay.hand_in(entry)
         await self.revoke(revocations(moved, reason))

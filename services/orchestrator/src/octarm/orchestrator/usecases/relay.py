@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from octarm.common.bus.publisher import PubAck, Publishes
+from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError
@@ -88,6 +89,7 @@ class Relay:
         self._under_way.update(seqs)
         try:
             messages = [message for entry in entries for message in entry.messages]
+            failpoint("relay_before_publish")
             answers = await self._publisher.publish_many(messages)
             position = 0
             for entry in entries:
@@ -110,6 +112,7 @@ class Relay:
         if not self._published:
             return
         seqs, self._published = self._published, []
+        failpoint("relay_before_delete")
         try:
             await self._outbox.delete(seqs)
         except OctarmError as error:

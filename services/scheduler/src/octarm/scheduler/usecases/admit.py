@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from octarm.common.bus.delivery import HELD, Dead, Outcome
+from octarm.common.failpoints import failpoint
 from octarm.models.hot import PlaceTasks
 from octarm.scheduler.domain.tasks import Hold
 from octarm.scheduler.usecases.announce import Announcer
@@ -47,6 +48,7 @@ class AdmitTasks:
         """Admit a batch of messages; gives one outcome each."""
         now = self.desk.clock.now()
         outcomes = [self._admit(delivery, now) for delivery in deliveries]
+        failpoint("ready_received")
         self.desk.poke()
         return outcomes
 

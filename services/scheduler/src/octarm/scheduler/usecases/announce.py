@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from octarm.common.bus.publisher import Outgoing, Publishes
+from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import get_logger
 from octarm.models.commands import MAX_BATCH
 from octarm.models.errors import OctarmError
@@ -78,6 +79,7 @@ class Announcer:
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), 64 * MAX_MESSAGES))]
         batches = [taken[at : at + MAX_BATCH] for at in range(0, len(taken), MAX_BATCH)]
         answers = await self._bus.publish_many([self._message(batch) for batch in batches])
+        failpoint("placements_before_ack")
         failed: list[tuple[Placement, Hold]] = []
         for batch, answer in zip(batches, answers, strict=True):
             if isinstance(answer, OctarmError):

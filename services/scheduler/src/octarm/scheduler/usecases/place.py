@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from octarm.common.bus.publisher import Outgoing, PubAck, Publishes, trace_head
+from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import get_logger, metrics, tracing
 from octarm.models.errors import OctarmError
 from octarm.models.hot import Placement, RunTask
@@ -91,6 +92,7 @@ class PlaceTasks:
 
     async def _dispatch(self, decisions: Sequence[Decision], now: datetime) -> None:
         answers = await self._bus.publish_many([self._command(it, now) for it in decisions])
+        failpoint("dispatch_before_announce")
         placed = 0
         for decision, answer in zip(decisions, answers, strict=True):
             if isinstance(answer, OctarmError):

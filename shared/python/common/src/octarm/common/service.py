@@ -21,7 +21,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from octarm.common import telemetry
+from octarm.common import failpoints, telemetry
 from octarm.common.telemetry import tracing
 from octarm.common.telemetry.logs import setup_logs
 from octarm.models.errors import OctarmError
@@ -134,6 +134,7 @@ def run(main: Main[S], settings: type[S], name: str) -> NoReturn:
     """
     try:
         values = read_settings(settings)
+        failpoints.begin(name)
     except OctarmError as error:
         refuse(name, error.message)
     telemetry.setup(

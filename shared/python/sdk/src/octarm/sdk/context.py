@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, TypeVar
 
+from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import get_logger, tracing
 from octarm.models import hot
 from octarm.models.contracts import TaskContract
@@ -145,6 +146,7 @@ class Context:
         self._spending.book(
             Spent(tokens=tokens, cost_dollars=cost_dollars, llm_calls=llm_calls), call_no
         )
+        failpoint("spend_booked")
         return DONE
 
     @property

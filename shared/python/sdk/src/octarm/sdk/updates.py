@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from octarm.common.bus.publisher import Outgoing
+from octarm.common.failpoints import failpoint
 from octarm.models import hot
 from octarm.models.commands import MAX_BATCH
 from octarm.models.subjects import ATTEMPTS_UPDATED
@@ -105,6 +106,7 @@ class Updates:
     def _report(self) -> None:
         self._timer = None
         updates = [*self._take_started(), *self._take_progress()]
+        failpoint("arm_running")
         for start in range(0, len(updates), MAX_BATCH):
             self._publish(updates[start : start + MAX_BATCH])
         if self._progressed:

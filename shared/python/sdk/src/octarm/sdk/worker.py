@@ -11,6 +11,7 @@ import msgspec
 
 from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Outgoing, trace_head
+from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import get_logger, metrics, tracing
 from octarm.models import hot
 from octarm.models.commands import CancelAttempt
@@ -108,6 +109,7 @@ class Worker:
 
     async def handle(self, deliveries: list[Delivery]) -> list[Outcome]:
         """Start what was delivered; a start is what acknowledges a command."""
+        failpoint("run_received")
         return [self._take(delivery) for delivery in deliveries]
 
     def _take(self, delivery: Delivery) -> Outcome:

@@ -6,6 +6,7 @@ import msgspec
 
 from octarm.common.bus.delivery import Delivery
 from octarm.common.bus.publisher import Outgoing, Publisher
+from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError
@@ -45,6 +46,7 @@ class DeadLetters:
             log.warning("dead_letter_not_stored", error=error.message, origin=self._origin)
             delivery.retry(5.0)
             return
+        failpoint("dlq_before_term")
         metrics.inc("octarm_bus_dead_letters_total", consumer=self._origin)
         log.error("dead_letter", origin=self._origin, reason=reason, subject=delivery.subject)
         delivery.term()

@@ -13,6 +13,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from octarm.common.bus.wire import is_subject, write_commands
+from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.tracing import is_sampled
 from octarm.models.errors import (
     Backpressure,
@@ -221,6 +222,7 @@ class Publisher:
                 )
 
     async def _acknowledged(self, msg: Msg) -> None:
+        failpoint("puback_before_use")
         waiting = self._waiting.pop(msg.subject, None)
         if waiting is None:
             return
