@@ -16,10 +16,11 @@ from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import ORCHESTRATOR_INTAKE, ORCHESTRATOR_RESULTS
 from octarm.common.clock import SystemClock
 from octarm.common.health import HealthServer
-from octarm.common.service import run, until_stopped
+from octarm.common.service import run, until_stopped, when_reloaded
 from octarm.common.storage import Batcher, Pool, connected, open_pool
 from octarm.models.errors import Unavailable
 from octarm.models.subjects import INTAKE, RESULTS
+from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.routes import (
     Accepting,
     IntakeConsumer,
@@ -64,6 +65,8 @@ async def _serve(
     stack: AsyncExitStack, settings: Settings, stop: asyncio.Event, *, pool: Pool, nc: NATS
 ) -> None:
     publisher, clock = Publisher(nc), SystemClock()
+    tenants = Tenants(settings.tenants)
+    when_reloaded(lambda again: tenants.replace(again.tenants))
     relay = Relay(publisher, PostgresOutbox(pool))
     endings, revoke = PostgresEndings(pool), BusRevoker(nc)
     accept = AcceptTasks(PostgresIntake(pool), relay, clock, settings.shards)

@@ -5,7 +5,9 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 
 from octarm.common.service import ServiceSettings
+from octarm.models.ids import Tenant
 from octarm.models.subjects import MAX_SHARDS
+from octarm.orchestrator.domain.tenants import TenantRules
 
 
 class Settings(ServiceSettings):
@@ -17,4 +19,9 @@ class Settings(ServiceSettings):
     shards: int = Field(default=1, ge=1, le=MAX_SHARDS, description="The same in every service")
     dispatch_lease_s: float = Field(
         default=15.0, gt=0, le=600, description="Seconds an attempt may stay without a start"
+    )
+    tenants: dict[Tenant, TenantRules] = Field(
+        default_factory=dict,
+        description="JSON object of tenant → `max_in_flight`, `max_open`, `default_budget`;"
+        " read again at SIGHUP",
     )

@@ -10,7 +10,7 @@ import tomllib
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import ClassVar, Final, NoReturn, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import (
@@ -104,6 +104,15 @@ class _Section(InitSettingsSource):
 B = TypeVar("B", bound=BaseSettings)
 S = TypeVar("S", bound=ServiceSettings)
 Main = Callable[[S, asyncio.Event], Awaitable[None]]
+_reloads: Final[list[Callable[[Any], None]]] = []
+
+
+def when_reloaded(take: Callable[[Any], None]) -> None:
+    """Have `take` called with the settings that SIGHUP reads again, once they are found good.
+
+    There is one process, and so one list of those who want to know.
+    """
+    _reloads.append(take)
 
 
 def read_settings(settings: type[B]) -> B:
@@ -129,8 +138,9 @@ def run(main: Main[S], settings: type[S], name: str) -> NoReturn:
     """Run a process to its end and exit with its code.
 
     The first SIGTERM or SIGINT sets the event that `main` gets, so that it drains; a second
-    one exits at once with 130. SIGHUP reads the settings again and applies the log level; a bad
-    reload keeps the old ones. A refusal to start is one line on stderr and exit code 78.
+    one exits at once with 130. SIGHUP reads the settings again and applies the log level and what
+    `when_reloaded` asked for; a bad reload keeps the old ones. A refusal to start is one line on
+    stderr and exit code 78.
     """
     try:
         values = read_settings(settings)
@@ -186,6 +196,8 @@ async def _supervised(main: Main[S], values: S, name: str) -> None:
             log.error("reload_refused", error=error.message)
             return
         setup_logs(name, again.log_level)
+        for take in _reloads:
+            take(again)
         log.info("reloaded", log_level=again.log_level)
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,77 @@
+"""What the operator lays down for single tenants."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from octarm.common.service import read_settings
+from octarm.models.errors import OctarmError
+from octarm.orchestrator.domain.tenants import TenantRules, Tenants
+from octarm.orchestrator.settings import Settings
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, tenants: str) -> Settings:
+    monkeypatch.setenv("OCTARM_POSTGRES_URL", "postgresql://nowhere")
+    monkeypatch.setenv("OCTARM_TENANTS", tenants)
+    return read_settings(Settings)
+
+
+def test_a_tenant_that_is_not_named_has_no_limits() -> None:
+    tenants = Tenants({"acme": TenantRules(max_open=5)})
+
+    assert tenants.of("acme").max_open == 5
+    assert tenants.of("other") == TenantRules()
+    assert not tenants.of("other").is_limited
+
+
+def test_only_tenants_with_a_quota_are_counted() -> None:
+    rules = {
+        "open": TenantRules(max_open=1),
+        "flight": TenantRules(max_in_flight=1),
+        "budget": TenantRules.model_validate({"default_budget": {"max_tokens": 10}}),
+    }
+
+    assert Tenants(rules).limited == {"open", "flight"}
+
+
+def test_rules_can_be_replaced() -> None:
+    tenants = Tenants({"acme": TenantRules(max_open=5)})
+
+    tenants.replace({"other": TenantRules(max_in_flight=1)})
+
+    assert tenants.limited == {"other"}
+    assert tenants.of("acme") == TenantRules()
+
+
+def test_the_setting_is_a_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = json.dumps({"acme": {"max_in_flight": 3, "default_budget": {"max_tokens": 100}}})
+
+    rules = settings(monkeypatch, text).tenants["acme"]
+
+    assert rules.max_in_flight == 3
+    assert rules.default_budget is not None
+    assert rules.default_budget.max_tokens == 100
+
+
+def test_the_setting_may_stand_in_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "octarm.toml"
+    file.write_text("[orchestrator.tenants.acme]\nmax_open = 7\n", encoding="utf-8")
+    monkeypatch.setenv("OCTARM_CONFIG", str(file))
+
+    assert settings(monkeypatch, "").tenants == {"acme": TenantRules(max_open=7)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"acme": {"max_opne": 1}}',
+        '{"acme": {"max_open": 0}}',
+        '{"acme": {"max_open": true}}',
+        '{"Not A Name": {}}',
+    ],
+)
+def test_what_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    with pytest.raises(OctarmError):
+        settings(monkeypatch, text)
