@@ -1,6 +1,7 @@
 """What one process does for one shard: compete for it, and place its tasks while it leads."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 
 from nats.aio.client import Client as NATS
 from nats.aio.subscription import Subscription
@@ -10,7 +11,7 @@ from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import scheduler_durable
-from octarm.common.clock import SystemClock
+from octarm.common.clock import Clock, SystemClock
 from octarm.common.failpoints import failpoint
 from octarm.common.service import until_stopped
 from octarm.common.telemetry import get_logger
@@ -44,19 +45,28 @@ class ShardLeader:
     `desk` is what the shard's messages change; `tend` takes the heartbeats.
     """
 
-    def __init__(self, settings: Settings, nc: NATS, publisher: Publisher, *, shard: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        nc: NATS,
+        publisher: Publisher,
+        *,
+        shard: int,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
         self._settings = settings
         self._nc = nc
         self._publisher = publisher
         self._dispatched = JetStreamDispatched(nc)
         self._runner: PullRunner | None = None
-        self.desk = Desk(shard, settings.queue_capacity, SystemClock(), self._empty_queue())
+        self.desk = Desk(shard, settings.queue_capacity, self._clock, self._empty_queue())
         self.tend = TendFleet(self.desk, SweepFlights(self.desk, self._dispatched))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Compete for the shard until `stop`."""
         name = f"scheduler-{self.desk.shard}"
-        leadership = Leadership(self._nc, name, holder=self._settings.instance)
+        leadership = Leadership(self._nc, name, holder=self._settings.instance, clock=self._clock)
         await leadership.run(stop, self.lead)
 
     def healthy(self) -> bool:
@@ -102,17 +112,15 @@ class ShardLeader:
             AdmitTasks(desk, announcer),
             batch=READ_BATCH,
             capacity=desk.room,
+            clock=self._clock,
         )
         desk.more_room = runner.wake
         self._runner = runner
         desk.leading = True
-        router = questions(
-            ShowQueue(desk, self._settings.instance), ExplainWait(desk), shard=desk.shard
-        )
         quiet = asyncio.Event()
         announcing = asyncio.create_task(announcer.run(quiet))
         try:
-            async with control_plane(self._settings.nats_url, router, name="scheduler"):
+            async with self._answering():
                 await until_stopped(
                     lost,
                     runner.run(lost),
@@ -127,6 +135,12 @@ class ShardLeader:
             announcing.cancel()
             if self._nc.is_connected:
                 await self._nc.flush()
+
+    def _answering(self) -> AbstractAsyncContextManager[object]:
+        """Answer questions about the shard's queue while inside."""
+        show, explain = ShowQueue(self.desk, self._settings.instance), ExplainWait(self.desk)
+        router = questions(show, explain, shard=self.desk.shard)
+        return control_plane(self._settings.nats_url, router, name="scheduler")
 
     async def _wake(self, lost: asyncio.Event) -> None:
         await lost.wait()

@@ -1,7 +1,6 @@
 """What the scheduler reads from JetStream: the arm directory, DISPATCH, its READY consumer."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -15,6 +14,7 @@ from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
 from octarm.common.bus.topology import arm_durable, ready_consumer, scheduler_durable
+from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import get_logger
 from octarm.models.arms import ArmRecord
 from octarm.models.errors import Unavailable
@@ -131,8 +131,10 @@ class ArmDirectory:
         relisted: Callable[[list[ArmFacts]], None],
         learned: Callable[[ArmFacts], None],
         unlearned: Callable[[str], None],
+        clock: Clock | None = None,
     ) -> None:
         self._nc = nc
+        self._clock = clock or SystemClock()
         self._relisted = relisted
         self._learned = learned
         self._unlearned = unlearned
@@ -164,15 +166,15 @@ class ArmDirectory:
                 await watcher.stop()  # type: ignore[no-untyped-call]
 
     async def _watch(self, bucket: KeyValue, watcher: KeyValue.KeyWatcher) -> None:
-        check_at = time.monotonic() + RELIST_S
+        check_at = self._clock.monotonic() + RELIST_S
         while True:
-            left_s = check_at - time.monotonic()
+            left_s = check_at - self._clock.monotonic()
             if left_s <= 0:
                 # Behind what was seen: the bucket was made anew, and counts from 1 again.
                 if await self._last_seq(bucket) != self._seen:
                     log.info("directory_watch_skipped")
                     return
-                check_at = time.monotonic() + RELIST_S
+                check_at = self._clock.monotonic() + RELIST_S
                 continue
             try:
                 entry = await _next(watcher, left_s)

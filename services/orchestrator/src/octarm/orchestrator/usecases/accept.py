@@ -14,7 +14,7 @@ from octarm.common.telemetry import metrics, tracing
 from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import InvalidRequest, OctarmError, field_errors
-from octarm.models.ids import derived_id, new_id
+from octarm.models.ids import Prefix, derived_id, new_id
 from octarm.orchestrator.domain.changes import AcceptAnswer, Entry
 from octarm.orchestrator.domain.messages import event, ready
 from octarm.orchestrator.domain.tasks import NewTask, new_task, ready_task
@@ -53,6 +53,7 @@ class AcceptTasks:
     relay: Relay
     clock: Clock
     shards: int
+    fresh_id: Callable[[Prefix], str] = new_id
 
     async def __call__(self, group: Sequence[Submitted]) -> list[AcceptAnswer]:
         """Give one answer each, in order; what cannot be accepted is answered, not raised."""
@@ -88,11 +89,18 @@ class AcceptTasks:
         with tracing.span(SPAN, parent) as span:
             return new_task(
                 submission,
-                task_id=item.task_id or _task_id(submitted),
+                task_id=item.task_id or self._task_id(submitted),
                 tenant=submitted.tenant,
                 traceparent=span.traceparent,
                 now=now,
             )
+
+    def _task_id(self, submitted: Submitted) -> str:
+        """Make an id: fresh, or for a redeliverable message the one that its place implies."""
+        if submitted.origin is None or submitted.arrived_at is None:
+            return self.fresh_id("tsk")
+        unix_ms = int(submitted.arrived_at.timestamp() * 1000)
+        return derived_id("tsk", submitted.origin, unix_ms=unix_ms)
 
     def _announce(self, tasks: list[NewTask]) -> list[Outgoing]:
         queued = [task for task in tasks if not task.depends_on]
@@ -114,11 +122,3 @@ def _event(verb: str, seq: int, task: NewTask) -> Outgoing:
         at=task.created_at,
         traceparent=task.traceparent,
     )
-
-
-def _task_id(submitted: Submitted) -> str:
-    """Make an id: fresh, or for a redeliverable message the one that its place implies."""
-    if submitted.origin is None or submitted.arrived_at is None:
-        return new_id("tsk")
-    unix_ms = int(submitted.arrived_at.timestamp() * 1000)
-    return derived_id("tsk", submitted.origin, unix_ms=unix_ms)

@@ -50,13 +50,14 @@ class RecordNews:
     attempts: Attempts
     relay: Relay
     revoke: Revoke
+    chance: Callable[[], float] = random.random
 
     async def __call__(self, news: list[AttemptNews]) -> set[str]:
         """Record; gives the ids of tasks that the ledger does not know."""
         if not news:
             return set()
         began_ns = time.time_ns()
-        delays = [backoff_s(item.attempt, chance=random.random()) for item in news]  # noqa: S311
+        delays = [backoff_s(item.attempt, chance=self.chance()) for item in news]
         announce = _traced(Announcement(news), news, began_ns)
         moved, strays, entry = await self.attempts.record(news, delays, announce)
         self.relay.hand_in(entry)

@@ -7,7 +7,6 @@ does must be fenced by other means (Msg-Id, attempt).
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -17,7 +16,7 @@ from nats.js.errors import KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from octarm.common.bus.topology import LEADER_TTL_S
-from octarm.common.clock import set_within
+from octarm.common.clock import Clock, SystemClock, set_within
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.subjects import LEADERS_BUCKET
 
@@ -30,11 +29,20 @@ Lead = Callable[[asyncio.Event], Awaitable[None]]
 class Leadership:
     """Competes for the lease `name` as `holder` (a subject token each)."""
 
-    def __init__(self, nc: NATS, name: str, *, holder: str, ttl_s: float = LEADER_TTL_S) -> None:
+    def __init__(
+        self,
+        nc: NATS,
+        name: str,
+        *,
+        holder: str,
+        ttl_s: float = LEADER_TTL_S,
+        clock: Clock | None = None,
+    ) -> None:
         self._nc = nc
         self._name = name
         self._holder = holder.encode()
         self._ttl_s = ttl_s
+        self._clock = clock or SystemClock()
         self._revision = 0
         self._renewed_at = 0.0
         self.is_leader = False
@@ -60,7 +68,7 @@ class Leadership:
         return await self._nc.jetstream(timeout=2.0).key_value(LEADERS_BUCKET)
 
     async def _acquire(self) -> bool:
-        started = time.monotonic()
+        started = self._clock.monotonic()
         try:
             bucket = await self._bucket()
             self._revision = await bucket.create(self._name, self._holder)
@@ -88,7 +96,7 @@ class Leadership:
         """Renew until `stop`, or until the lease may have passed to another."""
         while not stop.is_set():
             await set_within(stop, self._ttl_s / 4)
-            started = time.monotonic()
+            started = self._clock.monotonic()
             try:
                 async with asyncio.timeout(self._ttl_s / 4):
                     bucket = await self._bucket()
@@ -102,7 +110,7 @@ class Leadership:
                 return
             except (NatsError, OSError, TimeoutError) as error:
                 log.warning("lease_not_renewed", lease=self._name, error=repr(error))
-                if time.monotonic() - self._renewed_at > self._ttl_s * GIVE_UP_SHARE:
+                if self._clock.monotonic() - self._renewed_at > self._ttl_s * GIVE_UP_SHARE:
                     return
 
     async def _release(self) -> None:

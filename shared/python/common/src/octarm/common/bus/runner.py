@@ -8,7 +8,6 @@ of its idle heartbeats, makes `healthy()` false.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from nats.errors import Error as NatsError
 from octarm.common.bus.dead_letters import DeadLetters
 from octarm.common.bus.delivery import Ack, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Publisher
+from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError, Unavailable
@@ -64,8 +64,10 @@ class PullRunner:
         capacity: Callable[[], int] | None = None,
         concurrency: int = 1,
         stall_after_s: float = 30.0,
+        clock: Clock | None = None,
     ) -> None:
         self._nc = nc
+        self._clock = clock or SystemClock()
         self._consumer = consumer
         self._handle = handle
         self._batch = batch
@@ -79,7 +81,7 @@ class PullRunner:
         self._running: dict[asyncio.Task[None], float] = {}
         self._replies: list[tuple[str, bytes]] = []
         self._sending: asyncio.Task[None] | None = None
-        self._heard_at = time.monotonic()
+        self._heard_at = self._clock.monotonic()
         self._resubscribed = 0
         self._backoff_s = 0.0
         self._ask_not_before = 0.0
@@ -94,7 +96,7 @@ class PullRunner:
 
     def healthy(self) -> bool:
         """Whether batches finish and the server is heard."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         stalled = any(now - since > self._stall_after_s for since in self._running.values())
         return not stalled and now - self._heard_at < 4 * SILENT_AFTER_S
 
@@ -133,10 +135,10 @@ class PullRunner:
             pending_msgs_limit=1_000_000,
             pending_bytes_limit=0,
         )
-        self._heard_at = time.monotonic()
+        self._heard_at = self._clock.monotonic()
 
     async def _received(self, msg: Msg) -> None:
-        self._heard_at = time.monotonic()
+        self._heard_at = self._clock.monotonic()
         if msg.subject.startswith(self._inbox):
             self._status(msg)
             return
@@ -162,7 +164,7 @@ class PullRunner:
         self._requests.pop(msg.subject, None)
         if status not in ("404", "408"):
             self._backoff_s = min(MAX_BACKOFF_S, max(0.1, self._backoff_s * 2))
-            self._ask_not_before = time.monotonic() + self._backoff_s
+            self._ask_not_before = self._clock.monotonic() + self._backoff_s
             log.debug("pull_refused", status=status, consumer=self._consumer.durable)
         self._arrived.set()
 
@@ -171,9 +173,9 @@ class PullRunner:
         if reconnects != self._reconnects:
             self._reconnects = reconnects
             self._requests.clear()
-        if self._nc.is_connected and time.monotonic() - self._heard_at > SILENT_AFTER_S:
+        if self._nc.is_connected and self._clock.monotonic() - self._heard_at > SILENT_AFTER_S:
             if not self._requests:
-                self._heard_at = time.monotonic()
+                self._heard_at = self._clock.monotonic()
                 return
             self._resubscribed += 1
             log.warning("pull_subscription_silent", consumer=self._consumer.durable)
@@ -185,7 +187,7 @@ class PullRunner:
         outstanding = sum(self._requests.values())
         want = min(self._batch, self._capacity() - len(self._buffer)) - outstanding
         low_water = outstanding and want < self._batch // 2 and outstanding > 1
-        if want <= 0 or low_water or time.monotonic() < self._ask_not_before:
+        if want <= 0 or low_water or self._clock.monotonic() < self._ask_not_before:
             return
         if not self._nc.is_connected:
             return
@@ -208,7 +210,7 @@ class PullRunner:
             size = min(len(self._buffer), self._batch)
             batch = [self._buffer.popleft() for _ in range(size)]
             task = asyncio.create_task(self._run_batch(batch))
-            self._running[task] = time.monotonic()
+            self._running[task] = self._clock.monotonic()
             task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
