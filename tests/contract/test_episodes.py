@@ -149,6 +149,7 @@ class TestRedisFront(FrontContract):
 
         assert 3590 <= left_s <= 3600
 
+    @pytest.mark.bad_input(28)
     async def test_takes_a_value_of_another_kind_for_a_miss(self, redis_url: str) -> None:
         async with open_redis(redis_url) as redis:
             await redis.lpush(f"octarm:memory:episode:acme:{an_episode_id(1)}", "x")

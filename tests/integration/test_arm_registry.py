@@ -138,6 +138,7 @@ class TestArmRegistry:
             "arm.deregistered",
         ]
 
+    @pytest.mark.bad_input(13)
     async def test_refuses_what_is_not_the_askers_or_not_sound(
         self, nats_url: str, bus: NATS
     ) -> None:
@@ -198,6 +199,7 @@ class TestArmRegistry:
                 first.set()
             await wait_until(status_is(client, "writer", "offline"), 15)
 
+    @pytest.mark.bad_input(12)
     async def test_a_flood_of_beats_leaves_the_registry_answering(
         self, nats_url: str, bus: NATS
     ) -> None:

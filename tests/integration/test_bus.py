@@ -148,6 +148,7 @@ class TestPublisher:
         with pytest.raises(PayloadTooLarge):
             await bus.publisher.publish(Outgoing(SUBJECT, bytes(bus.nc.max_payload + 1), "x"))
 
+    @pytest.mark.bad_input(7, 26)
     async def test_lets_no_header_command_the_server(self, bus: Bus) -> None:
         head = encode_headers(
             {

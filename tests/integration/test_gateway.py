@@ -62,6 +62,7 @@ def aiter_of(source: EventSource) -> AsyncIterator[ServerSentEvent]:
 
 
 class TestSubmit:
+    @pytest.mark.bad_input(4)
     async def test_a_hundred_at_once_with_one_key_are_one_task(
         self, nats_url: str, bus: Client
     ) -> None:

@@ -77,6 +77,7 @@ def refusal(response: httpx.Response, *statuses: int) -> Problem:
     return problem
 
 
+@pytest.mark.bad_input(1)
 class TestRow1NotJson:
     BODIES = (
         b"",
@@ -117,6 +118,7 @@ class TestRow1NotJson:
         assert problem.errors[0].field == "context.deep.1"
 
 
+@pytest.mark.bad_input(2)
 class TestRow2TooMuch:
     BODIES = (
         (413, b'{"goal": "' + b"x" * MIB + b'"}'),
@@ -171,6 +173,7 @@ class TestRow2TooMuch:
             await stage.unharmed()
 
 
+@pytest.mark.bad_input(3)
 class TestRow3WrongShape:
     BODIES: tuple[tuple[dict[str, Any], str], ...] = (
         ({}, "goal"),
@@ -204,6 +207,7 @@ class TestRow3WrongShape:
             await stage.unharmed()
 
 
+@pytest.mark.bad_input(5)
 class TestRow5AnotherBodyForAKey:
     async def test_is_a_conflict_and_leaves_the_first_alone(self, nats_url: str) -> None:
         headers = {"Idempotency-Key": "order-17"}
@@ -226,6 +230,7 @@ class TestRow5AnotherBodyForAKey:
             await stage.unharmed()
 
 
+@pytest.mark.bad_input(6)
 class TestRow6NoId:
     IDS = (
         "a.b", "*", ">", "tsk_*", "tsk_>", "a b", "tsk_\r\n", "tsk_\x00", "🐙", "x" * 300,
@@ -258,6 +263,7 @@ class TestRow6NoId:
             await stage.unharmed()
 
 
+@pytest.mark.bad_input(7)
 class TestRow7HeaderInjection:
     async def test_no_header_of_a_client_gets_onto_the_bus(self, nats_url: str) -> None:
         headers = {
@@ -294,6 +300,7 @@ class TestRow7HeaderInjection:
             await stage.unharmed()
 
 
+@pytest.mark.bad_input(8)
 class TestRow8Times:
     DEADLINES = (
         "2001-01-01T00:00:00Z",
@@ -319,6 +326,7 @@ class TestRow8Times:
             await stage.unharmed()
 
 
+@pytest.mark.bad_input(9)
 class TestRow9Numbers:
     BODIES = (
         '{"goal": "x", "priority": %s}',
@@ -338,6 +346,7 @@ class TestRow9Numbers:
             await stage.unharmed()
 
 
+@pytest.mark.bad_input(20)
 class TestRow20Strings:
     STRINGS = (
         "'; DROP TABLE task; --",

@@ -71,6 +71,7 @@ async def a_gateway_process(
         yield process, client
 
 
+@pytest.mark.bad_input(29)
 class TestRefusesToStart:
     async def test_with_keys_that_are_none_and_never_shows_them(self) -> None:
         line = await refusal_of(api_keys='{"my-secret-key": "NOT A TENANT"}')
@@ -122,6 +123,7 @@ class TestSignals:
             assert process.returncode == 0
             assert not await is_up(client)
 
+    @pytest.mark.bad_input(30)
     async def test_a_second_one_forces_the_exit(self, nats_url: str) -> None:
         tasks = FakeTasks()
         tasks.delay_s = 20
@@ -140,6 +142,7 @@ class TestSignals:
 
         assert process.returncode == 130
 
+    @pytest.mark.bad_input(30)
     async def test_a_bad_reload_keeps_the_old_settings(self, nats_url: str, tmp_path: Path) -> None:
         path = tmp_path / "octarm.toml"
         path.write_text("[gateway]\ndrain_s = 5\n")

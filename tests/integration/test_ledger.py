@@ -18,7 +18,7 @@ from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.usecases.accept import AcceptTasks
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
-from octarm.orchestrator.usecases.record import RecordNews, Revocation
+from octarm.orchestrator.usecases.record import UNKNOWN, RecordNews, Revocation
 from tests.support.ledger import (
     Ledger,
     a_failure,
@@ -76,6 +76,7 @@ class TestAccepting:
 
         assert again == Known(first, TaskState.QUEUED, created=False)
 
+    @pytest.mark.bad_input(5)
     async def test_refuses_a_known_key_with_another_body(self, ledger: Ledger) -> None:
         await accept(ledger, idempotency_key="k")
 
@@ -85,6 +86,7 @@ class TestAccepting:
         assert isinstance(answer, Conflict)
         assert answer.code == "IDEMPOTENCY_CONFLICT"
 
+    @pytest.mark.bad_input(4)
     async def test_makes_one_task_of_a_hundred_concurrent_submissions(self, ledger: Ledger) -> None:
         tasks = [a_new_task(idempotency_key="same") for _ in range(100)]
 
@@ -103,6 +105,7 @@ class TestAccepting:
 
         assert mine != theirs
 
+    @pytest.mark.bad_input(20)
     async def test_keeps_every_character_of_a_body(self, ledger: Ledger) -> None:
         nasty = "'; drop table task; -- \x1b[31m \u202e \u200b $1 {} .*> \r\n"
 
@@ -113,6 +116,7 @@ class TestAccepting:
         assert view.task.goal == nasty
         assert view.task.context == {"x": nasty}
 
+    @pytest.mark.bad_input(14)
     async def test_refuses_relatives_that_do_not_exist_and_keeps_the_others(
         self, ledger: Ledger
     ) -> None:
@@ -124,6 +128,7 @@ class TestAccepting:
 
         assert [type(answer) for answer in answers] == [NotFound, NotFound, Known]
 
+    @pytest.mark.bad_input(14)
     async def test_limits_the_depth_of_a_tree(self, ledger: Ledger) -> None:
         parent = await accept(ledger)
         for _ in range(5):
@@ -136,6 +141,7 @@ class TestAccepting:
 
 
 class TestRecording:
+    @pytest.mark.bad_input(11)
     async def test_tells_the_whole_way_when_the_result_overtakes_its_placement(
         self, ledger: Ledger
     ) -> None:
@@ -165,6 +171,7 @@ class TestRecording:
         assert told == [(3, "placed"), (4, "started"), (5, "completed")]
         assert await ledger.state_of(task_id) == ("completed", 1)
 
+    @pytest.mark.bad_input(11)
     async def test_takes_a_thousand_equal_results_as_one(self, ledger: Ledger) -> None:
         task_id = await accept(ledger)
 
@@ -198,6 +205,7 @@ class TestRecording:
 
         assert await ledger.state_of(task_id) == ("failed", 1)
 
+    @pytest.mark.bad_input(10)
     async def test_keeps_the_result_of_an_older_attempt_as_late(self, ledger: Ledger) -> None:
         task_id = await accept(ledger)
         await record(ledger, started(task_id))
@@ -213,6 +221,7 @@ class TestRecording:
         assert await ledger.execute("select attempt from ledger.late_result") == [(1,)]
         assert [v for _, v in await events(ledger, task_id)].count("late_result") == 1
 
+    @pytest.mark.bad_input(10)
     async def test_does_not_believe_another_arm(self, ledger: Ledger) -> None:
         task_id = await accept(ledger)
         await record(ledger, placed(task_id, arm_id="one"))
@@ -221,11 +230,12 @@ class TestRecording:
 
         assert (await ledger.state_of(task_id))[0] == "dispatched"
 
+    @pytest.mark.bad_input(10)
     async def test_names_tasks_that_nobody_accepted(self, ledger: Ledger) -> None:
         unknown = new_id("tsk")
         record_news = RecordNews(ledger.attempts, ledger.relay, Revoked())
 
-        assert await record_news(news(a_result(unknown))) == {unknown}
+        assert await record_news(news(a_result(unknown))) == {(unknown, 1): UNKNOWN}
         assert await ledger.execute("select count(*) from ledger.attempt") == [(0,)]
 
     async def test_keeps_an_output_with_an_escaped_nul(self, ledger: Ledger) -> None:
@@ -356,6 +366,7 @@ class TestEnding:
 
         assert await ledger.state_of(task_id) == ("failed", 1)
 
+    @pytest.mark.bad_input(12)
     async def test_does_not_believe_the_clock_of_an_arm(self, ledger: Ledger) -> None:
         task_id = await accept(ledger, timeout_seconds=1)
         await record(ledger, started(task_id))
@@ -430,6 +441,7 @@ class TestEnding:
 
 
 class TestReading:
+    @pytest.mark.bad_input(32)
     async def test_pages_newest_first_and_keeps_to_the_tenant(self, ledger: Ledger) -> None:
         mine = [await accept(ledger, labels={"team": "a"}) for _ in range(5)]
         await accept(ledger, tenant="other")
@@ -443,6 +455,7 @@ class TestReading:
         assert rest.cursor == ""
 
     @pytest.mark.parametrize("cursor", ["forged", "-1", "é", "AAAA", "dHNrX2Zvcmdl"])
+    @pytest.mark.bad_input(32)
     async def test_refuses_a_forged_cursor(self, ledger: Ledger, cursor: str) -> None:
         with pytest.raises(InvalidRequest, match="cursor"):
             await ledger.tasks.find(FindTasks(tenant="default", cursor=cursor))

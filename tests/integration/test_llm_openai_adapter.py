@@ -164,6 +164,7 @@ class TestBadStreams:
 
         assert len(server.bodies) == 1
 
+    @pytest.mark.bad_input(24)
     async def test_an_endless_stream_is_cut_and_not_kept(self) -> None:
         before = psutil.Process().memory_info().rss
 

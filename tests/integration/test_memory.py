@@ -165,6 +165,7 @@ class TestMemory:
         assert found.source == "postgres"
         assert found.degraded
 
+    @pytest.mark.bad_input(28)
     async def test_reads_from_postgres_what_redis_lost_or_spoilt(
         self, bus: NATS, settings: Settings, redis_url: str
     ) -> None:

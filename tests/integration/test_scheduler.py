@@ -246,6 +246,7 @@ class TestPlacing:
             (other,) = await bus.ready({})
             assert await bus.placed(1) == [other]
 
+    @pytest.mark.bad_input(26)
     async def test_what_does_not_parse_is_dead(self, bus: Bus) -> None:
         async with a_scheduler(bus):
             await bus.publisher.publish(Outgoing(PLACE_TASKS.at(shard=0), b"{", "broken"))

@@ -56,6 +56,7 @@ async def test_drains_at_the_first_signal_and_ends_with_zero() -> None:
         assert await process.wait() == 0
 
 
+@pytest.mark.bad_input(30)
 async def test_a_second_signal_forces_the_exit() -> None:
     async with a_service(OCTARM_INSTANCE="stubborn") as process:
         await running(process)
@@ -65,6 +66,7 @@ async def test_a_second_signal_forces_the_exit() -> None:
         assert await process.wait() == 130
 
 
+@pytest.mark.bad_input(30)
 async def test_a_bad_reload_keeps_the_old_settings_and_a_good_one_applies(
     tmp_path: Path,
 ) -> None:
@@ -90,6 +92,7 @@ async def test_a_bad_reload_keeps_the_old_settings_and_a_good_one_applies(
         ("[toy\n", "settings"),
     ],
 )
+@pytest.mark.bad_input(29)
 async def test_refuses_a_config_it_does_not_understand(
     tmp_path: Path, content: str, named: str
 ) -> None:
@@ -99,10 +102,12 @@ async def test_refuses_a_config_it_does_not_understand(
     assert named in await refusal(OCTARM_CONFIG=str(config))
 
 
+@pytest.mark.bad_input(29)
 async def test_refuses_a_missing_config_file() -> None:
     assert "cannot be read" in await refusal(OCTARM_CONFIG="/nowhere/octarm.toml")
 
 
+@pytest.mark.bad_input(29)
 async def test_refuses_to_start_without_its_secret() -> None:
     assert "secret" in await refusal(OCTARM_SECRET="")
 

@@ -119,6 +119,7 @@ class TestUp:
         assert (first, second) == ("echo leaves", "gateway leaves")
         assert sorted(others) == ["arm-registry leaves", "orchestrator leaves"]
 
+    @pytest.mark.bad_input(30)
     async def test_a_second_signal_during_the_drain_forces_the_end(self, tmp_path: Path) -> None:
         async with an_up(tmp_path, "--stubborn", "gateway") as up:
             await up.ready()
@@ -234,6 +235,7 @@ class TestSecondUp:
 
 
 class TestRefusals:
+    @pytest.mark.bad_input(29)
     async def test_says_in_one_line_that_the_port_is_in_use(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]

@@ -89,6 +89,7 @@ class TestRegisterArm:
 
         assert (record.arm.description, record.status) == ("better", "online")
 
+    @pytest.mark.bad_input(13)
     async def test_another_key_is_refused_before_anything_is_made(self) -> None:
         registry = Registry(FakeDirectory(online(owner=owner_of("mine"))))
 

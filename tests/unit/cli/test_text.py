@@ -13,6 +13,7 @@ class TestClean:
     def test_leaves_ordinary_text_of_any_script_alone(self) -> None:
         assert clean("Grüße, 世界! Ελλάδα 🐙") == "Grüße, 世界! Ελλάδα 🐙"
 
+    @pytest.mark.bad_input(20)
     def test_shows_escape_sequences_and_direction_marks(self) -> None:
         shown = clean(HOSTILE)
 

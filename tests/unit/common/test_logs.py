@@ -27,6 +27,7 @@ def logging_as_a_service() -> Iterator[None]:
         structlog.reset_defaults()
 
 
+@pytest.mark.bad_input(20)
 def test_user_text_stays_one_escaped_value(capsys: Capture) -> None:
     with logging_as_a_service():
         get_logger().info("task_seen", goal=NASTY)
@@ -37,6 +38,7 @@ def test_user_text_stays_one_escaped_value(capsys: Capture) -> None:
     assert json.loads(error)["goal"] == NASTY
 
 
+@pytest.mark.bad_input(25)
 def test_secrets_are_not_written(capsys: Capture) -> None:
     with logging_as_a_service():
         get_logger().warning("seen", api_key="hush", Authorization="hush", tokens_used=3)

@@ -95,6 +95,7 @@ class TestSubmit:
         assert response.status_code == 429
         assert response.headers["retry-after"] == "7"
 
+    @pytest.mark.bad_input(15)
     async def test_names_the_budget_when_the_budget_is_wrong(self) -> None:
         async with a_client(FakeFleet()) as client:
             response = await client.post("/v1/tasks", json={**GOAL, "budget": {"max_tokens": 0}})

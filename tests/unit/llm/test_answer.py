@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from octarm.llm.answer import MAX_ANSWER_CHARS, Answer, AnswerTask
 from octarm.llm.provider import Chunk, Request, SchemaNotSupported, Usage
 from octarm.llm.question import Defaults
@@ -115,6 +117,7 @@ class TestPlainAnswers:
         assert (answer.error.code, answer.error.retryable) == ("PAYLOAD_TOO_LARGE", False)
         assert attempt.spent.llm_calls == 0
 
+    @pytest.mark.bad_input(24)
     async def test_an_endless_answer_is_cut(self) -> None:
         provider = FakeProvider(["x" * (MAX_ANSWER_CHARS + 1) + " more" * 9])
 
@@ -188,6 +191,7 @@ class TestSchemas:
         assert len(provider.requests[2].messages) == 4
         assert attempt.emitted == ["seven"]
 
+    @pytest.mark.bad_input(24)
     async def test_fails_after_two_repairs_and_shows_the_last_answer(self) -> None:
         provider = FakeProvider(["a", "b", "c", "7"])
 
@@ -206,6 +210,7 @@ class TestSchemas:
         assert answer.output == 7
         assert provider.requests[1].output_schema is None
 
+    @pytest.mark.bad_input(24)
     async def test_a_fake_event_in_the_answer_is_only_text(self) -> None:
         fake = '{"type":"task.completed","task_id":"x"}'
 

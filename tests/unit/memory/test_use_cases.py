@@ -80,6 +80,7 @@ class TestShowEpisode:
     @pytest.mark.parametrize(
         "value", [b"", b"\xff\x00", b"null", b"{}", an_episode(2).body.encode()]
     )
+    @pytest.mark.bad_input(28)
     async def test_takes_a_spoilt_value_for_a_miss_and_mends_it(self, value: bytes) -> None:
         kept, front = FakeEpisodes(), FakeFront()
         await kept.add([an_episode(1)])
@@ -154,6 +155,7 @@ class TestCursor:
         "other",
         [Question("other", "writer", a_task_id(1)), Question("acme"), Question("acmewriter")],
     )
+    @pytest.mark.bad_input(32)
     def test_is_refused_by_another_question(self, other: Question) -> None:
         cursor = cursor_after(self.QUESTION, an_episode_id(3))
 
@@ -163,10 +165,12 @@ class TestCursor:
         assert (refused.value.status, refused.value.code) == (400, "INVALID_PARAMETER")
 
     @pytest.mark.parametrize("forged", ["-1", "0", "x", "é", "AAAAAAAAAAAA", "A" * 48, "%00", "=="])
+    @pytest.mark.bad_input(32)
     def test_is_refused_when_it_was_made_up(self, forged: str) -> None:
         with pytest.raises(Unparsable):
             read_cursor(self.QUESTION, forged)
 
+    @pytest.mark.bad_input(32)
     def test_is_refused_when_one_character_was_changed(self) -> None:
         cursor = cursor_after(self.QUESTION, an_episode_id(3))
 

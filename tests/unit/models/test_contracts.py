@@ -92,6 +92,7 @@ UGLY = [
 
 class TestTaskSubmission:
     @pytest.mark.parametrize("path", BAD)
+    @pytest.mark.bad_input(3, 9, 15)
     def test_refuses_bad_values_and_names_the_field(self, path: str) -> None:
         for bad in BAD[path]:
             with pytest.raises(ValidationError) as refused:

@@ -57,6 +57,7 @@ class TestLoads:
             (b"],:,", "", "Expecting value"),
         ],
     )
+    @pytest.mark.bad_input(1)
     def test_refuses_with_path_and_position(
         self, data: bytes, field: str | None, message: str
     ) -> None:
@@ -91,6 +92,7 @@ class TestLoads:
         ],
         ids=["lists", "objects", "digits", "quotes", "escapes"],
     )
+    @pytest.mark.bad_input(2)
     def test_refuses_hostile_bodies_quickly(self, data: bytes) -> None:
         # The best of three: another process may have had the core.
         seconds = []

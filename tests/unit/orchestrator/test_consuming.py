@@ -17,7 +17,7 @@ from octarm.models.queries import SubmitAnswers
 from octarm.models.states import TaskState
 from octarm.models.subjects import RESULTS_REPORTED
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
-from octarm.orchestrator.domain.news import AttemptNews
+from octarm.orchestrator.domain.news import AttemptNews, Key
 from octarm.orchestrator.routes import ResultsConsumer, SubmitResponder
 from octarm.orchestrator.usecases.accept import Submitted
 from tests.support.ledger import a_failure, a_result
@@ -50,14 +50,15 @@ class TestResults:
             b'"output":"\xff"',
         ],
     )
+    @pytest.mark.bad_input(10)
     async def test_a_bad_result_does_not_lose_the_others_of_its_bundle(
         self, spoiled: bytes
     ) -> None:
         recorded: list[AttemptNews] = []
 
-        async def record(news: list[AttemptNews]) -> set[str]:
+        async def record(news: list[AttemptNews]) -> dict[Key, str]:
             recorded.extend(news)
-            return set()
+            return {}
 
         good, bad, better = new_id("tsk"), new_id("tsk"), new_id("tsk")
         broken = a_failure(bad)[:-1] + b"," + spoiled + b"}"

@@ -88,6 +88,7 @@ class TestNewTask:
         assert one.req_hash == two.req_hash
         assert one.req_hash != a_new_task(goal="another").req_hash
 
+    @pytest.mark.bad_input(8)
     def test_refuses_a_deadline_that_has_passed(self) -> None:
         submission = TaskSubmission(goal="g", deadline=NOON - timedelta(seconds=1))
 
@@ -97,6 +98,7 @@ class TestNewTask:
         assert refused.value.code == "DEADLINE_UNMET"
 
     @pytest.mark.parametrize("relation", [{"depends_on": [TASK]}, {"parent_task_id": TASK}])
+    @pytest.mark.bad_input(14)
     def test_refuses_to_be_its_own_relative(self, relation: dict[str, Any]) -> None:
         with pytest.raises(InvalidRequest, match="own"):
             a_new_task(task_id=TASK, **relation)
@@ -191,6 +193,23 @@ class TestGathering:
         assert (news.step, news.body, news.started_at) == (Step.ENDED, body, NOON)
         assert news.decision is not None
         assert news.progress == progress
+
+    @pytest.mark.bad_input(10)
+    def test_keeps_what_several_arms_say_of_one_attempt_apart(self) -> None:
+        gathering = Gathering()
+        for arm_id in ("liar", "one", "rogue", "one"):
+            body = a_result(TASK, arm_id=arm_id)
+            gathering.ended(msgspec.json.decode(body, type=hot.Result), body)
+        for arm_id in ("one", "late"):
+            placement = placed(TASK, arm_id=arm_id).placement
+            assert placement is not None
+            gathering.placed([placement])
+
+        (believed,) = gathering.all()
+        turns = gathering.contested()
+
+        assert (believed.arm_id, believed.step) == ("one", Step.ENDED)
+        assert [[item.arm_id for item in turn] for turn in turns] == [["late"], ["liar"], ["rogue"]]
 
     def test_orders_by_task_so_that_rows_are_always_locked_alike(self) -> None:
         gathering = Gathering()

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from octarm.common.testing import FakeClock
-from octarm.models.arms import Heartbeat, RunningAttempt
 from octarm.models.errors import Unavailable
+from octarm.models.hot import Heartbeat, RunningAttempt
 from octarm.models.ids import new_id
 from octarm.orchestrator.usecases.leases import KeepLeases
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
-from octarm.common.bus.delivery import ACK, Dead, Delivery
+from octarm.common.bus.delivery import ACK, Dead
 from octarm.common.storage import Batcher
 from octarm.models.errors import Conflict, InvalidRequest, Unavailable
 from octarm.models.ids import new_id
@@ -19,37 +19,24 @@ from octarm.models.subjects import (
     SUBMIT_TASK,
 )
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
-from octarm.orchestrator.domain.news import AttemptNews, Step
+from octarm.orchestrator.domain.news import AttemptNews, Key, Step
 from octarm.orchestrator.routes import IntakeConsumer, ResultsConsumer
 from octarm.orchestrator.usecases.accept import Submitted
+from octarm.orchestrator.usecases.record import UNKNOWN
+from tests.support.deliveries import a_delivery
 from tests.support.ledger import a_result, placed
 
 NOON = "2026-11-21T12:00:00Z"
 
 
 @dataclass
-class AMessage:
-    """The part of a NATS message that a delivery looks at."""
-
-    subject: str
-    data: bytes
-    headers: dict[str, str] | None = None
-    reply: str = "$JS.ACK.S.C.1.17.1.1763726400000000000.0"
-
-
-def a_delivery(subject: str, data: bytes, **headers: str) -> Delivery:
-    message = AMessage(subject, data, headers or None)
-    return Delivery(message, lambda *_: None)  # type: ignore[arg-type]
-
-
-@dataclass
 class RecordingLedger:
-    unknown: set[str] = field(default_factory=set)
+    refused: dict[Key, str] = field(default_factory=dict)
     news: list[AttemptNews] = field(default_factory=list)
 
-    async def __call__(self, news: list[AttemptNews]) -> set[str]:
+    async def __call__(self, news: list[AttemptNews]) -> dict[Key, str]:
         self.news += news
-        return self.unknown
+        return self.refused
 
 
 class TestResults:
@@ -79,6 +66,7 @@ class TestResults:
         assert ledger.news[0].traceparent == "t"
         assert ledger.news[0].placement is not None
 
+    @pytest.mark.bad_input(10)
     async def test_what_is_not_understood_is_dead_and_the_rest_is_recorded(self) -> None:
         ledger = RecordingLedger()
         good = new_id("tsk")
@@ -97,15 +85,16 @@ class TestResults:
         assert fine is ACK
         assert [news.task_id for news in ledger.news] == [good]
 
+    @pytest.mark.bad_input(10)
     async def test_a_result_of_a_task_that_nobody_accepted_is_dead(self) -> None:
         task_id = new_id("tsk")
-        ledger = RecordingLedger(unknown={task_id})
+        ledger = RecordingLedger({(task_id, 1): UNKNOWN})
 
         (outcome,) = await ResultsConsumer(ledger)(
             [a_delivery(RESULT.at(arm_id="one"), a_result(task_id))]
         )
 
-        assert outcome == Dead("the ledger has no such task")
+        assert outcome == Dead(UNKNOWN)
 
 
 def intake(answer: AcceptAnswer, seen: list[Submitted]) -> IntakeConsumer:
@@ -144,6 +133,7 @@ class TestIntake:
                 [a_delivery(SUBMIT_TASK.at(tenant="acme"), body)]
             )
 
+    @pytest.mark.bad_input(26)
     async def test_buries_garbage_and_tenants_that_are_no_names(self) -> None:
         seen: list[Submitted] = []
         known = Known(new_id("tsk"), TaskState.QUEUED, created=True)

@@ -10,7 +10,7 @@ from nats.aio.subscription import Subscription
 
 from octarm.arm_registry import usecases
 from octarm.arm_registry.domain.beats import NotABeat, read_beat
-from octarm.arm_registry.domain.flood import FloodGuard
+from octarm.common.bus import flood
 from octarm.common.bus.requests import answer, on
 from octarm.common.clock import Clock
 from octarm.common.telemetry import metrics
@@ -19,9 +19,6 @@ from octarm.models.arms import ArmRecord
 from octarm.models.events import ArmEvent
 
 QUEUE: Final = "arm-registry"
-BEATS_PER_S: Final = 20.0
-BURST: Final = 40.0
-PENDING_BEATS: Final = 50_000
 OTHERS_WRITE: Final = frozenset({"arm.registered", "arm.deregistered", "arm.draining"})
 
 
@@ -75,12 +72,11 @@ async def hear_beats(nc: NATS, watch: usecases.WatchArms, clock: Clock) -> Subsc
     On the bare client, not on the control plane: a flood must be turned away before
     anything is parsed.
     """
-    guard = FloodGuard(rate=BEATS_PER_S, burst=BURST)
+
+    def flooded() -> None:
+        metrics.inc("octarm_registry_heartbeats_total", outcome="flood")
 
     async def received(msg: Msg) -> None:
-        if not guard.admits(msg.subject, clock.monotonic()):
-            metrics.inc("octarm_registry_heartbeats_total", outcome="flood")
-            return
         try:
             beat = read_beat(msg.subject, msg.data)
         except NotABeat:
@@ -89,6 +85,6 @@ async def hear_beats(nc: NATS, watch: usecases.WatchArms, clock: Clock) -> Subsc
         metrics.inc("octarm_registry_heartbeats_total", outcome="heard")
         watch.hear(beat)
 
-    return await nc.subscribe(
-        subjects.HEARTBEAT.pattern, cb=received, pending_msgs_limit=PENDING_BEATS
+    return await flood.hear_beats(
+        nc, subjects.HEARTBEAT.pattern, received, clock=clock, flooded=flooded
     )

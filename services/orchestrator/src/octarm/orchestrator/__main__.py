@@ -26,6 +26,7 @@ from octarm.orchestrator.routes import (
     IntakeConsumer,
     ResultsConsumer,
     SubmitResponder,
+    hear_heartbeats,
     routes,
 )
 from octarm.orchestrator.settings import Settings
@@ -84,9 +85,10 @@ async def _serve(
     leases = KeepLeases(endings, clock, lambda: nc.is_connected)
     shards, ready = settings.shards, ReadyStream(nc, settings.shards)
     reconcile = Reconcile(endings, relay, revoke, shards, leases.hears_beats, ready.is_read)
-    router = routes(PostgresTasks(pool), CancelTasks(endings, relay, revoke), leases)
+    router = routes(PostgresTasks(pool), CancelTasks(endings, relay, revoke))
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, accepting).start()
+    await hear_heartbeats(nc, leases, clock)
     health = HealthServer(
         settings.http_port,
         host=settings.http_host,

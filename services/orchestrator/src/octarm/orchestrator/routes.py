@@ -11,13 +11,14 @@ from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from octarm.common.bus import flood
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
-from octarm.common.bus.requests import answer, ok, on, problem
+from octarm.common.bus.requests import answer, ok, problem
+from octarm.common.clock import Clock
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Batcher
 from octarm.common.telemetry.logs import get_logger
 from octarm.models import hot
-from octarm.models.arms import Heartbeat
 from octarm.models.errors import InvalidRequest, NotFound, OctarmError, Problem, Unavailable
 from octarm.models.ids import is_name
 from octarm.models.queries import (
@@ -30,6 +31,7 @@ from octarm.models.queries import (
     TaskView,
 )
 from octarm.models.queries import Outcome as TaskOutcome
+from octarm.models.results import MAX_RESULT_BYTES
 from octarm.models.subjects import (
     ATTEMPTS_UPDATED,
     CANCEL_TASK,
@@ -43,7 +45,7 @@ from octarm.models.subjects import (
     SUBMIT_TASKS,
 )
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
-from octarm.orchestrator.domain.news import AttemptNews, Gathering
+from octarm.orchestrator.domain.news import AttemptNews, Gathering, Key
 from octarm.orchestrator.usecases.accept import Submitted
 from octarm.orchestrator.usecases.endings import CancelTasks
 from octarm.orchestrator.usecases.leases import KeepLeases
@@ -61,6 +63,7 @@ _submission = msgspec.json.Decoder(hot.SubmitTask).decode
 _result = msgspec.json.Decoder(hot.Result).decode
 _report = msgspec.json.Decoder(hot.ResultsReported).decode
 _placements = msgspec.json.Decoder(hot.PlacementsMade).decode
+_heartbeat = msgspec.json.Decoder(hot.Heartbeat).decode
 _updates = msgspec.json.Decoder(hot.AttemptsUpdated).decode
 _encode = msgspec.json.Encoder().encode
 _NOT_UNDERSTOOD: Final = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -69,7 +72,7 @@ log = get_logger()
 Accepting = Batcher[Submitted, AcceptAnswer]
 
 
-def routes(tasks: Tasks, cancel: CancelTasks, leases: KeepLeases) -> NatsRouter:
+def routes(tasks: Tasks, cancel: CancelTasks) -> NatsRouter:
     """The control plane; nothing connects until a broker includes it."""
     router = NatsRouter()
 
@@ -96,11 +99,21 @@ def routes(tasks: Tasks, cancel: CancelTasks, leases: KeepLeases) -> NatsRouter:
             raise NotFound(f"there is no task {query.task_id}")
         return found[0]
 
-    @on(router, HEARTBEAT, queue=QUEUE)
-    async def heartbeat(beat: Heartbeat) -> None:
+    return router
+
+
+async def hear_heartbeats(nc: NATS, leases: KeepLeases, clock: Clock) -> None:
+    """Follow the beats, sharing the work with the other replicas."""
+
+    async def heard(msg: Msg) -> None:
+        try:
+            beat = _heartbeat(msg.data)
+        except _NOT_UNDERSTOOD as error:
+            log.warning("message_not_understood", subject=msg.subject, error=str(error)[:300])
+            return
         await leases(beat)
 
-    return router
+    await flood.hear_beats(nc, HEARTBEAT.pattern, heard, clock=clock, queue=QUEUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +218,8 @@ class IntakeConsumer:
         return outcomes
 
 
-Record = Callable[[list[AttemptNews]], Awaitable[set[str]]]
+Reported = tuple[str, int, str]  # task id, attempt, arm
+Record = Callable[[list[AttemptNews]], Awaitable[dict[Key, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,25 +232,28 @@ class ResultsConsumer:
         """Handle one batch: one transaction."""
         gathering = Gathering()
         outcomes: list[Outcome] = [ACK] * len(batch)
-        results: dict[str, int] = {}
+        results: dict[Reported, int] = {}
         for place, delivery in enumerate(batch):
             try:
-                task_ids, spoiled = _take(gathering, delivery)
+                reported, spoiled = _take(gathering, delivery)
             except _NOT_UNDERSTOOD as error:
                 outcomes[place] = Dead(f"not understood: {error}")
                 continue
             if spoiled:
                 outcomes[place] = Dead(f"partly not understood: {spoiled}")
-            results.update(dict.fromkeys(task_ids, place))
-        for task_id in await self.record(gathering.all()):
-            if task_id in results:
-                outcomes[results[task_id]] = Dead("the ledger has no such task")
+            results.update(dict.fromkeys(reported, place))
+        for news in (gathering.all(), *gathering.contested()):
+            refused = await self.record(news)
+            for item in news if refused else ():
+                place = results.get((*item.key, item.arm_id), -1)
+                if item.key in refused and place >= 0:
+                    outcomes[place] = Dead(refused[item.key])
         failpoint("results_before_ack")
         return outcomes
 
 
-def _take(gathering: Gathering, delivery: Delivery) -> tuple[list[str], str]:
-    """Take one message in; gives the tasks that it holds results of, and what is wrong with it."""
+def _take(gathering: Gathering, delivery: Delivery) -> tuple[list[Reported], str]:
+    """Take one message in; gives the attempts it holds results of, and what is wrong with it."""
     subject = delivery.subject
     if subject.startswith(_RESULTS):
         trace = delivery.headers.get("traceparent", "")
@@ -250,18 +267,20 @@ def _take(gathering: Gathering, delivery: Delivery) -> tuple[list[str], str]:
     return [], ""
 
 
-def _take_report(gathering: Gathering, delivery: Delivery) -> tuple[list[str], str]:
+def _take_report(gathering: Gathering, delivery: Delivery) -> tuple[list[Reported], str]:
     """Take what can be read of a bundle: one bad result must not lose the others."""
-    task_ids, spoiled = [], ""
+    reported, spoiled = [], ""
     for body in _report(delivery.data).results:
         try:
-            task_ids.append(_take_result(gathering, delivery, bytes(body), ""))
+            reported.append(_take_result(gathering, delivery, bytes(body), ""))
         except _NOT_UNDERSTOOD as error:
             spoiled = str(error)
-    return task_ids, spoiled
+    return reported, spoiled
 
 
-def _take_result(gathering: Gathering, delivery: Delivery, body: bytes, trace: str) -> str:
+def _take_result(gathering: Gathering, delivery: Delivery, body: bytes, trace: str) -> Reported:
+    if len(body) > MAX_RESULT_BYTES:
+        raise ValueError(f"it has {len(body)} bytes, {MAX_RESULT_BYTES} are allowed")
     result = _result(body)
     body.decode()  # What is only passed on has not been looked at: is it UTF-8?
     if delivery.subject.rpartition(".")[2] != result.arm_id:
@@ -272,4 +291,4 @@ def _take_result(gathering: Gathering, delivery: Delivery, body: bytes, trace: s
         # It is told in events and answers, which must be readable.
         Problem.model_validate_json(bytes(result.error))
     gathering.ended(result, body, trace)
-    return result.task_id
+    return result.task_id, result.attempt, result.arm_id

@@ -10,7 +10,9 @@ from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from octarm.common.bus import flood
 from octarm.common.bus.requests import answer
+from octarm.common.clock import SystemClock
 from octarm.common.telemetry import get_logger
 from octarm.models.hot import Heartbeat, ResultKey, ResultKeys
 from octarm.models.queries import GetQueue, QueueView, Waiting, WhyWaiting
@@ -47,7 +49,8 @@ def questions(show_queue: ShowQueue, explain_wait: ExplainWait, *, shard: int) -
 
 async def hear_heartbeats(nc: NATS, hear: Callable[[Heartbeat], Awaitable[None]]) -> Subscription:
     """Follow every instance of every arm; the caller unsubscribes."""
-    return await _listen(nc, HEARTBEAT.pattern, Heartbeat, hear)
+    received = _reading(Heartbeat, hear)
+    return await flood.hear_beats(nc, HEARTBEAT.pattern, received, clock=SystemClock())
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,17 @@ class Endings:
 async def _listen(
     nc: NATS, subject: str, kind: type[M], handle: Callable[[M], Awaitable[None]]
 ) -> Subscription:
+    return await nc.subscribe(
+        subject,
+        cb=_reading(kind, handle),
+        pending_msgs_limit=1_000_000,
+        pending_bytes_limit=0,
+    )
+
+
+def _reading(
+    kind: type[M], handle: Callable[[M], Awaitable[None]]
+) -> Callable[[Msg], Awaitable[None]]:
     decode = msgspec.json.Decoder(kind).decode
 
     async def received(message: Msg) -> None:
@@ -94,6 +108,4 @@ async def _listen(
             return
         await handle(decoded)
 
-    return await nc.subscribe(
-        subject, cb=received, pending_msgs_limit=1_000_000, pending_bytes_limit=0
-    )
+    return received

@@ -70,6 +70,11 @@ class Stray:
     current_attempt: int
     outcome: str | None
     ended_at: datetime | None = None
+    arm_id: str | None = None
+
+    def is_foreign_to(self, arm_id: str) -> bool:
+        """Whether `arm_id` speaks of an attempt that is another arm's, or not open yet."""
+        return self.attempt > self.current_attempt or self.arm_id not in (None, arm_id)
 
     @property
     def is_duplicate(self) -> bool:

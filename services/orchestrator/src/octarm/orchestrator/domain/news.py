@@ -13,6 +13,8 @@ import msgspec
 
 from octarm.models import hot
 
+Key = tuple[str, int]  # task id, attempt
+
 
 class Step(IntEnum):
     """How far the news takes an attempt."""
@@ -38,6 +40,11 @@ class AttemptNews:
     traceparent: str = ""
 
     @property
+    def key(self) -> Key:
+        """The attempt that this is about."""
+        return self.task_id, self.attempt
+
+    @property
     def step(self) -> Step:
         """The furthest step told."""
         if self.result is not None:
@@ -61,13 +68,17 @@ class Gathering:
     """Gathers messages into news."""
 
     def __init__(self) -> None:
-        self._news: dict[tuple[str, int], AttemptNews] = {}
+        self._news: dict[Key, AttemptNews] = {}
+        self._others: dict[tuple[str, int, str], AttemptNews] = {}
 
     def _of(self, task_id: str, attempt: int, arm_id: str) -> AttemptNews:
         key = (task_id, attempt)
         news = self._news.get(key)
         if news is None:
             news = self._news[key] = AttemptNews(task_id, attempt, arm_id)
+        elif news.arm_id != arm_id:
+            other = AttemptNews(task_id, attempt, arm_id)
+            news = self._others.setdefault((*key, arm_id), other)
         return news
 
     def placed(self, placements: Iterable[hot.Placement]) -> None:
@@ -75,6 +86,9 @@ class Gathering:
         for placement in placements:
             news = self._of(placement.task_id, placement.attempt, placement.arm_id)
             news.placement = placement
+            first = self._news[placement.task_id, placement.attempt]
+            if first is not news and first.placement is None:
+                self._prefer(news, first)
 
     def updated(self, message: hot.AttemptsUpdated) -> None:
         """Take in starts and progress of one instance."""
@@ -94,6 +108,28 @@ class Gathering:
             news.result, news.body, news.traceparent = result, body, traceparent
             news.started_at = result.started_at or news.started_at
 
+    def _prefer(self, news: AttemptNews, first: AttemptNews) -> None:
+        """Let the arm that was chosen speak before one that only claims the attempt."""
+        key = news.key
+        del self._others[(*key, news.arm_id)]
+        self._news[key], self._others[(*key, first.arm_id)] = news, first
+
     def all(self) -> list[AttemptNews]:
         """Give the news, by task: rows are always locked in this order."""
         return [self._news[key] for key in sorted(self._news)]
+
+    def contested(self) -> list[list[AttemptNews]]:
+        """Give what other arms say about the same attempts, to be recorded after `all`, in turn.
+
+        Each list names an attempt once. Normally there is nothing: two arms that report one
+        attempt mean that one of them lies.
+        """
+        turns: list[list[AttemptNews]] = []
+        spoken: dict[Key, int] = {}
+        for key in sorted(self._others):
+            turn = spoken.get(key[:2], 0)
+            spoken[key[:2]] = turn + 1
+            if turn == len(turns):
+                turns.append([])
+            turns[turn].append(self._others[key])
+        return turns

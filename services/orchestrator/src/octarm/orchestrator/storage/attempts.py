@@ -99,7 +99,8 @@ returning t.id, t.tenant, late.attempt, t.state, t.state, t.event_seq, t.event_s
     t.traceparent, t.goal, now()
 """
 _STRAYS: Final = """
-select r.id, r.attempt, t.state, t.attempt, a.outcome, a.ended_at
+select r.id, r.attempt, t.state, t.attempt, a.outcome, a.ended_at,
+    coalesce(a.arm_id, case when t.attempt = r.attempt then t.arm_id end)
 from unnest(%b::text[], %b::int[]) as r(id, attempt)
 join ledger.task t on t.id = r.id
 left join ledger.attempt a on a.task_id = r.id and a.attempt = r.attempt
@@ -172,9 +173,15 @@ class PostgresAttempts:
         moved: set[tuple[str, int]],
         strays: list[Stray],
     ) -> None:
-        # A stray may still complete its attempt's history, but never for an unknown task.
-        known = moved | {(stray.task_id, stray.attempt) for stray in strays}
-        rows = [_attempt_row(item) for item in news if (item.task_id, item.attempt) in known]
+        # A stray may still complete its attempt's history, but not another arm's, and never
+        # that of an unknown task.
+        known = {(stray.task_id, stray.attempt): stray for stray in strays}
+        rows = [
+            _attempt_row(item)
+            for item in news
+            if (key := (item.task_id, item.attempt)) in moved
+            or (key in known and not known[key].is_foreign_to(item.arm_id))
+        ]
         if rows:
             await connection.execute(
                 _ATTEMPTS, [list(column) for column in zip(*rows, strict=True)]
@@ -198,11 +205,13 @@ class PostgresAttempts:
     async def _write_late(
         self, connection: Connection, strays: list[Stray], news: Sequence[AttemptNews]
     ) -> list[Moved]:
-        late = {(s.task_id, s.attempt) for s in strays if not s.is_duplicate}
+        late = {(s.task_id, s.attempt): s for s in strays if not s.is_duplicate}
         rows = [
             (n.task_id, n.attempt, n.body.decode())
             for n in news
-            if n.step is Step.ENDED and (n.task_id, n.attempt) in late
+            if n.step is Step.ENDED
+            and (stray := late.get((n.task_id, n.attempt))) is not None
+            and not stray.is_foreign_to(n.arm_id)
         ]
         if not rows:
             return []

@@ -6,8 +6,8 @@ from typing import Final, Protocol
 
 from octarm.common.clock import Clock, set_within
 from octarm.common.telemetry.logs import get_logger
-from octarm.models.arms import Heartbeat
 from octarm.models.errors import OctarmError
+from octarm.models.hot import Heartbeat
 
 EVERY_S: Final = 0.5
 FIRST_GRACE_S: Final = 15.0

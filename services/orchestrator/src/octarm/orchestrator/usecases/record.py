@@ -10,12 +10,14 @@ from typing import Final, Protocol
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.telemetry import metrics, tracing
 from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stray
-from octarm.orchestrator.domain.news import AttemptNews, Step
+from octarm.orchestrator.domain.news import AttemptNews, Key, Step
 from octarm.orchestrator.domain.retries import backoff_s
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.relay import Relay
 
 SPAN: Final = "orchestrator.finish"
+UNKNOWN: Final = "the ledger has no such task"
+FOREIGN: Final = "the attempt is not this arm's"
 CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
 
@@ -52,10 +54,10 @@ class RecordNews:
     revoke: Revoke
     chance: Callable[[], float] = random.random
 
-    async def __call__(self, news: list[AttemptNews]) -> set[str]:
-        """Record; gives the ids of tasks that the ledger does not know."""
+    async def __call__(self, news: list[AttemptNews]) -> dict[Key, str]:
+        """Record; gives the attempts whose news is refused, each with the reason."""
         if not news:
-            return set()
+            return {}
         began_ns = time.time_ns()
         delays = [backoff_s(item.attempt, chance=self.chance()) for item in news]
         announce = _traced(Announcement(news), news, began_ns)
@@ -64,7 +66,19 @@ class RecordNews:
         _count(moved, strays)
         await self.revoke(_too_late(news, strays))
         told = {m.task_id for m in moved} | {s.task_id for s in strays}
-        return {item.task_id for item in news} - told
+        unknown = {item.key: UNKNOWN for item in news if item.task_id not in told}
+        return unknown | _foreign(news, strays)
+
+
+def _foreign(news: list[AttemptNews], strays: list[Stray]) -> dict[Key, str]:
+    """Find results of attempts that were never their arm's."""
+    by_key = {item.key: item for item in news} if strays else {}
+    return {
+        item.key: FOREIGN
+        for stray in strays
+        if (item := by_key[stray.task_id, stray.attempt]).step is Step.ENDED
+        and stray.is_foreign_to(item.arm_id)
+    }
 
 
 def _traced(announce: Announcement, news: list[AttemptNews], began_ns: int) -> Announce:

@@ -1,6 +1,6 @@
 """The ExecutionResult: what an arm reports about one attempt, and where it came from."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -15,6 +15,7 @@ from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, Sha256, TaskId, Token
 from octarm.models.scalars import Attempt, Count, Dollars, Flag, Instant, Share
 
+MAX_RESULT_BYTES: Final = 512 * 1024
 ResultStatus = Literal["success", "failure", "partial"]
 Text = Annotated[str, StringConstraints(max_length=4000)]
 

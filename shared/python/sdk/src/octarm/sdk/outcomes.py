@@ -12,11 +12,10 @@ from pydantic_core import from_json
 from octarm.models import hot
 from octarm.models.contracts import MAX_CONTEXT_BYTES
 from octarm.models.errors import OctarmError, PayloadTooLarge, Problem, TaskFailed, TimedOut
-from octarm.models.results import ExecutionResult
+from octarm.models.results import MAX_RESULT_BYTES, ExecutionResult
 from octarm.sdk.spending import Spent
 
 MAX_OUTPUT_BYTES: Final = MAX_CONTEXT_BYTES
-MAX_RESULT_BYTES: Final = 512 * 1024
 _NOTHING: Final = hot.NULL
 
 

@@ -1,0 +1,21 @@
+"""Messages as a consumer gets them, without a bus."""
+
+from dataclasses import dataclass
+
+from octarm.common.bus.delivery import Delivery
+
+
+@dataclass
+class AMessage:
+    """The part of a NATS message that a delivery looks at."""
+
+    subject: str
+    data: bytes
+    headers: dict[str, str] | None = None
+    reply: str = "$JS.ACK.S.C.1.17.1.1763726400000000000.0"
+
+
+def a_delivery(subject: str, data: bytes, **headers: str) -> Delivery:
+    """A first delivery, stored as number 17 of its stream."""
+    message = AMessage(subject, data, headers or None)
+    return Delivery(message, lambda *_: None)  # type: ignore[arg-type]
