@@ -39,7 +39,7 @@ lint: sync ## Check format and style
 	$(RUN) ruff check .
 
 types: sync ## Check types (over folders: on a namespace package -p checks almost nothing)
-	$(RUN) mypy cli/src services/*/src arms/*/src shared/python/*/src bench tests
+	$(RUN) mypy cli/src verify/src services/*/src arms/*/src shared/python/*/src bench tests
 
 layers: sync ## Check that no arrow between layers turns round
 	$(RUN) lint-imports

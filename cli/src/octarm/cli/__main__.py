@@ -12,7 +12,7 @@ from octarm.cli.command import (
     UrlOption,
     with_examples,
 )
-from octarm.cli.commands import admin, arms, config, memory, submit, tasks, trace
+from octarm.cli.commands import admin, arms, config, ledger, memory, submit, tasks, trace
 from octarm.cli.demo import command as demo
 from octarm.cli.output import note
 
@@ -31,7 +31,7 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_shared)
     _register_stack(app)
-    for group in (submit, tasks, arms, memory, trace, config, admin, demo):
+    for group in (submit, tasks, arms, memory, trace, config, admin, ledger, demo):
         group.register(app)
     return app
 

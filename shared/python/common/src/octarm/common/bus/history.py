@@ -23,9 +23,15 @@ class MissedMessages(NatsError):
 
 
 async def read_stream(
-    nc: NATS, stream: str, subject: str, *, after: int, interrupted: Callable[[Exception], None]
+    nc: NATS,
+    stream: str,
+    subject: str,
+    *,
+    after: int,
+    interrupted: Callable[[Exception], None],
+    batch: int = FETCH,
 ) -> AsyncGenerator[Msg, None]:
-    """Yield the messages of a stream after a sequence, in order, for ever.
+    """Yield the messages of a stream after a sequence, in order, for ever, fetched by `batch`.
 
     A consumer that is gone, or whose messages were lost on the way (the server restarted, the
     network was away), is replaced behind the last message that was yielded, within about five
@@ -34,7 +40,9 @@ async def read_stream(
     pause_s = FIRST_PAUSE_S
     while True:
         try:
-            async with aclosing(_read_consumer(nc, stream, subject, after)) as messages:
+            async with aclosing(
+                _read_consumer(nc, stream, subject, after, batch=batch)
+            ) as messages:
                 async for message in messages:
                     pause_s = FIRST_PAUSE_S
                     after = message.metadata.sequence.stream
@@ -46,7 +54,7 @@ async def read_stream(
 
 
 async def _read_consumer(
-    nc: NATS, stream: str, subject: str, after: int
+    nc: NATS, stream: str, subject: str, after: int, *, batch: int
 ) -> AsyncGenerator[Msg, None]:
     """Read with one consumer; ends by a NATS error when it is gone."""
     js = nc.jetstream()
@@ -62,7 +70,7 @@ async def _read_consumer(
     came = 0
     try:
         while True:
-            for message in await _fetch(consumer, came):
+            for message in await _fetch(consumer, came, batch):
                 came += 1
                 if message.metadata.sequence.consumer != came:
                     raise MissedMessages
@@ -74,9 +82,9 @@ async def _read_consumer(
             await js.delete_consumer(stream, config.name or "")
 
 
-async def _fetch(consumer: JetStreamContext.PullSubscription, came: int) -> list[Msg]:
+async def _fetch(consumer: JetStreamContext.PullSubscription, came: int, batch: int) -> list[Msg]:
     try:
-        return await consumer.fetch(FETCH, FETCH_S)
+        return await consumer.fetch(batch, FETCH_S)
     except TimeoutError:
         # Silence; or the consumer is gone and the request fell into the void; or what it sent
         # was lost with a connection, for nobody acknowledges here: the server knows.

@@ -1,0 +1,118 @@
+"""`octarm ledger verify`: whether the ledger, the bus and what clients saw agree."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from octarm.cli.command import Session, command, sub_app
+from octarm.cli.output import note, table
+from octarm.cli.profiles import embedded_url
+from octarm.models.errors import InvalidRequest
+
+PostgresUrl = Annotated[
+    str,
+    typer.Option(
+        "--postgres-url",
+        envvar="OCTARM_POSTGRES_URL",
+        show_envvar=True,
+        help="The ledger; by default that of the running embedded stack.",
+    ),
+]
+NatsUrl = Annotated[
+    str,
+    typer.Option(
+        "--nats-url",
+        envvar="OCTARM_NATS_URL",
+        show_envvar=True,
+        help="NATS; by default that of the running embedded stack.",
+    ),
+]
+Histories = Annotated[
+    list[Path] | None,
+    typer.Option("--history", help="What clients saw (JSON lines); may be repeated.", exists=True),
+]
+Effects = Annotated[
+    list[Path] | None,
+    typer.Option("--effects", help="What tools did (JSON lines); may be repeated.", exists=True),
+]
+
+Live = Annotated[
+    bool, typer.Option("--live", help="Work goes on: check what must hold at every instant.")
+]
+Wait = Annotated[float, typer.Option(min=0, help="Seconds to look again while not clean.")]
+Grace = Annotated[float, typer.Option(min=0, help="Seconds that something may be late.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    ledger = sub_app("Check the task ledger, and mend what is left over.")
+    app.add_typer(ledger, name="ledger")
+    command(
+        ledger,
+        "verify",
+        remote=False,
+        examples=(
+            "octarm ledger verify",
+            "octarm ledger verify --live --json",
+            "octarm ledger verify --history load.jsonl --wait 30",
+        ),
+    )(verify)
+
+
+def verify(
+    session: Session,
+    *,
+    postgres_url: PostgresUrl = "",
+    nats_url: NatsUrl = "",
+    history: Histories = None,
+    effects: Effects = None,
+    live: Live = False,
+    wait: Wait = 0.0,
+    grace: Grace = 60.0,
+) -> None:
+    """Check the invariants: ledger, bus, and what clients saw. Changes nothing.
+
+    Without --live all work must be done: every task ended, every queue empty. Ends with exit
+    code 1 when something is broken.
+    """
+    from octarm.verify.check import Sources, verify
+    from octarm.verify.invariants import Mode
+
+    sources = Sources(
+        postgres_url or embedded_url("postgres"),
+        nats_url or embedded_url("nats"),
+        history or (),
+        effects or (),
+    )
+    if not sources.postgres_url:
+        raise InvalidRequest("no Postgres is known", "Give --postgres-url or OCTARM_POSTGRES_URL.")
+    mode = Mode.LIVE if live else Mode.QUIESCENT
+    try:
+        report = asyncio.run(verify(sources, mode=mode, grace_s=grace, wait_s=wait))
+    except ValueError as error:
+        raise InvalidRequest(str(error), "Write it with octarm.verify's HistoryWriter.") from error
+    document = report.as_dict()
+    if not session.answer(document):
+        _show(document)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _show(document: dict[str, Any]) -> None:
+    rows = [
+        (line["invariant"], line["status"], line["rules"], line["not_checked"] or line["title"])
+        for line in document["invariants"]
+    ]
+    table(("", "status", ">rules", "*"), rows)
+    for broken in document["violations"]:
+        note(f"{broken['invariant']}: {broken['rule']} ({broken['count']})", "bold red")
+        for example in broken["examples"]:
+            note(f"    {example}")
+        note(f"    hint: {broken['hint']}", "dim")
+    for line in document["notes"]:
+        note(f"note: {line}", "dim")
+    read = ", ".join(f"{number:,} {name}" for name, number in document["counts"].items())
+    verdict = "clean" if document["ok"] else f"{len(document['violations'])} rules are broken"
+    note(f"{verdict} ({document['mode']}; read {read})", "green" if document["ok"] else "bold red")

@@ -1,0 +1,133 @@
+"""Reading the bus without changing it: what streams hold, the history of events, dead letters."""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+from typing import Final
+
+import msgspec
+from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
+from nats.js.errors import NotFoundError
+
+from octarm.common.bus.history import read_stream
+from octarm.models import subjects as s
+from octarm.verify.notebook import TaskFact
+
+WORK_QUEUES: Final = (s.INTAKE, s.READY, s.DISPATCH, s.RESULTS, s.ENDED)
+CLOCK_MARGIN_S: Final = 5.0
+FETCH: Final = 1_000
+_TASK_EVENTS: Final = s.TASK_EVENT.pattern.partition("*")[0]
+
+
+class _Event(msgspec.Struct):
+    type: str
+    task_id: str
+    tenant: str
+    seq: int
+    attempt: int
+    occurred_at: datetime
+
+
+class _DeadLetter(msgspec.Struct):
+    origin: str = ""
+    stream_seq: int = 0
+    first_bytes: bytes = b""
+
+
+class _Named(msgspec.Struct):
+    task_id: str | None = None
+
+
+_event = msgspec.json.Decoder(_Event).decode
+_dead_letter = msgspec.json.Decoder(_DeadLetter).decode
+_named = msgspec.json.Decoder(_Named).decode
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What a stream holds, and since when (Unix seconds) everything that came is in it."""
+
+    messages: int
+    last_seq: int
+    first_seq: int
+    complete_since: float
+
+
+async def stream_state(nc: NATS, stream: str) -> StreamState | None:
+    """Look at a stream; None when there is none."""
+    js = nc.jetstream(timeout=10)
+    try:
+        info = await js.stream_info(stream)
+        state = info.state
+        since = _seconds(info.created) - CLOCK_MARGIN_S
+        if state.first_seq > 1:
+            # It has forgotten its beginning; with nothing left it has forgotten everything.
+            first = await js.get_msg(stream, state.first_seq) if state.messages else None
+            since = _seconds(first.time) + CLOCK_MARGIN_S if first else inf
+    except NotFoundError:
+        return None
+    return StreamState(state.messages, state.last_seq, state.first_seq, since)
+
+
+def _seconds(moment: datetime | None) -> float:
+    return moment.timestamp() if moment else inf
+
+
+def _ignore(_: Exception) -> None:
+    """Reading goes on behind the last message that was read."""
+
+
+async def task_facts(nc: NATS, state: StreamState) -> AsyncGenerator[list[TaskFact], None]:
+    """Give the task events that are in EVENTS now, message by message."""
+    async with aclosing(_messages(nc, s.EVENTS, state)) as messages:
+        async for message in messages:
+            yield list(_facts(message))
+
+
+def _facts(message: Msg) -> Iterator[TaskFact]:
+    """Take a message of EVENTS apart: the one place that knows its form."""
+    if not message.subject.startswith(_TASK_EVENTS):
+        return
+    event = _event(message.data)
+    yield TaskFact(
+        event.task_id,
+        event.seq,
+        event.type.removeprefix("task."),
+        event.attempt,
+        event.tenant,
+        event.occurred_at.timestamp(),
+    )
+
+
+async def dead_letters(
+    nc: NATS, state: StreamState
+) -> AsyncGenerator[tuple[str, int, str | None], None]:
+    """Give (origin, sequence in its stream, task id if it can be told) of each dead letter."""
+    async with aclosing(_messages(nc, s.DLQ, state)) as messages:
+        async for message in messages:
+            letter = _dead_letter(message.data)
+            yield letter.origin, letter.stream_seq, _task_of(letter.first_bytes)
+
+
+def _task_of(first_bytes: bytes) -> str | None:
+    try:
+        return _named(first_bytes).task_id
+    except msgspec.MsgspecError:
+        return None
+
+
+async def _messages(nc: NATS, stream: str, state: StreamState) -> AsyncGenerator[Msg, None]:
+    if not state.messages:
+        return
+    reading = read_stream(
+        nc, stream, ">", after=state.first_seq - 1, interrupted=_ignore, batch=FETCH
+    )
+    async with aclosing(reading) as messages:
+        async for message in messages:
+            yield message
+            place = message.metadata
+            if place.sequence.stream >= state.last_seq or not place.num_pending:
+                return

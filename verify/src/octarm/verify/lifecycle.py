@@ -1,0 +1,30 @@
+"""Which event of a task may follow which; written down once more, apart from the orchestrator.
+
+A test holds this table to the orchestrator's own table of states.
+"""
+
+from typing import Final
+
+TERMINAL: Final = ("completed", "failed", "cancelled", "timed_out", "rejected")
+_GIVEN_UP: Final = frozenset({"cancelled", "timed_out", "failed"})
+_CALLED_OFF: Final = _GIVEN_UP | {"rejected"}
+_UNDER_WAY: Final = frozenset({"progress", "retried", "completed"}) | _GIVEN_UP
+
+FOLLOWERS: Final[dict[str, frozenset[str]]] = {
+    "accepted": frozenset({"ready"}) | _CALLED_OFF,
+    "ready": frozenset({"placed", "started", "retried"}) | _CALLED_OFF,
+    "placed": frozenset({"started", "validated"}) | _UNDER_WAY,
+    "started": frozenset({"validated"}) | _UNDER_WAY,
+    "progress": frozenset({"started", "validated"}) | _UNDER_WAY,
+    "validated": frozenset({"completed", "retried"}) | _GIVEN_UP,
+    # It waits out its backoff and becomes ready, or is queued again at once.
+    "retried": frozenset({"ready", "placed", "started"}) | _CALLED_OFF,
+    **{verb: frozenset() for verb in TERMINAL},
+}
+ASIDE: Final = ("late_result",)
+"""Verbs that say nothing about the task's own state and may come at any time."""
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Give every allowed (verb, next verb)."""
+    return [(verb, after) for verb, followers in FOLLOWERS.items() for after in sorted(followers)]
