@@ -34,12 +34,14 @@ from octarm.orchestrator.storage.attempts import PostgresAttempts
 from octarm.orchestrator.storage.endings import PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake
 from octarm.orchestrator.storage.outbox import PostgresOutbox
+from octarm.orchestrator.storage.quotas import PostgresQuotas
 from octarm.orchestrator.storage.reading import PostgresTasks
 from octarm.orchestrator.storage.ready import ReadyStream
 from octarm.orchestrator.storage.revoking import BusRevoker
 from octarm.orchestrator.usecases.accept import AcceptTasks
 from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
 from octarm.orchestrator.usecases.leases import KeepLeases
+from octarm.orchestrator.usecases.quotas import ReleaseHeld
 from octarm.orchestrator.usecases.record import RecordNews
 from octarm.orchestrator.usecases.relay import Relay
 
@@ -70,31 +72,30 @@ async def _serve(
     when_reloaded(lambda again: tenants.replace(again.tenants))
     relay = Relay(publisher, PostgresOutbox(pool))
     endings, revoke = PostgresEndings(pool), BusRevoker(nc)
-    accept = AcceptTasks(PostgresIntake(pool), relay, clock, settings.shards)
+    leases = KeepLeases(endings, clock, lambda: nc.is_connected)
+    shards, ready = settings.shards, ReadyStream(nc, settings.shards)
+    reconcile = Reconcile(endings, relay, revoke, shards, leases.hears_beats, ready.is_read)
+    quotas = PostgresQuotas(pool, tenants)
+    release = ReleaseHeld(quotas, tenants, relay, reconcile.announce_woken, clock=clock)
+    intake = PostgresIntake(pool, quotas)
+    accept = AcceptTasks(intake, relay, clock, shards, tenants=tenants, nudge=release.nudge)
     accepting: Accepting = Batcher(accept, max_items=200, concurrency=2)
     attempts = PostgresAttempts(
         pool, dispatch_lease_s=settings.dispatch_lease_s, run_lease_s=FIRST_RUN_LEASE_S
     )
-    results = ResultsConsumer(RecordNews(attempts, relay, revoke))
+    results = ResultsConsumer(RecordNews(attempts, relay, revoke, watch=release.moved))
     intake_runner = PullRunner(
         nc, publisher, ConsumerRef(INTAKE, ORCHESTRATOR_INTAKE), IntakeConsumer(accepting)
     )
     result_runner = PullRunner(
         nc, publisher, ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS), results, concurrency=2
     )
-    leases = KeepLeases(endings, clock, lambda: nc.is_connected)
-    shards, ready = settings.shards, ReadyStream(nc, settings.shards)
-    reconcile = Reconcile(endings, relay, revoke, shards, leases.hears_beats, ready.is_read)
-    router = routes(PostgresTasks(pool), CancelTasks(endings, relay, revoke))
+    cancel = CancelTasks(endings, relay, revoke)
+    router = routes(PostgresTasks(pool, tenants), cancel)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, accepting).start()
     await hear_heartbeats(nc, leases, clock)
-    health = HealthServer(
-        settings.http_port,
-        host=settings.http_host,
-        live=lambda: intake_runner.healthy() and result_runner.healthy(),
-        ready={"postgres": _answers(pool), "nats": partial(must_be_connected, nc)},
-    )
+    health = _health(settings, [intake_runner, result_runner], pool=pool, nc=nc)
     await stack.enter_async_context(health)
     relaying = asyncio.Event()
     relay_task = asyncio.create_task(relay.run(relaying))
@@ -105,12 +106,22 @@ async def _serve(
             result_runner.run(stop),
             leases.run(stop),
             reconcile.run(stop),
+            release.run(stop),
         )
         await accepting.drain()
     finally:
         # Last, so that what was committed while draining is still told.
         relaying.set()
         await relay_task
+
+
+def _health(settings: Settings, runners: list[PullRunner], *, pool: Pool, nc: NATS) -> HealthServer:
+    return HealthServer(
+        settings.http_port,
+        host=settings.http_host,
+        live=lambda: all(runner.healthy() for runner in runners),
+        ready={"postgres": _answers(pool), "nats": partial(must_be_connected, nc)},
+    )
 
 
 def _answers(pool: Pool) -> Callable[[], Awaitable[None]]:

@@ -10,7 +10,7 @@ from octarm.gateway.documents import Explanation
 from octarm.gateway.usecases.ports import Fleet, PassingChunk, StoredEvent
 from octarm.models.errors import NotFound, OctarmError
 from octarm.models.events import TERMINAL_VERBS
-from octarm.models.queries import Outcome
+from octarm.models.queries import Outcome, Waiting
 from octarm.models.states import TaskState, job_status
 from octarm.models.subjects import shard_of
 
@@ -143,6 +143,8 @@ class ExplainTask:
         """
         view = await self.fleet.tasks.get(tenant, task_id)
         waiting, problem = None, None
+        if view.waits_for is not None:
+            waiting = Waiting(task_id=task_id, position=None, reason=view.waits_for)
         if view.state is TaskState.QUEUED:
             try:
                 shard = shard_of(tenant, task_id, self.shards)

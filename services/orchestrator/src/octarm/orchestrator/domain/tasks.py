@@ -38,6 +38,13 @@ class NewTask:
     contract: bytes = field(repr=False)
     traceparent: str
     created_at: datetime
+    held: bool = False
+    """Whether it waits for room in its tenant's quota."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether something must happen before it may be queued."""
+        return self.held or bool(self.depends_on)
 
 
 def new_task(
@@ -47,18 +54,16 @@ def new_task(
     tenant: str,
     traceparent: str,
     now: datetime,
+    has_quota: bool = False,
 ) -> NewTask:
     """Turn a submission into a ledger row.
+
+    With `has_quota` it is held until its tenant has room for one more.
 
     Raises:
         InvalidRequest: the deadline has passed, or the task would be its own relative.
     """
-    if submission.deadline is not None and submission.deadline <= now:
-        raise InvalidRequest(
-            "the deadline has passed already", "Choose a later deadline.", "DEADLINE_UNMET"
-        )
-    if task_id in submission.depends_on or task_id == submission.parent_task_id:
-        raise InvalidRequest("a task can neither depend on itself nor be its own parent")
+    _check(submission, task_id, now)
     body = submission.model_dump_json(exclude=_HASHED_WITHOUT, exclude_defaults=True).encode()
     return NewTask(
         task_id=task_id,
@@ -79,7 +84,17 @@ def new_task(
         contract=_contract(body, task_id, tenant, now=now, idem_key=submission.idempotency_key),
         traceparent=traceparent,
         created_at=now,
+        held=has_quota and not submission.depends_on,
     )
+
+
+def _check(submission: TaskSubmission, task_id: str, now: datetime) -> None:
+    if submission.deadline is not None and submission.deadline <= now:
+        raise InvalidRequest(
+            "the deadline has passed already", "Choose a later deadline.", "DEADLINE_UNMET"
+        )
+    if task_id in submission.depends_on or task_id == submission.parent_task_id:
+        raise InvalidRequest("a task can neither depend on itself nor be its own parent")
 
 
 def _contract(

@@ -11,6 +11,7 @@ from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Woken
 from octarm.orchestrator.domain.lifecycle import OPEN
 from octarm.orchestrator.storage.attempts import moved_row
 from octarm.orchestrator.storage.outbox import write_entry
+from octarm.orchestrator.storage.waking import DUE, WOKEN, woken_row
 
 LIMIT: Final = 500
 STEP_GRACE_S: Final = 10.0
@@ -72,16 +73,12 @@ update ledger.attempt a set ended_at = now(), outcome = %s, reason = %s
 from unnest(%s::text[], %s::int[]) as r(task_id, attempt)
 where a.task_id = r.task_id and a.attempt = r.attempt and a.outcome is null
 """
+# Tasks that count against a quota are queued by `PostgresQuotas` alone.
 _WAKE: Final = f"""
-with old as (select {_OLD} t where state = 'waiting' and (not_before is null or not_before <= now())
-        and not exists (
-            select from ledger.dependency d join ledger.task n on n.id = d.needs_task_id
-            where d.task_id = t.id and n.state <> 'completed')
+with old as (select {_OLD} t where state = 'waiting' and not limited and {DUE}
     order by id limit {LIMIT} for update skip locked)
 update ledger.task t set state = 'queued', event_seq = t.event_seq + 1, updated_at = now()
-from old where t.id = old.id
-returning t.id, t.tenant, t.attempt, old.state, t.state, t.event_seq, t.event_seq,
-    t.traceparent, t.goal, now(), t.tier, t.priority, t.deadline, t.contract::text
+from old where t.id = old.id returning {WOKEN}
 """
 _FORGOTTEN: Final = f"""
 with old as (select {_OLD} where state = 'queued'
@@ -164,10 +161,7 @@ class PostgresEndings:
     ) -> tuple[list[Woken], Entry | None]:
         async with transaction(self._pool) as connection:
             cursor = await connection.execute(statement)
-            woken = [
-                Woken(moved_row(row[:10]), row[10], row[11], row[12], row[13].encode())
-                for row in await cursor.fetchall()
-            ]
+            woken = [woken_row(row) for row in await cursor.fetchall()]
             entry = await write_entry(connection, announce(woken))
         return woken, entry
 

@@ -1,5 +1,6 @@
 """Accepting tasks: group commit, idempotency, relatives."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -13,7 +14,9 @@ from octarm.models.errors import Conflict, InvalidRequest, NotFound, OctarmError
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Known
 from octarm.orchestrator.domain.tasks import NewTask
+from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.storage.outbox import write_entry
+from octarm.orchestrator.storage.quotas import PostgresQuotas
 
 MAX_DEPTH: Final = 5
 MAX_CHILDREN: Final = 100
@@ -68,8 +71,9 @@ class _Place:
 class PostgresIntake:
     """Writes fresh tasks."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, quotas: PostgresQuotas | None = None) -> None:
         self._pool = pool
+        self._quotas = quotas or PostgresQuotas(pool, Tenants())
 
     async def accept(
         self,
@@ -84,17 +88,37 @@ class PostgresIntake:
         """
         async with transaction(self._pool) as connection:
             places, refused = await self._places(connection, tasks)
+            refused |= await self._too_many(connection, tasks)
             fresh = [task for task in tasks if task.task_id not in refused]
             created = await self._insert(connection, fresh, places)
             new = _once(fresh, created)
             edges = [(task.task_id, need) for task in new for need in task.depends_on]
             if edges:
                 await connection.execute(_EDGES, [list(part) for part in zip(*edges, strict=True)])
+            await self._quotas.mark(connection, new)
             entry = await write_entry(connection, announce(new))
             known = await self._known(connection, fresh, created)
             failpoint("accept_before_commit")
         states = {task.task_id: _state(task) for task in new}
         return [_answer(task, states, refused, known) for task in tasks], entry
+
+    async def _too_many(
+        self, connection: Connection, tasks: Sequence[NewTask]
+    ) -> dict[str, OctarmError]:
+        """Refuse what goes beyond `max_open` of its tenant; what is known already is no more."""
+        room = await self._quotas.room(connection, tasks)
+        counted = [task for task in tasks if task.tenant in room]
+        if all(n <= room[tenant] for tenant, n in Counter(t.tenant for t in counted).items()):
+            return {}
+        known = await self._known(connection, counted, set())
+        refused: dict[str, OctarmError] = {}
+        for task in counted:
+            if any(_is_same(task, row) for row in known):
+                continue
+            room[task.tenant] -= 1
+            if room[task.tenant] < 0:
+                refused[task.task_id] = self._quotas.refusal(task.tenant)
+        return refused
 
     async def _insert(
         self, connection: Connection, tasks: list[NewTask], places: dict[str, _Place]
@@ -170,11 +194,11 @@ def _place(task: NewTask, relatives: dict[str, tuple[Any, ...]]) -> _Place | Non
 
 
 def _state(task: NewTask) -> TaskState:
-    return TaskState.WAITING if task.depends_on else TaskState.QUEUED
+    return TaskState.WAITING if task.waits else TaskState.QUEUED
 
 
 def _columns(task: NewTask, place: _Place | None) -> tuple[Any, ...]:
-    waits = bool(task.depends_on)
+    waits = task.waits
     return (
         task.task_id,
         task.tenant,
@@ -209,6 +233,13 @@ def _once(tasks: list[NewTask], created: set[str]) -> list[NewTask]:
     return new
 
 
+def _is_same(task: NewTask, row: tuple[Any, ...]) -> bool:
+    """Whether a row of `_KNOWN` has the task's id, or its tenant's idempotency key."""
+    task_id, tenant, idem_key, *_ = row
+    same_key = task.idem_key is not None and (tenant, idem_key) == (task.tenant, task.idem_key)
+    return same_key or task_id == task.task_id
+
+
 def _answer(
     task: NewTask,
     states: dict[str, TaskState],
@@ -219,10 +250,10 @@ def _answer(
         return refused[task.task_id]
     if task.task_id in states:
         return Known(task.task_id, states[task.task_id], created=True)
-    for task_id, tenant, idem_key, req_hash, state in known:
-        same_key = task.idem_key is not None and (tenant, idem_key) == (task.tenant, task.idem_key)
-        if not same_key and task_id != task.task_id:
+    for row in known:
+        if not _is_same(task, row):
             continue
+        task_id, tenant, _, req_hash, state = row
         if tenant == task.tenant and bytes(req_hash) == task.req_hash:
             return Known(task_id, TaskState(state), created=False)
         break

@@ -15,6 +15,7 @@ from octarm.models.ids import is_task_id
 from octarm.models.queries import AttemptView, FindTasks, Outcome, TasksFound, TaskView
 from octarm.models.results import ExecutionResult
 from octarm.models.states import TaskState, job_status
+from octarm.orchestrator.domain.tenants import Tenants
 
 # Half of what NATS takes as one message: what was stored may be written longer in an answer.
 MAX_PAGE_BYTES: Final = 512 * 1024
@@ -25,6 +26,7 @@ log = get_logger()
 _COLUMNS: Final = """
 select t.id, t.tenant, t.state, t.attempt, t.arm_id, t.instance_id, t.created_at, t.updated_at,
     t.terminal_at, case when t.state = 'waiting' then t.not_before end as not_before,
+    t.held and t.state = 'waiting' as held,
     t.error::text as error, t.traceparent, t.contract::text as contract,
     coalesce(s.tokens, 0)::bigint as tokens, coalesce(s.cost, 0)::bigint as cost,
     coalesce(s.calls, 0)::bigint as calls
@@ -60,8 +62,9 @@ where t.tenant = %s and t.id = any(%s)
 class PostgresTasks:
     """Answers questions about tasks; a tenant sees only its own."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, tenants: Tenants | None = None) -> None:
         self._pool = pool
+        self._tenants = tenants or Tenants()
 
     async def get(self, tenant: str, task_id: str) -> TaskView | None:
         """Show one task with its attempts."""
@@ -73,7 +76,7 @@ class PostgresTasks:
                 return None
             await cursor.execute(_ATTEMPTS, [task_id])
             attempts = [_attempt(line) for line in await cursor.fetchall()]
-        return _view(row, attempts)
+        return _view(row, attempts, self._tenants)
 
     async def find(self, wanted: FindTasks) -> TasksFound:
         """Page through tasks, newest first; a page of large tasks is shorter than asked for.
@@ -97,7 +100,7 @@ class PostgresTasks:
             rows = await cursor.fetchall()
         page = rows[: _fitting(rows[: wanted.limit])]
         more = _make_cursor(page[-1]["id"]) if len(rows) > len(page) else ""
-        return TasksFound(tasks=[_view(row, []) for row in page], cursor=more)
+        return TasksFound(tasks=[_view(row, [], self._tenants) for row in page], cursor=more)
 
     async def outcomes(self, tenant: str, task_ids: list[str]) -> list[Outcome]:
         """Say where tasks stand, with their results.
@@ -155,7 +158,13 @@ def _fitting(rows: list[dict[str, Any]]) -> int:
     return len(rows)
 
 
-def _view(row: dict[str, Any], attempts: list[AttemptView]) -> TaskView:
+def _held_by(row: dict[str, Any], tenants: Tenants) -> str | None:
+    if not row["held"]:
+        return None
+    return f"quota: {tenants.of(row['tenant']).max_in_flight} in flight"
+
+
+def _view(row: dict[str, Any], attempts: list[AttemptView], tenants: Tenants) -> TaskView:
     state = TaskState(row["state"])
     return TaskView.model_validate(
         {
@@ -166,6 +175,7 @@ def _view(row: dict[str, Any], attempts: list[AttemptView]) -> TaskView:
             "cost_dollars": row["cost"] / 1_000_000,
             "llm_calls": row["calls"],
             "attempts": attempts,
+            "waits_for": _held_by(row, tenants),
             "task": msgspec.json.decode(row["contract"]),
         }
         | {

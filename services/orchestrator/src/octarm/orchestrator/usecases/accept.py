@@ -1,6 +1,6 @@
 """Accept tasks: durable first, then answered."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
@@ -18,6 +18,7 @@ from octarm.models.ids import Prefix, derived_id, new_id
 from octarm.orchestrator.domain.changes import AcceptAnswer, Entry
 from octarm.orchestrator.domain.messages import event, ready
 from octarm.orchestrator.domain.tasks import NewTask, new_task, ready_task
+from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.usecases.relay import Relay
 
 SPAN: Final = "orchestrator.accept"
@@ -45,6 +46,10 @@ class Submitted:
     arrived_at: datetime | None = None
 
 
+def _nobody(_: Iterable[str]) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class AcceptTasks:
     """Writes a group of submissions in one commit and hands their news to the relay."""
@@ -54,6 +59,9 @@ class AcceptTasks:
     clock: Clock
     shards: int
     fresh_id: Callable[[Prefix], str] = new_id
+    tenants: Tenants = field(default_factory=Tenants)
+    nudge: Callable[[Iterable[str]], None] = _nobody
+    """Is told which tenants have fresh tasks that may be held."""
 
     async def __call__(self, group: Sequence[Submitted]) -> list[AcceptAnswer]:
         """Give one answer each, in order; what cannot be accepted is answered, not raised."""
@@ -71,6 +79,7 @@ class AcceptTasks:
             written, entry = await self.intake.accept(tasks, self._announce)
             failpoint("accept_after_commit")
             self.relay.hand_in(entry)
+            self.nudge({task.tenant for task in tasks if task.held})
             metrics.inc("octarm_orchestrator_tasks_accepted_total", len(written))
             for place, answer in zip(places, written, strict=True):
                 answers[place] = answer
@@ -93,6 +102,7 @@ class AcceptTasks:
                 tenant=submitted.tenant,
                 traceparent=span.traceparent,
                 now=now,
+                has_quota=self.tenants.of(submitted.tenant).max_in_flight is not None,
             )
 
     def _task_id(self, submitted: Submitted) -> str:
@@ -103,11 +113,11 @@ class AcceptTasks:
         return derived_id("tsk", submitted.origin, unix_ms=unix_ms)
 
     def _announce(self, tasks: list[NewTask]) -> list[Outgoing]:
-        queued = [task for task in tasks if not task.depends_on]
+        queued = [task for task in tasks if not task.waits]
         messages = ready([ready_task(task) for task in queued], shards=self.shards)
         for task in tasks:
             messages.append(_event("accepted", 1, task))
-            if not task.depends_on:
+            if not task.waits:
                 messages.append(_event("ready", 2, task))
         return messages
 

@@ -142,7 +142,7 @@ class Reconcile:
             )
             await self._remind()
             await self.relay.sweep()
-        _, entry = await self.endings.wake(self._announce_woken)
+        _, entry = await self.endings.wake(self.announce_woken)
         self.relay.hand_in(entry)
 
     async def _apply(
@@ -185,7 +185,8 @@ class Reconcile:
         ]
         return ready(tasks, shards=self.shards)
 
-    def _announce_woken(self, woken: list[Woken]) -> list[Outgoing]:
+    def announce_woken(self, woken: list[Woken]) -> list[Outgoing]:
+        """Tell that waiting tasks have become ready."""
         events = [
             event(
                 "ready",

@@ -45,6 +45,10 @@ class Revocation:
 Revoke = Callable[[Sequence[Revocation]], Awaitable[None]]
 
 
+def _nobody(_: Sequence[Moved]) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class RecordNews:
     """Writes one batch of news and tells it; placements that came too late are revoked."""
@@ -53,6 +57,8 @@ class RecordNews:
     relay: Relay
     revoke: Revoke
     chance: Callable[[], float] = random.random
+    watch: Callable[[Sequence[Moved]], None] = _nobody
+    """Is told of the transitions that were committed."""
 
     async def __call__(self, news: list[AttemptNews]) -> dict[Key, str]:
         """Record; gives the attempts whose news is refused, each with the reason."""
@@ -63,6 +69,7 @@ class RecordNews:
         announce = _traced(Announcement(news), news, began_ns)
         moved, strays, entry = await self.attempts.record(news, delays, announce)
         self.relay.hand_in(entry)
+        self.watch(moved)
         _count(moved, strays)
         await self.revoke(_too_late(news, strays))
         told = {m.task_id for m in moved} | {s.task_id for s in strays}

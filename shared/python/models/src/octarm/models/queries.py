@@ -87,6 +87,7 @@ class TaskView(Message):
     updated_at: Instant
     terminal_at: Instant | None = None
     not_before: Instant | None = None
+    waits_for: str | None = Field(default=None, description="Why a waiting task is held back")
     error: Problem | None = None
     tokens_used: Count = 0
     cost_dollars: Dollars = 0.0

@@ -1,0 +1,23 @@
+"""What statements that queue waiting tasks have in common."""
+
+from typing import Any, Final
+
+from octarm.orchestrator.domain.changes import Woken
+from octarm.orchestrator.storage.attempts import moved_row
+
+# Of a waiting task `t`: its time has come and what it depends on is complete.
+DUE: Final = """
+(t.not_before is null or t.not_before <= now()) and not exists (
+    select from ledger.dependency d join ledger.task n on n.id = d.needs_task_id
+    where d.task_id = t.id and n.state <> 'completed')
+"""
+# Of a task `t` that was `old`.
+WOKEN: Final = """
+t.id, t.tenant, t.attempt, old.state, t.state, t.event_seq, t.event_seq, t.traceparent, t.goal,
+    now(), t.tier, t.priority, t.deadline, t.contract::text
+"""
+
+
+def woken_row(row: tuple[Any, ...]) -> Woken:
+    """Read the columns of `WOKEN`."""
+    return Woken(moved_row(row[:10]), row[10], row[11], row[12], row[13].encode())
