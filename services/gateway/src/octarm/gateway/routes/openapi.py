@@ -47,7 +47,7 @@ _PROBLEM: Final[Json] = {
     "errors": [{"field": "priority", "message": "Input should be less than or equal to 10"}],
 }
 _REFUSALS: Final = {
-    "400": "The body is not JSON as we accept it",
+    "400": "The body is not JSON as we accept it, or the cursor is not one that we gave",
     "401": "No credential, or one that is not accepted",
     "404": "No such thing for this tenant",
     "408": "The body did not arrive in time",
@@ -165,17 +165,25 @@ def _refusal(description: str) -> Json:
     return {"description": description, "content": {"application/problem+json": content}}
 
 
+def _pages(operation: Json) -> bool:
+    """Whether it takes a cursor, which may be none of ours."""
+    return any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ()))
+
+
 def _add_refusals(path: str, operation: Json) -> None:
     responses = operation["responses"]
     guarded = path.startswith("/v1/")
     conflict = {"409"} & set(responses)
     responses.pop("422", None)
     for status in _REFUSALS if guarded else ():
-        if status in _WRITES and "requestBody" not in operation:
+        if status == "400" and _pages(operation):
+            pass
+        elif status in _WRITES and "requestBody" not in operation:
             continue
         if status == "409" and not conflict:
             continue
-        if status == "404" and "{" not in path:
+        # What is submitted may name relatives that do not exist.
+        if status == "404" and "{" not in path and not conflict:
             continue
         responses[status] = {"$ref": f"#/components/responses/Problem{status}"}
     if guarded:
