@@ -10,8 +10,9 @@ import pytest
 
 from octarm.cli.stack.keeper import State
 from octarm.cli.stack.supervisor import Stack, running_stack
+from octarm.common.bus.task_history import events_in
 from octarm.models.events import TERMINAL_VERBS
-from octarm.models.subjects import EVENTS, TASK_EVENT
+from octarm.models.subjects import EVENTS
 from octarm.sdk import Client, Task
 from tests.support.wait import wait_until
 
@@ -75,10 +76,11 @@ async def _endings(nats_url: str) -> Counter[str]:
     """How many terminal events each task has in the public history."""
     connection = await nats.connect(nats_url)
     endings: Counter[str] = Counter()
-    for verb in TERMINAL_VERBS:
-        subject = TASK_EVENT.template.format(verb=verb, tenant="default", task_id="*")
-        info = await connection.jetstream().stream_info(EVENTS, subjects_filter=subject)
-        for found, count in (info.state.subjects or {}).items():
-            endings[found.rsplit(".", 1)[-1]] += count
+    last = (await connection.jetstream().stream_info(EVENTS)).state.last_seq
+    for seq in range(1, last + 1):
+        message = await connection.jetstream().get_msg(EVENTS, seq)
+        if ".evt.tasks." in (message.subject or ""):
+            told = events_in(message.data or b"")
+            endings.update(event.task_id for event in told if event.verb in TERMINAL_VERBS)
     await connection.close()
     return endings

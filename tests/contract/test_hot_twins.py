@@ -28,6 +28,7 @@ TWINS: dict[type[msgspec.Struct], type[BaseModel]] = {
     hot.Provenance: results.ProvenanceMetadata,
     hot.Result: results.ExecutionResult,
     hot.ResultsReported: commands.ResultsReported,
+    hot.TaskEvents: events.TaskEvents,
     hot.TasksEnded: events.TasksEnded,
     hot.RunningAttempt: arms.RunningAttempt,
     hot.Heartbeat: arms.Heartbeat,
@@ -38,7 +39,7 @@ TWINS: dict[type[msgspec.Struct], type[BaseModel]] = {
     hot.SubmitAnswers: queries.SubmitAnswers,
 }
 # What is not a twin: parts of one, and all task events in one.
-OTHERS = {hot.ResultKey, hot.ResultKeys, hot.TaskEvent}
+OTHERS = {hot.ResultKey, hot.ResultKeys, hot.TaskEvent, hot.TaskEventKey}
 TASK_EVENTS = [model for model in models_of(events) if issubclass(model, events.TaskEvent)]
 
 # The hot path copies these without a look.

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from octarm.common.bus.topology import provision
 from octarm.models.ids import new_id
 from octarm.models.states import TaskState
-from octarm.models.subjects import CHUNK, EVENTS, TASK_EVENT
+from octarm.models.subjects import CHUNK, EVENTS, TASK_EVENTS, event_bucket, what_of
 from tests.support.fleet import FakeTasks
 from tests.support.gateway import a_gateway, a_running_gateway, an_orchestrator
 from tests.support.wait import wait_until
@@ -34,13 +34,14 @@ async def bus(nats_url: str) -> AsyncGenerator[Client, None]:
 
 
 async def say(bus: Client, task_id: str, *verbs: str, tenant: str = "default") -> int:
-    """Publish events of a task; gives the sequence of the last."""
+    """Publish events of a task, each alone; gives the place of the last."""
     seq = 0
     for verb in verbs:
-        subject = TASK_EVENT.at(verb=verb, tenant=tenant, task_id=task_id)
-        body = f'{{"type":"task.{verb}","task_id":"{task_id}"}}'
+        bucket = event_bucket(task_id)
+        subject = TASK_EVENTS.at(what=what_of(verb), tenant=tenant, bucket=bucket)
+        body = f'{{"events":[{{"type":"task.{verb}","task_id":"{task_id}"}}]}}'
         seq = (await bus.jetstream().publish(subject, body.encode())).seq
-    return seq
+    return seq * 64
 
 
 @asynccontextmanager
@@ -148,7 +149,7 @@ class TestEvents:
                 rest = [event async for event in events]
 
         assert [event.event for event in first] == ["task.accepted", "task.ready"]
-        assert [event.id for event in first] == ["2", "3"]
+        assert [event.id for event in first] == ["128", "192"]
         assert (chunk.event, chunk.data) == ("chunk", '{"text":"once"}')
         assert [(event.event, event.id) for event in rest] == [("task.completed", str(last))]
 
@@ -158,13 +159,13 @@ class TestEvents:
             task_id = tasks.add(state=TaskState.RUNNING)
             await say(bus, task_id, "accepted", "ready", "completed")
             tasks.move(task_id, TaskState.COMPLETED)
-            async with following(client, task_id, last_id="1") as events:
+            async with following(client, task_id, last_id="64") as events:
                 ids = [event.id async for event in events]
             over = await client.get(
                 f"/v1/tasks/{task_id}/events", headers={"Last-Event-ID": ids[-1]}
             )
 
-        assert ids == ["2", "3"]
+        assert ids == ["128", "192"]
         assert (over.status_code, over.content) == (204, b"")
 
     async def test_of_another_tenant_are_never_shown(self, nats_url: str, bus: Client) -> None:

@@ -12,12 +12,11 @@ from octarm.common.bus import history
 from octarm.common.bus.connection import connect
 from octarm.common.bus.history import read_stream
 from octarm.common.bus.topology import provision
-from octarm.models.ids import new_id
-from octarm.models.subjects import EVENTS, task_event_subject
+from octarm.models.subjects import EVENTS, MOVED, TASK_EVENTS
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
-SUBJECT = task_event_subject("progress", "default", new_id("tsk"))
+SUBJECT = TASK_EVENTS.at(what=MOVED, tenant="default", bucket=1)
 
 
 def lose(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from octarm.common.bus.task_history import events_in
 from octarm.models import hot
 from octarm.models.errors import Conflict, InvalidRequest, NotFound, OctarmError
 from octarm.models.ids import new_id
@@ -62,9 +63,9 @@ async def events(ledger: Ledger, task_id: str) -> list[tuple[int, str]]:
     found = []
     for entry in await ledger.outbox.older_than(-1):
         for message in entry.messages:
-            if ".evt.task." in message.subject and message.subject.endswith(task_id):
-                body = msgspec.json.decode(message.payload)
-                found.append((body["seq"], body["type"].removeprefix("task.")))
+            if ".evt.tasks." in message.subject:
+                for event in events_in(message.payload, task_id=task_id):
+                    found.append((msgspec.json.decode(event.body)["seq"], event.verb))
     return sorted(found)
 
 
@@ -472,7 +473,7 @@ async def test_the_relay_publishes_first_and_forgets_afterwards(ledger: Ledger) 
     stop.set()
     await running
 
-    assert [m.subject.split(".")[3] for m in ledger.bus.published] == ["task", "task", "task"]
+    assert [m.subject.split(".")[3] for m in ledger.bus.published] == ["task", "tasks"]
     assert await ledger.outbox.count() == 0
 
 

@@ -30,8 +30,10 @@ from octarm.models.subjects import (
     PLACEMENTS_MADE,
     READY,
     RESULT,
-    TASK_EVENT,
+    STOPPED,
+    TASK_EVENTS,
     dispatch_msg_id,
+    event_bucket,
     place_msg_id,
 )
 from octarm.scheduler.__main__ import main
@@ -97,8 +99,9 @@ class Bus:
 
     async def ended(self, task_id: str, verb: str, attempt: int = 1) -> None:
         body = {"type": f"task.{verb}", "task_id": task_id, "attempt": attempt}
-        subject = TASK_EVENT.at(verb=verb, tenant="default", task_id=task_id)
-        await self.nc.publish(subject, msgspec.json.encode(body))
+        bucket = event_bucket(task_id)
+        subject = TASK_EVENTS.at(what=STOPPED, tenant="default", bucket=bucket)
+        await self.nc.publish(subject, msgspec.json.encode({"events": [body]}))
 
     async def placed(self, count: int) -> list[str]:
         """Give the ids of the placed tasks in order, once there are `count`.

@@ -197,7 +197,7 @@ class TestEvents:
         await stage.finish(task.id)
 
         seen = [event async for event in task.events()]
-        rest = [event.type async for event in task.events(after=seen[0].stream_seq)]
+        rest = [event.type async for event in task.events(after=seen[0].place)]
 
         assert [event.type for event in seen] == ["task.accepted", "task.ready", "task.completed"]
         assert rest == ["task.ready", "task.completed"]

@@ -176,10 +176,13 @@ class ClientStage:
             **fields,
         )
         verb = kind.model_fields["type"].default.removeprefix("task.")
-        subject = subjects.TASK_EVENT.at(verb=verb, tenant=row.task.tenant, task_id=task_id)
-        await self.publisher.publish(
-            Outgoing(subject, event.model_dump_json().encode(), event.event_id)
+        subject = subjects.TASK_EVENTS.at(
+            what=subjects.what_of(verb),
+            tenant=row.task.tenant,
+            bucket=subjects.event_bucket(task_id),
         )
+        body = b'{"events":[%b]}' % event.model_dump_json().encode()
+        await self.publisher.publish(Outgoing(subject, body, event.event_id))
 
     async def finish(self, task_id: str, output: Any = "done", *, tell: bool = True) -> None:
         """Let a task succeed; untold ends are only in the ledger."""

@@ -94,14 +94,19 @@ class FakeTasks:
         self.views[tenant, task_id] = a_view(
             tenant, task_id, submission or TaskSubmission(goal="x"), state
         )
+        self.move(task_id, state, tenant)
         return task_id
 
     def move(self, task_id: str, state: TaskState, tenant: str = "default") -> None:
         """Put a task into a state."""
+        ended = datetime.now(UTC) if state.is_terminal else None
+        fields = {"state": state, "status": job_status(state), "terminal_at": ended}
+        self.change(task_id, tenant, **fields)
+
+    def change(self, task_id: str, tenant: str = "default", **fields: object) -> None:
+        """Change what is known of a task."""
         view = self.views[tenant, task_id]
-        self.views[tenant, task_id] = view.model_copy(
-            update={"state": state, "status": job_status(state)}
-        )
+        self.views[tenant, task_id] = view.model_copy(update=fields)
 
     async def get(self, tenant: str, task_id: str) -> TaskView:
         view = self.views.get((tenant, task_id))
@@ -209,6 +214,7 @@ class FakeEvents:
 
     def __init__(self) -> None:
         self.stored: list[StoredEvent] = []
+        self.kept: datetime | None = None
         self.following = 0
         self._queues: set[asyncio.Queue[StoredEvent | PassingChunk]] = set()
         self._ended: set[asyncio.Event] = set()
@@ -230,12 +236,15 @@ class FakeEvents:
         for flag in self._ended:
             flag.set()
 
-    async def newest(self, tenant: str, task_id: str) -> tuple[int, str] | None:
-        return (self.stored[-1].seq, self.stored[-1].verb) if self.stored else None
+    async def verb_at(self, place: int, task_id: str) -> str | None:
+        return next((event.verb for event in self.stored if event.place == place), None)
+
+    async def kept_since(self) -> datetime | None:
+        return self.kept
 
     @asynccontextmanager
     async def follow(
-        self, tenant: str, task_id: str, *, after: int
+        self, tenant: str, task_id: str, *, after: int, since: datetime
     ) -> AsyncIterator[AsyncIterator[StoredEvent | PassingChunk]]:
         queue: asyncio.Queue[StoredEvent | PassingChunk] = asyncio.Queue()
         for event in self.stored[after:]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from starlette.types import Message
@@ -16,6 +17,8 @@ from octarm.models.states import TaskState
 from tests.support.fleet import FakeFleet
 from tests.support.wait import wait_until
 
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
 
 def watching(fake: FakeFleet, *, ping_s: float = 15.0) -> WatchTask:
     """The use case over a fake fleet."""
@@ -24,11 +27,11 @@ def watching(fake: FakeFleet, *, ping_s: float = 15.0) -> WatchTask:
 
 async def all_of(watch: WatchTask, task_id: str, *, after: int = 0) -> list[Frame] | None:
     """Every frame, or None when there is nothing to follow."""
-    until = await watch.has_more("default", task_id, after=after)
-    if until is None:
+    since = await watch.begins("default", task_id, after=after)
+    if since is None:
         return None
     async with asyncio.timeout(5):
-        return [frame async for frame in watch("default", task_id, after=after, until=until)]
+        return [frame async for frame in watch("default", task_id, after=after, since=since)]
 
 
 class TestFetchResult:
@@ -116,28 +119,45 @@ class TestWatchTask:
 
         assert await watching_it == [StoredEvent(2, "completed", b"{}")]
 
-    async def test_tells_what_came_late_to_one_who_has_seen_the_end(self) -> None:
+    async def test_has_nothing_to_tell_to_one_who_has_seen_the_end(self) -> None:
         fake = FakeFleet()
         task_id = fake.tasks.add(state=TaskState.COMPLETED)
-        for verb in ("completed", "late_result"):
+        for verb in ("started", "completed"):
             fake.events.say(verb)
 
         assert await all_of(watching(fake), task_id, after=1) == [
-            StoredEvent(2, "late_result", b"{}")
+            StoredEvent(2, "completed", b"{}")
         ]
         assert await all_of(watching(fake), task_id, after=2) is None
 
-    async def test_has_nothing_to_tell_when_the_history_is_gone(self) -> None:
+    @pytest.mark.parametrize("kept", [None, timedelta(hours=1)])
+    async def test_has_nothing_to_tell_when_the_history_is_gone(
+        self, kept: timedelta | None
+    ) -> None:
         fake = FakeFleet()
+        task_id = fake.tasks.add(state=TaskState.FAILED)
+        ended = datetime.now(UTC) - timedelta(days=9)
+        fake.tasks.change(task_id, terminal_at=ended)
+        fake.events.kept = None if kept is None else ended + kept
 
-        assert await all_of(watching(fake), fake.tasks.add(state=TaskState.FAILED)) is None
+        assert await all_of(watching(fake), task_id) is None
+
+    async def test_tells_of_an_old_task_while_its_history_is_kept(self) -> None:
+        fake = FakeFleet()
+        task_id = fake.tasks.add(state=TaskState.FAILED)
+        ended = datetime.now(UTC) - timedelta(days=5)
+        fake.tasks.change(task_id, terminal_at=ended)
+        fake.events.kept = ended - timedelta(hours=1)
+        fake.events.say("failed")
+
+        assert await all_of(watching(fake), task_id) == [StoredEvent(1, "failed", b"{}")]
 
     async def test_lets_chunks_pass_and_pings_in_silence(self) -> None:
         fake = FakeFleet()
         task_id = fake.tasks.add(state=TaskState.RUNNING)
         frames: list[Frame] = []
         async with aclosing(
-            watching(fake, ping_s=0.01)("default", task_id, after=0, until=0)
+            watching(fake, ping_s=0.01)("default", task_id, after=0, since=NOON)
         ) as coming:
             frames.append(await anext(coming))
             fake.events.chunk(b'{"text":"a"}')
@@ -151,7 +171,7 @@ class TestWatchTask:
         closing = asyncio.Event()
         closing.set()
         task_id = fake.tasks.add(state=TaskState.RUNNING)
-        frames = WatchTask(fake.fleet, closing)("default", task_id, after=0, until=0)
+        frames = WatchTask(fake.fleet, closing)("default", task_id, after=0, since=NOON)
 
         assert [frame async for frame in frames] == [Closing()]
 

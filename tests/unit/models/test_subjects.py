@@ -6,26 +6,33 @@ from hypothesis import strategies as st
 
 from octarm.models import subjects
 from octarm.models.ids import is_token
-from octarm.models.subjects import GET_QUEUE, QUERIES, RUN_TASK, SUBJECTS, TASK_EVENT
+from octarm.models.subjects import GET_QUEUE, QUERIES, RUN_TASK, SUBJECTS, TASK_EVENTS
 
 
 class TestSubject:
     def test_filters_with_a_star_for_each_parameter(self) -> None:
-        assert TASK_EVENT.pattern == "octarm.v1.evt.task.*.*.*"
+        assert TASK_EVENTS.pattern == "octarm.v1.evt.tasks.*.*.*"
 
     def test_stands_for_one_place(self) -> None:
         assert RUN_TASK.at(arm_id="echo-1") == "octarm.v1.cmd.arm.run.echo-1"
         assert GET_QUEUE.at(shard=3) == "octarm.v1.qry.queue.get.3"
 
     def test_filters_on_what_is_known(self) -> None:
-        assert TASK_EVENT.matching(tenant="acme") == "octarm.v1.evt.task.*.acme.*"
+        assert TASK_EVENTS.matching(tenant="acme") == "octarm.v1.evt.tasks.*.acme.*"
         with pytest.raises(subjects.NotASubjectToken, match="tenant cannot stand"):
-            TASK_EVENT.matching(tenant=">")
+            TASK_EVENTS.matching(tenant=">")
 
-    def test_of_a_task_event_is_the_same_on_the_hot_path(self) -> None:
-        slow = TASK_EVENT.at(verb="ready", tenant="acme", task_id="tsk_1")
+    def test_of_task_events_says_what_they_are_good_for(self) -> None:
+        verbs = ["accepted", "ready", "completed", "failed", "retried", "late_result"]
 
-        assert subjects.task_event_subject("ready", "acme", "tsk_1") == slow
+        kinds = [subjects.what_of(verb) for verb in verbs]
+
+        assert kinds == ["moved", "moved", "completed", "stopped", "stopped", "moved"]
+
+    def test_of_task_events_spreads_tasks_over_buckets(self) -> None:
+        buckets = {subjects.event_bucket(f"tsk_{n}") for n in range(500)}
+
+        assert buckets == set(range(subjects.EVENT_BUCKETS))
 
     @pytest.mark.parametrize(
         "bad", ["", "a.b", "*", ">", "a b", "a\r\nb", "a\n", "a\0", "\U0001f600", "x" * 300]

@@ -8,15 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from octarm.common.bus.task_history import events_in
 from octarm.models import hot
 from octarm.models.contracts import TaskContract, TaskSubmission
 from octarm.models.errors import InvalidRequest
-from octarm.models.events import TaskAccepted, TasksEnded
+from octarm.models.events import TaskAccepted, TaskEvents, TasksEnded
 from octarm.models.ids import event_id, new_id
 from octarm.models.states import TERMINAL, TaskState
+from octarm.models.subjects import event_bucket
 from octarm.orchestrator.domain.changes import Stray
 from octarm.orchestrator.domain.lifecycle import MOVES, OPEN, events_to, may_move, sources
-from octarm.orchestrator.domain.messages import ended, event, pack, ready, result_for_event, unpack
+from octarm.orchestrator.domain.messages import (
+    event,
+    history,
+    pack,
+    ready,
+    result_for_event,
+    unpack,
+)
 from octarm.orchestrator.domain.news import Gathering, Step
 from octarm.orchestrator.domain.retries import backoff_s
 from octarm.orchestrator.domain.tasks import new_task, ready_again, ready_task
@@ -24,6 +33,7 @@ from tests.support.ledger import a_failure, a_new_task, a_result, placed, starte
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TASK = new_id("tsk")
+ABOUT: dict[str, Any] = {"task_id": TASK, "tenant": "acme", "attempt": 1, "at": NOON}
 
 
 class TestLifecycle:
@@ -123,15 +133,31 @@ class TestNewTask:
 
 class TestMessages:
     def test_an_event_is_one_of_the_models_and_says_so_in_its_head(self) -> None:
-        message = event(
-            "accepted", task_id=TASK, tenant="acme", seq=1, attempt=1, at=NOON, traceparent=""
-        )
+        (message,) = history([event("accepted", seq=1, **ABOUT)])
 
-        fact = TaskAccepted.model_validate_json(message.payload)
-        assert (fact.event_id, message.msg_id) == (event_id(TASK, 1),) * 2
-        assert message.subject == f"octarm.v1.evt.task.accepted.acme.{TASK}"
-        assert b"ce-type: octarm.task.accepted\r\n" in message.head
+        (fact,) = TaskEvents.model_validate_json(message.payload).events
+        assert isinstance(fact, TaskAccepted)
+        assert (fact.event_id, message.msg_id) == (event_id(TASK, 1), f"h:{TASK}:1:1")
+        assert message.subject == f"octarm.v1.evt.tasks.moved.acme.{event_bucket(TASK)}"
+        assert b"ce-type: octarm.tasks.moved\r\n" in message.head
         assert b"traceparent" not in message.head
+
+    def test_what_moved_a_task_goes_before_what_ended_it(self) -> None:
+        verbs = ["completed", "accepted", "placed", "failed"]
+        told = [event(verb, seq=n, **ABOUT) for n, verb in enumerate(verbs, 1)]
+
+        messages = history(told)
+
+        kinds = [message.subject.split(".")[4] for message in messages[:-1]]
+        assert kinds == ["moved", "completed", "stopped"]
+        moved = events_in(messages[0].payload)
+        assert [found.verb for found in moved] == ["accepted", "placed"]
+        assert messages[-1].subject == "octarm.v1.evt.endings"
+
+    def test_events_of_two_tenants_never_share_a_message(self) -> None:
+        told = [event("accepted", seq=1, **ABOUT | {"tenant": name}) for name in ("acme", "zeta")]
+
+        assert len(history(told)) == 2
 
     def test_ready_messages_hold_one_shard_and_at_most_64_tasks(self) -> None:
         tasks = [ready_task(a_new_task(tenant=f"t{i % 5}")) for i in range(300)]
@@ -152,18 +178,15 @@ class TestMessages:
         assert ready([], shards=1) == []
 
     def test_endings_travel_together_by_64(self) -> None:
-        endings = [
-            event("completed", task_id=TASK, tenant="acme", seq=n, attempt=1, at=NOON)
-            for n in range(1, 101)
-        ]
+        endings = [event("completed", seq=n, **ABOUT) for n in range(1, 101)]
 
-        messages = ended(endings)
+        messages = [m for m in history(endings) if m.subject == "octarm.v1.evt.endings"]
 
         told = [TasksEnded.model_validate_json(message.payload).events for message in messages]
         assert [len(events) for events in told] == [64, 36]
-        assert [fact.event_id for events in told for fact in events] == [e.msg_id for e in endings]
+        assert [fact.seq for events in told for fact in events] == [e.seq for e in endings]
         assert len({message.msg_id for message in messages}) == 2
-        assert ended([]) == []
+        assert history([]) == []
 
     def test_an_outbox_row_gives_back_what_was_put_in(self) -> None:
         messages = ready([ready_task(a_new_task())], shards=1)

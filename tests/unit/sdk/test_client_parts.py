@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from octarm.common.bus.task_history import events_subject
 from octarm.models.contracts import ResourceBudget, TaskSubmission
 from octarm.models.errors import (
     Backpressure,
@@ -20,7 +21,6 @@ from octarm.models.ids import new_id
 from octarm.models.queries import Outcome, SubmitTasks
 from octarm.models.states import TaskState
 from octarm.models.subjects import NotASubjectToken
-from octarm.sdk.event_streams import events_subject
 from octarm.sdk.fates import Fates
 from octarm.sdk.settings import ClientSettings, find_nats
 from octarm.sdk.submissions import Encoded, Keys, encode, read_answers, request_body, requests
@@ -184,4 +184,4 @@ class TestFindingNats:
 
 def test_nothing_but_a_token_enters_a_filter() -> None:
     with pytest.raises(NotASubjectToken):
-        events_subject("acme", "*.>")
+        events_subject("acme.>")

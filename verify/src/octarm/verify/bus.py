@@ -19,7 +19,7 @@ from octarm.verify.notebook import TaskFact
 WORK_QUEUES: Final = (s.INTAKE, s.READY, s.DISPATCH, s.RESULTS, s.ENDED)
 CLOCK_MARGIN_S: Final = 5.0
 FETCH: Final = 1_000
-_TASK_EVENTS: Final = s.TASK_EVENT.pattern.partition("*")[0]
+_TASK_EVENTS: Final = s.TASK_EVENTS.pattern.partition("*")[0]
 
 
 class _Event(msgspec.Struct):
@@ -29,6 +29,10 @@ class _Event(msgspec.Struct):
     seq: int
     attempt: int
     occurred_at: datetime
+
+
+class _Events(msgspec.Struct):
+    events: list[_Event]
 
 
 class _DeadLetter(msgspec.Struct):
@@ -41,7 +45,7 @@ class _Named(msgspec.Struct):
     task_id: str | None = None
 
 
-_event = msgspec.json.Decoder(_Event).decode
+_events = msgspec.json.Decoder(_Events).decode
 _dead_letter = msgspec.json.Decoder(_DeadLetter).decode
 _named = msgspec.json.Decoder(_Named).decode
 
@@ -91,15 +95,15 @@ def _facts(message: Msg) -> Iterator[TaskFact]:
     """Take a message of EVENTS apart: the one place that knows its form."""
     if not message.subject.startswith(_TASK_EVENTS):
         return
-    event = _event(message.data)
-    yield TaskFact(
-        event.task_id,
-        event.seq,
-        event.type.removeprefix("task."),
-        event.attempt,
-        event.tenant,
-        event.occurred_at.timestamp(),
-    )
+    for event in _events(message.data).events:
+        yield TaskFact(
+            event.task_id,
+            event.seq,
+            event.type.removeprefix("task."),
+            event.attempt,
+            event.tenant,
+            event.occurred_at.timestamp(),
+        )
 
 
 async def dead_letters(

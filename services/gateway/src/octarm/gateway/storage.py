@@ -1,28 +1,34 @@
 """The history of tasks, read from the EVENTS stream, and what passes on core NATS."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import anyio
+import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
-from octarm.common.bus.history import read_stream
+from octarm.common.bus.task_history import (
+    PlacedEvent,
+    events_in,
+    events_subject,
+    read_task_events,
+    stream_seq,
+)
 from octarm.common.telemetry import get_logger
 from octarm.gateway.usecases.ports import PassingChunk, StoredEvent
 from octarm.models.errors import Unavailable
-from octarm.models.events import TERMINAL_VERBS
-from octarm.models.subjects import CHUNK, EVENTS, TASK_EVENT
+from octarm.models.subjects import CHUNK, COMPLETED, EVENTS, STOPPED
 
 # What waits for a slow reader; past it chunks are dropped and events stay in the stream.
 BUFFERED: Final = 256
 CLEANUP_S: Final = 5.0
-_VERB: Final = TASK_EVENT.template.split(".").index("{verb}")
 
 log = get_logger()
 
@@ -33,33 +39,54 @@ class BusTaskEvents:
 
     nc: Client
 
-    async def newest(self, tenant: str, task_id: str) -> tuple[int, str] | None:
-        """Give sequence and verb of the newest event that is kept of a task, None for none.
+    async def verb_at(self, place: int, task_id: str) -> str | None:
+        """Give the verb of a task's event at a place, None when it is not kept (any more).
 
         Raises:
             Unavailable: the stream does not answer.
         """
-        subject = TASK_EVENT.matching(tenant=tenant, task_id=task_id)
         try:
-            last = await self.nc.jetstream().get_last_msg(EVENTS, subject)
+            message = await self.nc.jetstream().get_msg(EVENTS, stream_seq(place))
         except NotFoundError:
             return None
         except (NatsError, TimeoutError) as error:
             raise Unavailable(f"{EVENTS} does not answer: {error}", retry_after_s=1) from error
-        return last.seq or 0, _verb_in(last.subject or "")
+        try:
+            found = events_in(message.data or b"", seq=message.seq or 0, task_id=task_id)
+        except msgspec.MsgspecError:
+            return None
+        return next((event.verb for event in found if event.place == place), None)
+
+    async def kept_since(self) -> datetime | None:
+        """Say from when on the stream keeps events, None when it is empty.
+
+        Raises:
+            Unavailable: the stream does not answer.
+        """
+        js = self.nc.jetstream()
+        try:
+            first = (await js.stream_info(EVENTS)).state.first_seq
+            return (await js.get_msg(EVENTS, first)).time
+        except NotFoundError:
+            return None
+        except (NatsError, TimeoutError) as error:
+            raise Unavailable(f"{EVENTS} does not answer: {error}", retry_after_s=1) from error
 
     @asynccontextmanager
     async def follow(
-        self, tenant: str, task_id: str, *, after: int
+        self, tenant: str, task_id: str, *, after: int, since: datetime
     ) -> AsyncIterator[AsyncIterator[StoredEvent | PassingChunk]]:
-        """Give the events after a sequence, in order and without a gap, then new ones.
+        """Give the events behind a place, in order and without a gap, then new ones.
 
-        Chunks come in between and may be lost. Leaving the block frees everything.
+        Nothing was told before `since`. Chunks come in between and may be lost. Leaving the
+        block frees everything.
         """
         feed = _Feed()
-        subject = TASK_EVENT.matching(tenant=tenant, task_id=task_id)
         chunks = await self.nc.subscribe(CHUNK.at(task_id=task_id), cb=feed.chunk)
-        reader = asyncio.create_task(feed.read(self.nc, subject, after=after))
+        reading = read_task_events(
+            self.nc, tenant, task_id, after=after, since=since, interrupted=_interrupted
+        )
+        reader = asyncio.create_task(feed.read(reading))
         try:
             yield feed
         finally:
@@ -76,19 +103,22 @@ class BusTaskEvents:
         ended = asyncio.Event()
 
         async def heard(message: Msg) -> None:
-            if _verb(message) in TERMINAL_VERBS:
+            if task_id.encode() in message.data:
                 ended.set()
 
-        subject = TASK_EVENT.matching(tenant=tenant, task_id=task_id)
-        subscription = await self.nc.subscribe(subject, cb=heard)
+        subscriptions = [
+            await self.nc.subscribe(events_subject(tenant, task_id, what=what), cb=heard)
+            for what in (COMPLETED, STOPPED)
+        ]
         try:
             # Only what is published after the server knows of us can be heard.
             with suppress(NatsError, TimeoutError):
                 await self.nc.flush(1)
             yield ended
         finally:
-            with suppress(NatsError):
-                await subscription.unsubscribe()
+            for subscription in subscriptions:
+                with suppress(NatsError):
+                    await subscription.unsubscribe()
 
 
 class _Feed:
@@ -108,22 +138,12 @@ class _Feed:
         with suppress(asyncio.QueueFull):
             self._queue.put_nowait(PassingChunk(message.data))
 
-    async def read(self, nc: Client, subject: str, *, after: int) -> None:
-        """Read the stream until cancelled."""
-        reading = read_stream(nc, EVENTS, subject, after=after, interrupted=_interrupted)
-        async with aclosing(reading) as messages:
-            async for message in messages:
-                seq = message.metadata.sequence.stream
-                await self._queue.put(StoredEvent(seq, _verb(message), message.data))
+    async def read(self, reading: AsyncGenerator[PlacedEvent, None]) -> None:
+        """Take in events until cancelled."""
+        async with aclosing(reading) as events:
+            async for event in events:
+                await self._queue.put(StoredEvent(event.place, event.verb, event.body))
 
 
 def _interrupted(error: Exception) -> None:
     log.warning("event_consumer_lost", error=str(error) or type(error).__name__)
-
-
-def _verb(message: Msg) -> str:
-    return _verb_in(message.subject)
-
-
-def _verb_in(subject: str) -> str:
-    return subject.split(".")[_VERB]

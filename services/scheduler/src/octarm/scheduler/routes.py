@@ -21,11 +21,12 @@ from octarm.models.subjects import (
     HEARTBEAT,
     RESULT,
     RESULTS_REPORTED,
-    TASK_EVENT,
+    STOPPED,
+    TASK_EVENTS,
     WHY_WAITING,
 )
 from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
-from octarm.scheduler.usecases.follow import ENDINGS, EndAttempts, Ending, FreeSlot
+from octarm.scheduler.usecases.follow import EndAttempts, FreeSlot, Stopped
 
 M = TypeVar("M")
 
@@ -73,14 +74,15 @@ class Endings:
             for key in keys.results:
                 self.free_slot(key)
 
-        async def ended(event: Ending) -> None:
-            self.end_attempts(event)
+        async def stopped(bundle: Stopped) -> None:
+            for event in bundle.events:
+                self.end_attempts(event)
 
-        subjects = [TASK_EVENT.pattern.replace("*", verb, 1) for verb in ENDINGS]
+        stops = TASK_EVENTS.matching(what=STOPPED)
         return [
             await _listen(nc, RESULT.pattern, ResultKey, result),
             await _listen(nc, RESULTS_REPORTED.pattern, ResultKeys, results),
-            *[await _listen(nc, subject, Ending, ended) for subject in subjects],
+            await _listen(nc, stops, Stopped, stopped),
         ]
 
 

@@ -61,15 +61,15 @@ def event_routes(watch: WatchTask) -> APIRouter:
     ) -> Response:
         """Follow a task by server-sent events, from its first to its terminal one.
 
-        Each event's id is its stream sequence, so a client that reconnects with Last-Event-ID
+        Each event's id is its place in the stream, so a client that reconnects with Last-Event-ID
         misses none. Output chunks come in between without an id and may be lost. 204: there
         is nothing (more) to tell.
         """
         after = headers.last_event_id(request.headers.getlist("last-event-id"))
-        until = await watch.has_more(caller.tenant, task_id, after=after)
-        if until is None:
+        since = await watch.begins(caller.tenant, task_id, after=after)
+        if since is None:
             return Response(status_code=204)
-        frames = watch(caller.tenant, task_id, after=after, until=until)
+        frames = watch(caller.tenant, task_id, after=after, since=since)
         return EventStream(_encoded(frames))
 
     return router
@@ -85,7 +85,7 @@ async def _encoded(frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[bytes,
 def encode(frame: Frame) -> bytes:
     """Write a frame in the format of the WHATWG's server-sent events."""
     if isinstance(frame, StoredEvent):
-        head = f"id: {frame.seq}\nevent: task.{frame.verb}\n"
+        head = f"id: {frame.place}\nevent: task.{frame.verb}\n"
         return head.encode() + _data(frame.body)
     if isinstance(frame, PassingChunk):
         return b"event: chunk\n" + _data(frame.body)

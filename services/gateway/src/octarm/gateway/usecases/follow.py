@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from octarm.gateway.documents import Explanation
@@ -16,8 +17,7 @@ from octarm.models.subjects import shard_of
 
 # Hints of an ending travel on core NATS, so a lost one costs this long.
 SWEEP_S: Final = 2.0
-# A late result is the only thing that can come after the end.
-LAST_VERBS: Final = (*TERMINAL_VERBS, "late_result")
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
 FIRST: Final = asyncio.FIRST_COMPLETED
 
 
@@ -78,30 +78,30 @@ class WatchTask:
     closing: asyncio.Event
     ping_s: float = 15.0
 
-    async def has_more(self, tenant: str, task_id: str, *, after: int) -> int | None:
-        """Give the last sequence to expect, 0 when the task goes on, None when nothing is left.
+    async def begins(self, tenant: str, task_id: str, *, after: int) -> datetime | None:
+        """Say since when there is something to tell behind a place, None when there is nothing.
 
         Raises:
             NotFound: the tenant has no such task.
         """
-        outcome = await outcome_of(self.fleet, tenant, task_id)
-        if not outcome.state.is_terminal:
-            return 0
-        newest = await self.fleet.events.newest(tenant, task_id)
-        if newest is None:
+        task = await self.fleet.tasks.get(tenant, task_id)
+        begins = task.created_at - CLOCKS_DIFFER
+        if task.terminal_at is None:
+            return begins
+        if after and await self.fleet.events.verb_at(after, task_id) in TERMINAL_VERBS:
             return None
-        last, verb = newest
-        if verb not in LAST_VERBS:
-            return 0  # The ledger has ended it; the news is still on its way.
-        return last if last > after else None
+        kept = await self.fleet.events.kept_since()
+        is_fresh = datetime.now(UTC) - task.terminal_at < CLOCKS_DIFFER
+        # The news of a fresh end may still be on its way; that of an old one may be forgotten.
+        return begins if is_fresh or (kept is not None and task.terminal_at > kept) else None
 
     async def __call__(
-        self, tenant: str, task_id: str, *, after: int, until: int
+        self, tenant: str, task_id: str, *, after: int, since: datetime
     ) -> AsyncGenerator[Frame, None]:
-        """Give frames until the terminal event, or the one with sequence `until` (0: none)."""
+        """Give frames until the terminal event; nothing was told before `since`."""
         closing = asyncio.ensure_future(self.closing.wait())
         coming: asyncio.Future[StoredEvent | PassingChunk] | None = None
-        async with self.fleet.events.follow(tenant, task_id, after=after) as frames:
+        async with self.fleet.events.follow(tenant, task_id, after=after, since=since) as frames:
             try:
                 while True:
                     coming = coming or asyncio.ensure_future(anext(frames))
@@ -109,7 +109,7 @@ class WatchTask:
                     if coming.done():
                         frame, coming = coming.result(), None
                         yield frame
-                        if _is_last(frame, until):
+                        if _is_last(frame):
                             return
                     elif closing.done():
                         yield Closing()
@@ -122,10 +122,8 @@ class WatchTask:
                     coming.cancel()
 
 
-def _is_last(frame: StoredEvent | PassingChunk, until: int) -> bool:
-    if isinstance(frame, PassingChunk):
-        return False
-    return frame.verb in TERMINAL_VERBS or 0 < until <= frame.seq
+def _is_last(frame: StoredEvent | PassingChunk) -> bool:
+    return isinstance(frame, StoredEvent) and frame.verb in TERMINAL_VERBS
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from octarm.models.arms import ArmRecord
@@ -88,9 +89,9 @@ class Episodes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event of a task as it stands in the stream."""
+    """An event of a task and its place in the stream."""
 
-    seq: int
+    place: int
     verb: str
     body: bytes
 
@@ -105,16 +106,21 @@ class PassingChunk:
 class TaskEvents(Protocol):
     """The history of tasks, and what is said about them at the moment."""
 
-    async def newest(self, tenant: str, task_id: str) -> tuple[int, str] | None:
-        """Give sequence and verb of the newest event that is kept of a task, None for none."""
+    async def verb_at(self, place: int, task_id: str) -> str | None:
+        """Give the verb of a task's event at a place, None when it is not kept (any more)."""
+        ...
+
+    async def kept_since(self) -> datetime | None:
+        """Say from when on events are kept, None when there are none."""
         ...
 
     def follow(
-        self, tenant: str, task_id: str, *, after: int
+        self, tenant: str, task_id: str, *, after: int, since: datetime
     ) -> AbstractAsyncContextManager[AsyncIterator[StoredEvent | PassingChunk]]:
-        """Give the events after a sequence, in order and without a gap, then new ones.
+        """Give the events behind a place, in order and without a gap, then new ones.
 
-        Chunks come in between and may be lost. Leaving the block frees everything.
+        Nothing was told before `since`. Chunks come in between and may be lost. Leaving the
+        block frees everything.
         """
         ...
 

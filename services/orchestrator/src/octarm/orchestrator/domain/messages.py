@@ -4,20 +4,25 @@ Everything is made from committed facts, so the same commit always gives the sam
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from octarm.common.bus.publisher import Outgoing, trace_head
+from octarm.common.bus.publisher import Outgoing
 from octarm.models import hot
+from octarm.models.events import TERMINAL_VERBS
 from octarm.models.ids import event_id
 from octarm.models.subjects import (
+    MOVED,
     PLACE_TASKS,
+    TASK_EVENTS,
     TASKS_ENDED,
+    event_bucket,
     place_msg_id,
     shard_of,
-    task_event_subject,
+    what_of,
 )
 
 T = TypeVar("T")
@@ -26,14 +31,27 @@ MAX_READY_BYTES: Final = 512 * 1024
 MAX_EVENT_RESULT_BYTES: Final = 64 * 1024
 # CloudEvents 1.0, binary mode. Nothing in it was written by a user.
 _HEAD: Final = (
-    b"ce-specversion: 1.0\r\nce-id: %b\r\nce-type: octarm.%b\r\n"
+    b"ce-specversion: 1.0\r\nce-id: %b\r\nce-type: octarm.tasks.%b\r\n"
     b"ce-source: octarm/orchestrator\r\nce-subject: %b\r\nce-time: %b\r\n"
-    b"content-type: application/json\r\n%b"
+    b"content-type: application/json\r\n"
 )
 
+_EVENTS: Final = TASK_EVENTS.template.partition(".{")[0]
 _encode = msgspec.json.Encoder().encode
 _PACK: Final = msgspec.msgpack.Encoder()
 _UNPACK: Final = msgspec.msgpack.Decoder(list[tuple[str, bytes, str, bytes]])
+
+
+@dataclass(slots=True)
+class Told:
+    """One task event, encoded; `seq` is its number among those of its task."""
+
+    verb: str
+    tenant: str
+    task_id: str
+    seq: int
+    at: datetime
+    body: bytes
 
 
 def event(
@@ -46,13 +64,11 @@ def event(
     at: datetime,
     traceparent: str = "",
     **fields: Any,
-) -> Outgoing:
-    """Make one task event; its id and Msg-Id follow from (task, seq)."""
-    kind = f"task.{verb}"
-    own_id = event_id(task_id, seq)
+) -> Told:
+    """Make one task event; its id follows from (task, seq)."""
     body = hot.TaskEvent(
-        type=kind,
-        event_id=own_id,
+        type=f"task.{verb}",
+        event_id=event_id(task_id, seq),
         occurred_at=at,
         task_id=task_id,
         tenant=tenant,
@@ -61,14 +77,62 @@ def event(
         traceparent=traceparent,
         **fields,
     )
-    head = _HEAD % (
-        own_id.encode(),
-        kind.encode(),
-        task_id.encode(),
-        at.isoformat().encode(),
-        trace_head(traceparent),
+    return Told(verb, tenant, task_id, seq, at, _encode(body))
+
+
+def history(events: Iterable[Told]) -> list[Outgoing]:
+    """Put the events of one commit into messages, by tenant and bucket.
+
+    What moved a task goes before what ended it. Terminal events travel once more, together,
+    for the services that want them all.
+    """
+    groups: dict[str, list[Told]] = {}
+    endings: list[Told] = []
+    for told in events:
+        bucket = event_bucket(told.task_id)
+        key = f"{what_of(told.verb)}.{told.tenant}.{bucket}"
+        groups.setdefault(key, []).append(told)
+        if told.verb in TERMINAL_VERBS:
+            endings.append(told)
+    messages = [
+        _bundle(f"{_EVENTS}.{key}", batch, "h", _head(batch))
+        for key in sorted(groups, key=_moves_first)
+        for batch in _batches(groups[key], _bytes_told)
+    ]
+    return messages + [
+        _bundle(TASKS_ENDED.template, batch, "n", b"") for batch in _batches(endings, _bytes_told)
+    ]
+
+
+def _moves_first(key: str) -> bool:
+    return not key.startswith(MOVED)
+
+
+def _bytes_told(told: Told) -> int:
+    return len(told.body)
+
+
+def _bundle(subject: str, batch: list[Told], prefix: str, head: bytes) -> Outgoing:
+    return Outgoing(
+        subject,
+        b'{"events":[%b]}' % b",".join([told.body for told in batch]),
+        _msg_id(prefix, batch),
+        head,
     )
-    return Outgoing(task_event_subject(verb, tenant, task_id), _encode(body), own_id, head)
+
+
+def _msg_id(prefix: str, batch: list[Told]) -> str:
+    return f"{prefix}:{batch[0].task_id}:{batch[0].seq}:{len(batch)}"
+
+
+def _head(batch: list[Told]) -> bytes:
+    first = batch[0]
+    return _HEAD % (
+        _msg_id("h", batch).encode(),
+        what_of(first.verb).encode(),
+        first.tenant.encode(),
+        first.at.isoformat().encode(),
+    )
 
 
 def ready(tasks: Iterable[hot.ReadyTask], *, shards: int) -> list[Outgoing]:
@@ -103,18 +167,6 @@ def _batches(tasks: list[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
         size += bytes_of_task
     if batch:
         yield batch
-
-
-def ended(endings: list[Outgoing]) -> list[Outgoing]:
-    """Put terminal events together for the services that want them all."""
-    return [
-        Outgoing(
-            TASKS_ENDED.at(),
-            b'{"events":[%b]}' % b",".join(message.payload for message in batch),
-            f"n:{batch[0].msg_id}:{len(batch)}",
-        )
-        for batch in _batches(endings, lambda message: len(message.payload))
-    ]
 
 
 def result_for_event(body: bytes) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import InvalidRequest, OctarmError, field_errors
 from octarm.models.ids import Prefix, derived_id, new_id
 from octarm.orchestrator.domain.changes import AcceptAnswer, Entry
-from octarm.orchestrator.domain.messages import event, ready
+from octarm.orchestrator.domain.messages import Told, event, history, ready
 from octarm.orchestrator.domain.tasks import NewTask, new_task, ready_task
 from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.usecases.relay import Relay
@@ -114,15 +114,12 @@ class AcceptTasks:
 
     def _announce(self, tasks: list[NewTask]) -> list[Outgoing]:
         queued = [task for task in tasks if not task.waits]
-        messages = ready([ready_task(task) for task in queued], shards=self.shards)
-        for task in tasks:
-            messages.append(_event("accepted", 1, task))
-            if not task.waits:
-                messages.append(_event("ready", 2, task))
-        return messages
+        told = [_event("accepted", 1, task) for task in tasks]
+        told += [_event("ready", 2, task) for task in queued]
+        return ready([ready_task(task) for task in queued], shards=self.shards) + history(told)
 
 
-def _event(verb: str, seq: int, task: NewTask) -> Outgoing:
+def _event(verb: str, seq: int, task: NewTask) -> Told:
     return event(
         verb,
         task_id=task.task_id,

@@ -9,7 +9,7 @@ from octarm.models.errors import Problem
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import Moved
 from octarm.orchestrator.domain.lifecycle import events_to
-from octarm.orchestrator.domain.messages import ended, event, result_for_event
+from octarm.orchestrator.domain.messages import Told, event, history, result_for_event
 from octarm.orchestrator.domain.news import AttemptNews
 
 UNKNOWN_POLICY: Final = "unknown"
@@ -30,16 +30,10 @@ class Announcement:
         self._reason = reason
 
     def __call__(self, moved: list[Moved]) -> list[Outgoing]:
-        """Give the events, in the order of their numbers; terminal ones once more together."""
-        messages: list[Outgoing] = []
-        endings: list[Outgoing] = []
-        for change in moved:
-            messages += self._of(change)
-            if change.new.is_terminal and change.old is not change.new:
-                endings.append(messages[-1])
-        return messages + ended(endings)
+        """Give the events, those of a task in the order of their numbers."""
+        return history(told for change in moved for told in self._of(change))
 
-    def _of(self, change: Moved) -> list[Outgoing]:
+    def _of(self, change: Moved) -> list[Told]:
         news = self._news.get((change.task_id, change.attempt))
         if change.old is change.new:
             return [self._same_state(change, news)]
@@ -49,7 +43,7 @@ class Announcement:
             for number, verb in enumerate(verbs)
         ]
 
-    def _same_state(self, change: Moved, news: AttemptNews | None) -> Outgoing:
+    def _same_state(self, change: Moved, news: AttemptNews | None) -> Told:
         if news is not None and news.result is not None:
             fields = {
                 "late_attempt": change.attempt,
@@ -61,7 +55,7 @@ class Announcement:
         fields = {"fraction": update.fraction, "message": update.message} if update else {}
         return _make("progress", change.first_seq, change, fields)
 
-    def _event(self, verb: str, seq: int, change: Moved, news: AttemptNews | None) -> Outgoing:
+    def _event(self, verb: str, seq: int, change: Moved, news: AttemptNews | None) -> Told:
         if verb == "placed":
             placement = news.placement if news else None
             return _make(
@@ -108,7 +102,7 @@ class Announcement:
 
 def _make(
     verb: str, seq: int, change: Moved, fields: dict[str, Any], *, attempt: int | None = None
-) -> Outgoing:
+) -> Told:
     return event(
         verb,
         task_id=change.task_id,

@@ -11,7 +11,7 @@ from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError, Problem, TaskFailed, TimedOut, Unavailable
 from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Woken
-from octarm.orchestrator.domain.messages import event, ready
+from octarm.orchestrator.domain.messages import event, history, ready
 from octarm.orchestrator.domain.tasks import ready_again, without_nul
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.record import Revocation, Revoke
@@ -199,4 +199,4 @@ class Reconcile:
             )
             for w in woken
         ]
-        return self._ready_messages(woken) + events
+        return self._ready_messages(woken) + history(events)

@@ -6,25 +6,32 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from octarm.common.telemetry import get_logger
-from octarm.models.hot import Heartbeat, ResultKey, TaskId
+from octarm.models.hot import Heartbeat, ResultKey
+from octarm.models.hot_types import TaskId
 from octarm.scheduler.domain.fleet import Key
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.ports import Dispatched
 
-# Verbs of task events after which an attempt holds no slot; `retried` names the next attempt.
-# A completed one has left its arm by its result already.
-ENDINGS: Final = ("cancelled", "timed_out", "failed", "rejected", "retried")
 LAST_ATTEMPT: Final = 1_000_000
 
 log = get_logger()
 
 
 class Ending(Struct, frozen=True):
-    """The part of a task event that matters here."""
+    """The part of a task event that matters here: after it an attempt holds no slot.
+
+    `retried` names the next attempt. A completed one has left its arm by its result already.
+    """
 
     type: str
     task_id: TaskId
     attempt: Annotated[int, Meta(ge=0, le=LAST_ATTEMPT)]
+
+
+class Stopped(Struct, frozen=True):
+    """Events of kind `stopped` that travel together."""
+
+    events: list[Ending]
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,13 @@ AnyTaskEvent = Annotated[
     Field(discriminator="type"),
 ]
 
+
+class TaskEvents(Message):
+    """What happened to tasks of one tenant, in order (EVENTS)."""
+
+    events: list[AnyTaskEvent] = Field(min_length=1, max_length=MAX_BATCH)
+
+
 TERMINAL_VERBS = ("completed", "failed", "cancelled", "timed_out", "rejected")
 
 

@@ -31,6 +31,12 @@ DLQ: Final = "OCTARM_DLQ"
 ARMS_BUCKET: Final = "octarm_arms"
 LEADERS_BUCKET: Final = "octarm_leaders"
 MAX_SHARDS: Final = 64
+EVENT_BUCKETS: Final = 16
+# `what` of TASK_EVENTS, so that nobody has to read what is of no use to him.
+MOVED: Final = "moved"
+COMPLETED: Final = "completed"
+STOPPED: Final = "stopped"
+_STOPS: Final = frozenset({"failed", "cancelled", "timed_out", "rejected", "retried"})
 
 
 class NotASubjectToken(ValueError):
@@ -109,11 +115,11 @@ ATTEMPTS_UPDATED: Final[Subject[commands.AttemptsUpdated]] = Subject(
 PLACEMENTS_MADE: Final[Subject[commands.PlacementsMade]] = Subject(
     f"{PREFIX}.evt.placement.{{shard}}", commands.PlacementsMade, RESULTS
 )
-TASK_EVENT: Final[Subject[events.TaskEvent]] = Subject(
-    f"{PREFIX}.evt.task.{{verb}}.{{tenant}}.{{task_id}}", events.AnyTaskEvent, EVENTS
+TASK_EVENTS: Final[Subject[events.TaskEvents]] = Subject(
+    f"{PREFIX}.evt.tasks.{{what}}.{{tenant}}.{{bucket}}", events.TaskEvents, EVENTS
 )
 TASKS_ENDED: Final[Subject[events.TasksEnded]] = Subject(
-    f"{PREFIX}.evt.tasks.ended", events.TasksEnded, ENDED
+    f"{PREFIX}.evt.endings", events.TasksEnded, ENDED
 )
 ARM_EVENT: Final[Subject[events.ArmEvent]] = Subject(
     f"{PREFIX}.evt.arm.{{verb}}.{{arm_id}}", events.ArmEvent, EVENTS
@@ -156,7 +162,7 @@ SUBJECTS: Final[tuple[Subject[Any], ...]] = (
     RESULTS_REPORTED,
     ATTEMPTS_UPDATED,
     PLACEMENTS_MADE,
-    TASK_EVENT,
+    TASK_EVENTS,
     TASKS_ENDED,
     ARM_EVENT,
     MEMORY_EVENT,
@@ -188,9 +194,19 @@ def shard_of(tenant: str, task_id: str, shards: int) -> int:
     return zlib.crc32(f"{tenant}/{task_id}".encode()) % shards
 
 
-def task_event_subject(verb: str, tenant: str, task_id: str) -> str:
-    """Give a task event's subject; the hot path, for ids that have been checked already."""
-    return f"{PREFIX}.evt.task.{verb}.{tenant}.{task_id}"
+def event_bucket(task_id: str) -> int:
+    """Give the bucket (0 … 15) of a task's events: the same in every process, for ever."""
+    return zlib.crc32(task_id.encode()) % EVENT_BUCKETS
+
+
+def what_of(verb: str) -> str:
+    """Give the kind of TASK_EVENTS that an event travels with.
+
+    `completed`; `stopped` for every other end of an attempt or a task; `moved` for the rest.
+    """
+    if verb in _STOPS:
+        return STOPPED
+    return COMPLETED if verb == COMPLETED else MOVED
 
 
 def place_msg_id(task_id: str, attempt: int) -> str:

@@ -3,22 +3,25 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
+import msgspec
 from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 
 from octarm.clients.orchestrator import OrchestratorClient
 from octarm.common.bus.connection import connect
 from octarm.common.bus.requests import ask_raw
+from octarm.common.bus.task_history import events_in, events_subject
 from octarm.models.errors import NotFound, OctarmError, TaskFailed
 from octarm.models.events import TERMINAL_VERBS
 from octarm.models.queries import FindTasks, Outcome, TasksFound, TaskView
 from octarm.models.results import ExecutionResult
 from octarm.models.states import TaskState
-from octarm.models.subjects import SUBMIT_TASKS, TASK_EVENT
-from octarm.sdk.event_streams import StreamedEvent, events_subject, last_seq, read_events
+from octarm.models.subjects import COMPLETED, STOPPED, SUBMIT_TASKS
+from octarm.sdk.event_streams import StreamedEvent, last_place, read_events
 from octarm.sdk.fates import SWEEP_S, Fate, Fates
 from octarm.sdk.settings import ClientSettings, find_nats
 from octarm.sdk.submissions import Keys, Submission, SubmissionsRefused, encode
@@ -26,6 +29,7 @@ from octarm.sdk.submitter import Submitter
 from octarm.sdk.tasks import Task
 
 SUBMIT_TIMEOUT_S: Final = 30.0
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
 PENDING_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -58,10 +62,9 @@ class Client:
             self._ledger = OrchestratorClient(self._nc)
             self._fates = Fates(self._ledger, self.tenant)
             self._submitter = Submitter(self.tenant, self._request, self._fates.follow)
-            for verb in TERMINAL_VERBS:
-                subject = TASK_EVENT.template.format(verb=verb, tenant=self.tenant, task_id="*")
+            for what in (COMPLETED, STOPPED):
                 await self._nc.subscribe(
-                    subject,
+                    events_subject(self.tenant, what=what),
                     cb=self._heard,
                     pending_msgs_limit=0,
                     pending_bytes_limit=PENDING_BYTES,
@@ -82,8 +85,14 @@ class Client:
         await self._opened.aclose()
 
     async def _heard(self, msg: Msg) -> None:
-        tokens = msg.subject.split(".")
-        self._fates.heard(tokens[-3], tokens[-1], msg.data)
+        try:
+            events = events_in(msg.data)
+        except msgspec.MsgspecError:
+            # What it told, the next sweep asks for.
+            return
+        for event in events:
+            if event.verb in TERMINAL_VERBS:
+                self._fates.heard(event.verb, event.task_id, event.body)
 
     async def _request(self, body: bytes, timeout_s: float) -> bytes:
         return await ask_raw(self._nc, SUBMIT_TASKS.template, body, timeout_s=timeout_s)
@@ -190,13 +199,16 @@ class Client:
     async def events(
         self, *, after: int | None = None, task_id: str = ""
     ) -> AsyncGenerator[StreamedEvent, None]:
-        """Yield the tenant's events for ever, or one task's, behind a stream sequence.
+        """Yield the tenant's events for ever, or one task's, behind a place in the stream.
 
         None: from now on; 0: from the beginning of the history (7 days). Resume with the
-        `stream_seq` of the last event; reconnects are handled within.
+        `place` of the last event; reconnects are handled within.
         """
-        start = await last_seq(self._nc) if after is None else after
-        stream = read_events(self._nc, events_subject(self.tenant, task_id), after=start)
+        start = await last_place(self._nc) if after is None else after
+        since = None
+        if task_id and start == 0:
+            since = (await self.get(task_id)).created_at - CLOCKS_DIFFER
+        stream = read_events(self._nc, self.tenant, task_id, after=start, since=since)
         try:
             async for event in stream:
                 yield event

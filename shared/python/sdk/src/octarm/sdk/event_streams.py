@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nats.aio.client import Client as NATS
-from nats.aio.msg import Msg
 from pydantic import TypeAdapter, ValidationError
 
-from octarm.common.bus.history import read_stream
+from octarm.common.bus.task_history import PlacedEvent, place_behind, read_task_events
 from octarm.models.events import AnyTaskEvent
-from octarm.models.subjects import EVENTS, TASK_EVENT
+from octarm.models.subjects import EVENTS
 
 # A library in somebody's program: silent unless that program wants to hear it.
 log = logging.getLogger(__name__)
@@ -21,9 +20,9 @@ _events: TypeAdapter[AnyTaskEvent] = TypeAdapter(AnyTaskEvent)
 
 @dataclass(frozen=True, slots=True)
 class StreamedEvent:
-    """A fact about a task, and where it stands: pass `stream_seq` as `after` to go on there."""
+    """A fact about a task, and its place: pass `place` as `after` to go on behind it."""
 
-    stream_seq: int
+    place: int
     fact: AnyTaskEvent
 
     @property
@@ -42,24 +41,22 @@ class StreamedEvent:
         return self.fact.occurred_at
 
 
-def events_subject(tenant: str, task_id: str = "") -> str:
-    """Give the filter for all events of a tenant, or of one of its tasks."""
-    task = {"task_id": task_id} if task_id else {}
-    return TASK_EVENT.matching(tenant=tenant, **task)
-
-
-async def last_seq(nc: NATS) -> int:
-    """Give the sequence of the newest event."""
+async def last_place(nc: NATS) -> int:
+    """Give the place behind all events that there are."""
     info = await nc.jetstream().stream_info(EVENTS)
-    return info.state.last_seq
+    return place_behind(info.state.last_seq)
 
 
-async def read_events(nc: NATS, subject: str, *, after: int) -> AsyncGenerator[StreamedEvent, None]:
-    """Yield the events after a stream sequence, for ever, through reconnects; close it."""
-    reading = read_stream(nc, EVENTS, subject, after=after, interrupted=_interrupted)
-    async with aclosing(reading) as messages:
-        async for message in messages:
-            event = _event(message)
+async def read_events(
+    nc: NATS, tenant: str, task_id: str = "", *, after: int, since: datetime | None = None
+) -> AsyncGenerator[StreamedEvent, None]:
+    """Yield the events behind a place, for ever, through reconnects; close it."""
+    reading = read_task_events(
+        nc, tenant, task_id, after=after, since=since, interrupted=_interrupted
+    )
+    async with aclosing(reading) as placed:
+        async for found in placed:
+            event = _event(found)
             if event is not None:
                 yield event
 
@@ -68,10 +65,10 @@ def _interrupted(error: Exception) -> None:
     log.debug("event stream interrupted: %r", error)
 
 
-def _event(msg: Msg) -> StreamedEvent | None:
+def _event(found: PlacedEvent) -> StreamedEvent | None:
     try:
-        fact = _events.validate_json(msg.data)
+        fact = _events.validate_json(found.body)
     except ValidationError:
-        log.debug("event not understood on %s", msg.subject)
+        log.debug("event %s not understood", found.place)
         return None
-    return StreamedEvent(msg.metadata.sequence.stream, fact)
+    return StreamedEvent(found.place, fact)

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
@@ -28,10 +29,13 @@ async def read_stream(
     subject: str,
     *,
     after: int,
+    since: datetime | None = None,
     interrupted: Callable[[Exception], None],
     batch: int = FETCH,
 ) -> AsyncGenerator[Msg, None]:
     """Yield the messages of a stream after a sequence, in order, for ever, fetched by `batch`.
+
+    With `since` and `after=0`, those stored at that time or later.
 
     A consumer that is gone, or whose messages were lost on the way (the server restarted, the
     network was away), is replaced behind the last message that was yielded, within about five
@@ -40,8 +44,9 @@ async def read_stream(
     pause_s = FIRST_PAUSE_S
     while True:
         try:
+            start = _start(after, since)
             async with aclosing(
-                _read_consumer(nc, stream, subject, after, batch=batch)
+                _read_consumer(nc, stream, subject, start, batch=batch)
             ) as messages:
                 async for message in messages:
                     pause_s = FIRST_PAUSE_S
@@ -53,14 +58,19 @@ async def read_stream(
         pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
 
+def _start(after: int, since: datetime | None) -> dict[str, Any]:
+    if since is not None and not after:
+        return {"deliver_policy": DeliverPolicy.BY_START_TIME, "opt_start_time": since}
+    return {"deliver_policy": DeliverPolicy.BY_START_SEQUENCE, "opt_start_seq": after + 1}
+
+
 async def _read_consumer(
-    nc: NATS, stream: str, subject: str, after: int, *, batch: int
+    nc: NATS, stream: str, subject: str, start: dict[str, Any], *, batch: int
 ) -> AsyncGenerator[Msg, None]:
     """Read with one consumer; ends by a NATS error when it is gone."""
     js = nc.jetstream()
     config = ConsumerConfig(
-        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-        opt_start_seq=after + 1,
+        **start,
         ack_policy=AckPolicy.NONE,
         inactive_threshold=FORGET_AFTER_S,
         mem_storage=True,

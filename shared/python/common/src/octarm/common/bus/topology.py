@@ -72,7 +72,7 @@ STREAMS: Final = (
         s.EVENTS,
         tuple(
             subject.pattern
-            for subject in (s.TASK_EVENT, s.ARM_EVENT, s.MEMORY_EVENT, s.POLICY_EVENT)
+            for subject in (s.TASK_EVENTS, s.ARM_EVENT, s.MEMORY_EVENT, s.POLICY_EVENT)
         ),
         work_queue=False,
         max_bytes=4096 * MIB,

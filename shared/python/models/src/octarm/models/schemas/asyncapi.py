@@ -24,6 +24,8 @@ _PARAMETERS: Final = {
     "instance_id": "Id of the instance",
     "shard": "Number of the shard, 0 – 63",
     "verb": "Last part of the event's type",
+    "what": "moved, completed, or stopped: every other end of an attempt or a task",
+    "bucket": "CRC-32 of the task id modulo 16",
     "memory_id": "Id of the memory",
     "policy": "Id of the policy version",
     "origin": "Stream that the message came from",

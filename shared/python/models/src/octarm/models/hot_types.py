@@ -1,0 +1,48 @@
+"""Types of the msgspec twins' fields: the models' rules, as msgspec knows them."""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+from octarm.models.commands import TRACEPARENT_PATTERN
+from octarm.models.contracts import LABEL_KEY_PATTERN, MAX_LABEL_CHARS
+from octarm.models.ids import (
+    EVENT_ID_PATTERN,
+    NAME_PATTERN,
+    SHA256_PATTERN,
+    TAG_PATTERN,
+    TASK_ID_PATTERN,
+    TOKEN_PATTERN,
+)
+from octarm.models.scalars import MAX_ATTEMPT, MAX_INT
+
+
+def exact(pattern: str) -> str:
+    """Python's `$` lets a line feed pass at the end, `\\Z` does not."""
+    return pattern.removesuffix("$") + r"\Z"
+
+
+TaskId = Annotated[str, Meta(pattern=exact(TASK_ID_PATTERN))]
+ArmId = Annotated[str, Meta(pattern=exact(NAME_PATTERN), max_length=63)]
+Tenant = Annotated[str, Meta(pattern=exact(NAME_PATTERN), max_length=63)]
+Token = Annotated[str, Meta(pattern=exact(TOKEN_PATTERN))]
+Sha256 = Annotated[str, Meta(pattern=exact(SHA256_PATTERN))]
+EventId = Annotated[str, Meta(pattern=exact(EVENT_ID_PATTERN))]
+Tag = Annotated[str, Meta(pattern=exact(TAG_PATTERN), max_length=64)]
+TraceParent = Annotated[str, Meta(pattern=exact(TRACEPARENT_PATTERN))]
+Labels = Annotated[
+    dict[
+        Annotated[str, Meta(pattern=exact(LABEL_KEY_PATTERN))],
+        Annotated[str, Meta(pattern=r"^[^\x00]*\Z", max_length=MAX_LABEL_CHARS)],
+    ],
+    Meta(max_length=20),
+]
+Attempt = Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
+Aware = Annotated[datetime, Meta(tz=True)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
+Text = Annotated[str, Meta(max_length=1000)]
+LongText = Annotated[str, Meta(max_length=4000)]
+LongTexts = Annotated[list[LongText], Meta(max_length=1000)]
+Status = Annotated[str, Meta(pattern=r"^(success|failure|partial)\Z")]
