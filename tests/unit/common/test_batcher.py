@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from octarm.common.storage import Batcher
+from octarm.models.errors import Backpressure
 
 
 async def doubled(items: list[int]) -> list[int | Exception]:
@@ -66,3 +67,26 @@ class TestBatcher:
         with pytest.raises(ValueError, match="answers for 1 items"):
             await batcher.put(1)
         await batcher.drain()
+
+
+async def test_refuses_what_goes_beyond_its_bounds() -> None:
+    release = asyncio.Event()
+
+    async def flush(items: list[str]) -> list[str]:
+        await release.wait()
+        return items
+
+    batcher = Batcher(flush, max_items=1, max_waiting=2, max_bytes=10, size_of=len)
+    first = batcher.put_nowait("under way")
+    await asyncio.sleep(0.01)
+
+    small, large = batcher.put_nowait("small"), batcher.put_nowait("a large one")
+    refused = batcher.put_nowait("one more")
+
+    with pytest.raises(Backpressure) as refusal:
+        await refused
+    assert (refusal.value.code, refusal.value.retry_after_s) == ("QUEUE_FULL", 1)
+    release.set()
+    assert await small == "small"
+    assert [await first, await large] == ["under way", "a large one"]
+    assert await batcher.put("fits again") == "fits again"

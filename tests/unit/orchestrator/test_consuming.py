@@ -18,7 +18,8 @@ from octarm.models.states import TaskState
 from octarm.models.subjects import RESULTS_REPORTED
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
 from octarm.orchestrator.domain.news import AttemptNews, Key
-from octarm.orchestrator.routes import ResultsConsumer, SubmitResponder
+from octarm.orchestrator.intake import SubmitResponder
+from octarm.orchestrator.routes import ResultsConsumer
 from octarm.orchestrator.usecases.accept import Submitted
 from tests.support.ledger import a_failure, a_result
 from tests.support.wait import wait_until

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
-from octarm.common.bus.delivery import ACK, Dead
+from octarm.common.bus.delivery import ACK, Dead, Retry
 from octarm.common.storage import Batcher
 from octarm.models.errors import Conflict, InvalidRequest, Unavailable
 from octarm.models.ids import new_id
@@ -20,7 +20,8 @@ from octarm.models.subjects import (
 )
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
 from octarm.orchestrator.domain.news import AttemptNews, Key, Step
-from octarm.orchestrator.routes import IntakeConsumer, ResultsConsumer
+from octarm.orchestrator.intake import IntakeConsumer
+from octarm.orchestrator.routes import ResultsConsumer
 from octarm.orchestrator.usecases.accept import Submitted
 from octarm.orchestrator.usecases.record import UNKNOWN
 from tests.support.deliveries import a_delivery
@@ -128,10 +129,11 @@ class TestIntake:
     async def test_asks_for_another_delivery_while_the_ledger_is_away(self) -> None:
         body = msgspec.json.encode({"submission": {}})
 
-        with pytest.raises(Unavailable):
-            await intake(Unavailable("Postgres is away"), [])(
-                [a_delivery(SUBMIT_TASK.at(tenant="acme"), body)]
-            )
+        outcomes = await intake(Unavailable("Postgres is away", retry_after_s=3), [])(
+            [a_delivery(SUBMIT_TASK.at(tenant="acme"), body)]
+        )
+
+        assert outcomes == [Retry(3.0)]
 
     @pytest.mark.bad_input(26)
     async def test_buries_garbage_and_tenants_that_are_no_names(self) -> None:

@@ -2,10 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from nats.aio.client import Client as NATS
 
@@ -17,20 +17,17 @@ from octarm.common.bus.topology import ORCHESTRATOR_INTAKE, ORCHESTRATOR_RESULTS
 from octarm.common.clock import SystemClock
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped, when_reloaded
-from octarm.common.storage import Batcher, Pool, connected, open_pool
+from octarm.common.storage import Pool, connected, open_pool
 from octarm.models.errors import Unavailable
 from octarm.models.subjects import INTAKE, RESULTS
+from octarm.orchestrator.domain.admission import Gate
+from octarm.orchestrator.domain.changes import Moved
 from octarm.orchestrator.domain.tenants import Tenants
-from octarm.orchestrator.routes import (
-    Accepting,
-    IntakeConsumer,
-    ResultsConsumer,
-    SubmitResponder,
-    hear_heartbeats,
-    routes,
-)
+from octarm.orchestrator.intake import Accepting, IntakeConsumer, SubmitResponder, gathered
+from octarm.orchestrator.routes import ResultsConsumer, hear_heartbeats, routes
 from octarm.orchestrator.settings import Settings
 from octarm.orchestrator.storage.attempts import PostgresAttempts
+from octarm.orchestrator.storage.backlog import PostgresBacklog
 from octarm.orchestrator.storage.endings import PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake
 from octarm.orchestrator.storage.outbox import PostgresOutbox
@@ -39,6 +36,7 @@ from octarm.orchestrator.storage.reading import PostgresTasks
 from octarm.orchestrator.storage.ready import ReadyStream
 from octarm.orchestrator.storage.revoking import BusRevoker
 from octarm.orchestrator.usecases.accept import AcceptTasks
+from octarm.orchestrator.usecases.admission import WatchBacklog
 from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
 from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.quotas import ReleaseHeld
@@ -47,6 +45,7 @@ from octarm.orchestrator.usecases.relay import Relay
 
 NAME: Final = "orchestrator"
 FIRST_RUN_LEASE_S: Final = 15.0
+INTAKE_IN_HAND: Final = 1_000
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
@@ -64,36 +63,70 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await _serve(stack, settings, stop, pool=pool, nc=nc)
 
 
+class WayIn(NamedTuple):
+    """What decides about fresh tasks."""
+
+    tenants: Tenants
+    gate: Gate
+    watch: WatchBacklog
+    release: ReleaseHeld
+    accepting: Accepting
+
+    def moved(self, changes: Sequence[Moved]) -> None:
+        """Take note of committed transitions: they make room."""
+        self.gate.moved(changes)
+        self.release.moved(changes)
+
+
+def _way_in(settings: Settings, pool: Pool, relay: Relay, reconcile: Reconcile) -> WayIn:
+    clock, tenants = SystemClock(), Tenants(settings.tenants)
+    when_reloaded(lambda again: tenants.replace(again.tenants))
+    most, rows = settings.max_open_tasks, settings.max_outbox_rows
+    gate = Gate(most, rows)
+    watch = WatchBacklog(PostgresBacklog(pool, max_open=most, max_outbox=rows), gate, clock)
+    quotas = PostgresQuotas(pool, tenants)
+    release = ReleaseHeld(quotas, tenants, relay, reconcile.announce_woken, clock=clock)
+    accept = AcceptTasks(
+        PostgresIntake(pool, quotas),
+        relay,
+        clock,
+        settings.shards,
+        tenants=tenants,
+        gate=gate,
+        nudge=release.nudge,
+    )
+    return WayIn(tenants, gate, watch, release, gathered(accept))
+
+
 async def _serve(
     stack: AsyncExitStack, settings: Settings, stop: asyncio.Event, *, pool: Pool, nc: NATS
 ) -> None:
     publisher, clock = Publisher(nc), SystemClock()
-    tenants = Tenants(settings.tenants)
-    when_reloaded(lambda again: tenants.replace(again.tenants))
     relay = Relay(publisher, PostgresOutbox(pool))
     endings, revoke = PostgresEndings(pool), BusRevoker(nc)
     leases = KeepLeases(endings, clock, lambda: nc.is_connected)
     shards, ready = settings.shards, ReadyStream(nc, settings.shards)
     reconcile = Reconcile(endings, relay, revoke, shards, leases.hears_beats, ready.is_read)
-    quotas = PostgresQuotas(pool, tenants)
-    release = ReleaseHeld(quotas, tenants, relay, reconcile.announce_woken, clock=clock)
-    intake = PostgresIntake(pool, quotas)
-    accept = AcceptTasks(intake, relay, clock, shards, tenants=tenants, nudge=release.nudge)
-    accepting: Accepting = Batcher(accept, max_items=200, concurrency=2)
+    way_in = _way_in(settings, pool, relay, reconcile)
     attempts = PostgresAttempts(
         pool, dispatch_lease_s=settings.dispatch_lease_s, run_lease_s=FIRST_RUN_LEASE_S
     )
-    results = ResultsConsumer(RecordNews(attempts, relay, revoke, watch=release.moved))
+    results = ResultsConsumer(RecordNews(attempts, relay, revoke, watch=way_in.moved))
     intake_runner = PullRunner(
-        nc, publisher, ConsumerRef(INTAKE, ORCHESTRATOR_INTAKE), IntakeConsumer(accepting)
+        nc,
+        publisher,
+        ConsumerRef(INTAKE, ORCHESTRATOR_INTAKE),
+        IntakeConsumer(way_in.accepting),
+        # While fresh tasks are refused they stay in the stream, whose own bound tells publishers.
+        capacity=lambda: 0 if way_in.gate.is_closed else INTAKE_IN_HAND,
     )
     result_runner = PullRunner(
         nc, publisher, ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS), results, concurrency=2
     )
     cancel = CancelTasks(endings, relay, revoke)
-    router = routes(PostgresTasks(pool, tenants), cancel)
+    router = routes(PostgresTasks(pool, way_in.tenants), cancel)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
-    await SubmitResponder(nc, accepting).start()
+    await SubmitResponder(nc, way_in.accepting).start()
     await hear_heartbeats(nc, leases, clock)
     health = _health(settings, [intake_runner, result_runner], pool=pool, nc=nc)
     await stack.enter_async_context(health)
@@ -106,9 +139,10 @@ async def _serve(
             result_runner.run(stop),
             leases.run(stop),
             reconcile.run(stop),
-            release.run(stop),
+            way_in.release.run(stop),
+            way_in.watch.run(stop),
         )
-        await accepting.drain()
+        await way_in.accepting.drain()
     finally:
         # Last, so that what was committed while draining is still told.
         relaying.set()

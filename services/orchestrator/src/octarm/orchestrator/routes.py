@@ -1,7 +1,6 @@
 """The orchestrator's subscriptions: translation only."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,18 +8,19 @@ import msgspec
 from faststream.nats import NatsRouter
 from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
 from octarm.common.bus import flood
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
-from octarm.common.bus.requests import answer, ok, problem
+from octarm.common.bus.requests import answer
 from octarm.common.clock import Clock
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Batcher
 from octarm.common.telemetry.logs import get_logger
 from octarm.models import hot
-from octarm.models.errors import InvalidRequest, NotFound, OctarmError, Problem, Unavailable
-from octarm.models.ids import is_name
+from octarm.models.errors import (
+    NotFound,
+    Problem,
+)
 from octarm.models.queries import (
     CancelTask,
     FindTasks,
@@ -42,9 +42,8 @@ from octarm.models.subjects import (
     PLACEMENTS_MADE,
     RESULT,
     RESULTS_REPORTED,
-    SUBMIT_TASKS,
 )
-from octarm.orchestrator.domain.changes import AcceptAnswer, Known
+from octarm.orchestrator.domain.changes import AcceptAnswer
 from octarm.orchestrator.domain.news import AttemptNews, Gathering, Key
 from octarm.orchestrator.usecases.accept import Submitted
 from octarm.orchestrator.usecases.endings import CancelTasks
@@ -53,6 +52,8 @@ from octarm.orchestrator.usecases.reading import Tasks
 
 QUEUE: Final = "orchestrator"
 MAX_ERROR_BYTES: Final = 64 * 1024
+MAX_WAITING: Final = 10_000
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 _RESULTS: Final = RESULT.pattern.removesuffix("*")
 _REPORTS: Final = RESULTS_REPORTED.pattern.removesuffix("*")
 _PLACEMENTS: Final = PLACEMENTS_MADE.pattern.removesuffix("*")
@@ -114,108 +115,6 @@ async def hear_heartbeats(nc: NATS, leases: KeepLeases, clock: Clock) -> None:
         await leases(beat)
 
     await flood.hear_beats(nc, HEARTBEAT.pattern, heard, clock=clock, queue=QUEUE)
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitResponder:
-    """Answers SUBMIT_TASKS requests; the hot path, so no FastStream."""
-
-    nc: NATS
-    accepting: Accepting
-
-    async def start(self) -> None:
-        """Subscribe, sharing the work with the other replicas."""
-        await self.nc.subscribe(SUBMIT_TASKS.at(), queue=QUEUE, cb=self._asked)
-        await self.nc.flush()
-
-    async def _asked(self, msg: Msg) -> None:
-        try:
-            request = _submissions(msg.data)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            await self._reply(msg, problem(InvalidRequest(f"not a submission: {error}")))
-            return
-        failpoint("submit_received")
-        pending = [
-            self.accepting.put_nowait(Submitted(request.tenant, item))
-            for item in request.submissions
-        ]
-        # The reply follows the commit; the subscription must not wait for it.
-        gathering = asyncio.gather(*pending, return_exceptions=True)
-        gathering.add_done_callback(lambda done: self._answer_later(msg, done.result()))
-
-    def _answer_later(self, msg: Msg, answers: Sequence[AcceptAnswer | BaseException]) -> None:
-        # Some may have been accepted, and without a key asking again would double them.
-        away = [answer for answer in answers if isinstance(answer, Unavailable)]
-        body = problem(away[0]) if len(away) == len(answers) else self._answers(answers)
-        sending = asyncio.ensure_future(self._reply(msg, body))
-        _sending.add(sending)
-        sending.add_done_callback(_sending.discard)
-
-    def _answers(self, answers: Sequence[AcceptAnswer | BaseException]) -> bytes:
-        body = ok(_encode(hot.SubmitAnswers([_answer(item) for item in answers])))
-        if len(body) > self.nc.max_payload:
-            # A thousand refusals that name each field would be no answer at all.
-            brief = [_answer(_brief(item)) for item in answers]
-            body = ok(_encode(hot.SubmitAnswers(brief)))
-        return body
-
-    async def _reply(self, msg: Msg, body: bytes) -> None:
-        failpoint("submit_before_reply")
-        try:
-            await self.nc.publish(msg.reply, body)
-        except (NatsError, OSError):
-            log.warning("reply_not_sent")
-
-
-_sending: "set[asyncio.Future[None]]" = set()
-
-
-def _answer(item: AcceptAnswer | BaseException) -> hot.SubmitAnswer:
-    if isinstance(item, Known):
-        return hot.SubmitAnswer(hot.Accepted(item.task_id, item.state.value, item.created))
-    error = item if isinstance(item, OctarmError) else OctarmError("the task was not accepted")
-    return hot.SubmitAnswer(problem=error.problem().model_dump(mode="json", exclude_none=True))
-
-
-def _brief(item: AcceptAnswer | BaseException) -> AcceptAnswer | BaseException:
-    if not isinstance(item, InvalidRequest):
-        return item
-    return InvalidRequest(item.message[:200], code=item.code, errors=(item.errors or [])[:1])
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeConsumer:
-    """Accepts what publishers put on INTAKE; what cannot be accepted is a dead letter."""
-
-    accepting: Accepting
-
-    async def __call__(self, batch: list[Delivery]) -> list[Outcome]:
-        """Handle one batch."""
-        outcomes: list[Outcome] = [ACK] * len(batch)
-        pending: list[tuple[int, asyncio.Future[AcceptAnswer]]] = []
-        failpoint("intake_received")
-        for place, delivery in enumerate(batch):
-            tenant = delivery.subject.rpartition(".")[2]
-            if not is_name(tenant):
-                outcomes[place] = Dead("its subject does not end with a tenant's name")
-                continue
-            try:
-                item = _submission(delivery.data)
-            except (msgspec.DecodeError, msgspec.ValidationError) as error:
-                outcomes[place] = Dead(f"not a submission: {error}")
-                continue
-            submitted = Submitted(
-                tenant, item, f"{delivery.subject}/{delivery.stream_seq}", delivery.published_at
-            )
-            pending.append((place, self.accepting.put_nowait(submitted)))
-        answers = await asyncio.gather(*(future for _, future in pending), return_exceptions=True)
-        for (place, _), accepted in zip(pending, answers, strict=True):
-            if isinstance(accepted, OctarmError) and not accepted.retryable:
-                outcomes[place] = Dead(f"{accepted.code}: {accepted.message}")
-            elif isinstance(accepted, BaseException):
-                raise accepted
-        failpoint("intake_before_ack")
-        return outcomes
 
 
 Reported = tuple[str, int, str]  # task id, attempt, arm

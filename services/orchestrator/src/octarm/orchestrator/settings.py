@@ -20,6 +20,18 @@ class Settings(ServiceSettings):
     dispatch_lease_s: float = Field(
         default=15.0, gt=0, le=600, description="Seconds an attempt may stay without a start"
     )
+    max_open_tasks: int = Field(
+        default=200_000,
+        ge=1,
+        le=10_000_000,
+        description="Waiting and queued tasks past which fresh ones are refused (429)",
+    )
+    max_outbox_rows: int = Field(
+        default=20_000,
+        ge=1,
+        le=1_000_000,
+        description="Commits that the bus has not taken past which fresh tasks are refused (429)",
+    )
     tenants: dict[Tenant, TenantRules] = Field(
         default_factory=dict,
         description="JSON object of tenant → `max_in_flight`, `max_open`, `default_budget`;"

@@ -8,7 +8,7 @@ import msgspec
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.failpoints import failpoint
-from octarm.common.storage import Pool, transaction
+from octarm.common.storage import Pool, connected, transaction
 from octarm.common.storage.connections import Connection
 from octarm.models.errors import Conflict, InvalidRequest, NotFound, OctarmError
 from octarm.models.states import TaskState
@@ -101,6 +101,15 @@ class PostgresIntake:
             failpoint("accept_before_commit")
         states = {task.task_id: _state(task) for task in new}
         return [_answer(task, states, refused, known) for task in tasks], entry
+
+    async def look_up(self, tasks: Sequence[NewTask]) -> list[AcceptAnswer | None]:
+        """Answer the tasks that were written before; None for the others."""
+        async with connected(self._pool) as connection:
+            known = await self._known(connection, list(tasks), set())
+        return [
+            _answer(task, {}, {}, known) if any(_is_same(task, row) for row in known) else None
+            for task in tasks
+        ]
 
     async def _too_many(
         self, connection: Connection, tasks: Sequence[NewTask]

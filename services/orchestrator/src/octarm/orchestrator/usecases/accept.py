@@ -1,10 +1,12 @@
 """Accept tasks: durable first, then answered."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
 
+import msgspec
 from pydantic import ValidationError
 
 from octarm.common.bus.publisher import Outgoing
@@ -15,7 +17,8 @@ from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import InvalidRequest, OctarmError, field_errors
 from octarm.models.ids import Prefix, derived_id, new_id
-from octarm.orchestrator.domain.changes import AcceptAnswer, Entry
+from octarm.orchestrator.domain.admission import Gate
+from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Known
 from octarm.orchestrator.domain.messages import Told, event, history, ready
 from octarm.orchestrator.domain.tasks import NewTask, new_task, ready_task
 from octarm.orchestrator.domain.tenants import Tenants
@@ -33,6 +36,10 @@ class Intake(Protocol):
         announce: Callable[[list[NewTask]], list[Outgoing]],
     ) -> tuple[list[AcceptAnswer], Entry | None]:
         """Write tasks in one transaction; one answer each."""
+        ...
+
+    async def look_up(self, tasks: Sequence[NewTask]) -> list[AcceptAnswer | None]:
+        """Answer the tasks that were written before; None for the others."""
         ...
 
 
@@ -60,30 +67,47 @@ class AcceptTasks:
     shards: int
     fresh_id: Callable[[Prefix], str] = new_id
     tenants: Tenants = field(default_factory=Tenants)
+    gate: Gate = field(default_factory=Gate)
     nudge: Callable[[Iterable[str]], None] = _nobody
     """Is told which tenants have fresh tasks that may be held."""
 
     async def __call__(self, group: Sequence[Submitted]) -> list[AcceptAnswer]:
-        """Give one answer each, in order; what cannot be accepted is answered, not raised."""
+        """Give one answer each, in order; what cannot be accepted is answered, not raised.
+
+        While the gate is closed only what the ledger holds already is answered with its task.
+        """
         answers: list[AcceptAnswer | None] = [None] * len(group)
         tasks: list[NewTask] = []
         places: list[int] = []
+        refusal = self.gate.refusal()
         for place, submitted in enumerate(group):
+            if refusal is not None and _is_fresh(submitted):
+                answers[place] = refusal
+                continue
             try:
                 tasks.append(self._read(submitted))
                 places.append(place)
             except OctarmError as error:
-                metrics.inc("octarm_orchestrator_tasks_refused_total", code=error.code)
                 answers[place] = error
         if tasks:
-            written, entry = await self.intake.accept(tasks, self._announce)
-            failpoint("accept_after_commit")
-            self.relay.hand_in(entry)
-            self.nudge({task.tenant for task in tasks if task.held})
-            metrics.inc("octarm_orchestrator_tasks_accepted_total", len(written))
+            written = await (self._write(tasks) if refusal is None else self._find(tasks, refusal))
             for place, answer in zip(places, written, strict=True):
                 answers[place] = answer
+        _count_refused(answers)
         return [answer for answer in answers if answer is not None]
+
+    async def _write(self, tasks: list[NewTask]) -> list[AcceptAnswer]:
+        written, entry = await self.intake.accept(tasks, self._announce)
+        failpoint("accept_after_commit")
+        self.relay.hand_in(entry)
+        created = sum(1 for answer in written if isinstance(answer, Known) and answer.created)
+        self.gate.accepted(created)
+        self.nudge({task.tenant for task in tasks if task.held})
+        metrics.inc("octarm_orchestrator_tasks_accepted_total", created)
+        return written
+
+    async def _find(self, tasks: list[NewTask], refusal: OctarmError) -> list[AcceptAnswer]:
+        return [answer or refusal for answer in await self.intake.look_up(tasks)]
 
     def _read(self, submitted: Submitted) -> NewTask:
         now = self.clock.now()
@@ -117,6 +141,29 @@ class AcceptTasks:
         told = [_event("accepted", 1, task) for task in tasks]
         told += [_event("ready", 2, task) for task in queued]
         return ready([ready_task(task) for task in queued], shards=self.shards) + history(told)
+
+
+class _Keyed(msgspec.Struct):
+    idempotency_key: str | None = None
+
+
+_keyed = msgspec.json.Decoder(_Keyed).decode
+
+
+def _is_fresh(submitted: Submitted) -> bool:
+    """Whether the ledger cannot hold it yet: nothing about it could be recognised."""
+    if submitted.origin is not None or submitted.item.task_id is not None:
+        return False
+    try:
+        return _keyed(submitted.item.submission).idempotency_key is None
+    except msgspec.MsgspecError:
+        return False
+
+
+def _count_refused(answers: Iterable[AcceptAnswer | None]) -> None:
+    codes = Counter(answer.code for answer in answers if isinstance(answer, OctarmError))
+    for code, number in codes.items():
+        metrics.inc("octarm_orchestrator_tasks_refused_total", number, code=code)
 
 
 def _event(verb: str, seq: int, task: NewTask) -> Told:

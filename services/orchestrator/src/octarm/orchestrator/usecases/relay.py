@@ -11,7 +11,6 @@ from typing import Final, Protocol
 
 from octarm.common.bus.publisher import PubAck, Publishes
 from octarm.common.failpoints import failpoint
-from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError
 from octarm.orchestrator.domain.changes import Entry
@@ -118,7 +117,6 @@ class Relay:
         except OctarmError as error:
             # They are published again by `sweep`, which their Msg-Ids make harmless.
             log.warning("outbox_rows_left", error=error.message)
-        metrics.put("octarm_orchestrator_outbox_rows", len(self._waiting))
 
 
 def _to_repeat(entry: Entry, answers: Sequence[PubAck | OctarmError]) -> OctarmError | None:

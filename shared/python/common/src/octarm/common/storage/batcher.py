@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar, cast
 
-from octarm.models.errors import OctarmError
+from octarm.models.errors import Backpressure, OctarmError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def _weightless(_: object) -> int:
+    return 0
 
 
 class Batcher(Generic[T, R]):
@@ -16,7 +20,8 @@ class Batcher(Generic[T, R]):
     At most `max_items` go into one flush and at most `concurrency` flushes run at a time.
     `flush` gives one answer for each item, in order; an exception as answer is raised to the
     caller of that item; when `flush` itself raises, an `OctarmError` goes to all callers of the
-    batch, and after anything else each item is flushed alone.
+    batch, and after anything else each item is flushed alone. Beyond `max_waiting` items, or
+    `max_bytes` as `size_of` measures them, an item is refused with `Backpressure`.
     """
 
     def __init__(
@@ -25,10 +30,17 @@ class Batcher(Generic[T, R]):
         *,
         max_items: int = 200,
         concurrency: int = 1,
+        max_waiting: int = 100_000,
+        max_bytes: int = 0,
+        size_of: Callable[[T], int] = _weightless,
     ) -> None:
         self._flush = flush
         self._max_items = max_items
         self._concurrency = concurrency
+        self._max_waiting = max_waiting
+        self._max_bytes = max_bytes
+        self._size_of = size_of
+        self._bytes = 0
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._flushing: set[asyncio.Task[None]] = set()
 
@@ -39,6 +51,12 @@ class Batcher(Generic[T, R]):
     def put_nowait(self, item: T) -> "asyncio.Future[R]":
         """Hand in an item; the future gets its answer."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        if len(self._waiting) >= self._max_waiting or self._bytes > self._max_bytes:
+            future.set_exception(
+                Backpressure("too much is waiting here", code="QUEUE_FULL", retry_after_s=1)
+            )
+            return future
+        self._bytes += self._size_of(item)
         self._waiting.append((item, future))
         if len(self._flushing) < self._concurrency:
             self._flushing.add(asyncio.create_task(self._run()))
@@ -51,6 +69,7 @@ class Batcher(Generic[T, R]):
             while self._waiting:
                 batch = self._waiting[: self._max_items]
                 del self._waiting[: self._max_items]
+                self._bytes -= sum(self._size_of(item) for item, _ in batch)
                 await self._flush_batch(batch)
         finally:
             # Here and not in a done callback: an item handed in between the last look at the

@@ -1,0 +1,59 @@
+"""Keep the gate informed of what waits in the ledger."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from octarm.common.clock import Clock, set_within
+from octarm.common.telemetry import metrics
+from octarm.common.telemetry.logs import get_logger
+from octarm.models.errors import OctarmError
+from octarm.orchestrator.domain.admission import Gate
+
+EVERY_S: Final = 1.0
+# A count that takes long is made seldom: it may take a twentieth of one connection's time.
+SHARE: Final = 20
+
+log = get_logger()
+
+
+class Backlog(Protocol):
+    """Where what waits is counted."""
+
+    async def count(self) -> tuple[int, int]:
+        """Give the tasks that wait or are queued, and the outbox rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBacklog:
+    """Samples the ledger about once a second."""
+
+    backlog: Backlog
+    gate: Gate
+    clock: Clock
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sample until `stop` is set; while the ledger is away the last sample stands."""
+        pause_s = 0.0
+        while not await set_within(stop, pause_s):
+            took_s = 0.0
+            try:
+                took_s = await self.once()
+            except OctarmError as error:
+                log.warning("backlog_not_counted", error=error.message)
+            pause_s = max(EVERY_S, SHARE * took_s)
+
+    async def once(self) -> float:
+        """Sample once; gives the seconds that it took."""
+        was_closed, began = self.gate.is_closed, self.clock.monotonic()
+        waiting, rows = await self.backlog.count()
+        now = self.clock.monotonic()
+        self.gate.open.sampled(waiting, now)
+        self.gate.outbox.sampled(rows, now)
+        metrics.put("octarm_orchestrator_waiting_tasks", waiting)
+        metrics.put("octarm_orchestrator_outbox_rows", rows)
+        metrics.put("octarm_orchestrator_admission_closed", int(self.gate.is_closed))
+        if self.gate.is_closed != was_closed:
+            log.info("admission", closed=self.gate.is_closed, waiting=waiting, outbox_rows=rows)
+        return now - began
