@@ -18,8 +18,10 @@ from octarm.verify.effects import read_effects
 from octarm.verify.history import Operation, read_history
 from octarm.verify.invariants import INVARIANTS, Mode, Violation
 from octarm.verify.ledger import check_ledger, copy_tasks, snapshot, tables
+from octarm.verify.models import object_of
 from octarm.verify.notebook import Notebook, notebook
 from octarm.verify.notebook_rules import EFFECT_RULES, EVENT_RULES, HISTORY_RULES, NotebookRule
+from octarm.verify.orders import impossible
 from octarm.verify.report import Report
 
 GRACE_S: Final = 60.0
@@ -125,6 +127,8 @@ def _compare(notes: Notebook, report: Report, read: set[str], first: int) -> Non
     for rule in (*EVENT_RULES, *EFFECT_RULES, *HISTORY_RULES):
         if read.issuperset(rule.needs) and not (rule.when_idle and report.mode is Mode.LIVE):
             report.checked(rule.invariant, _broken(notes, rule, parameters, first))
+    if "history" in read:
+        report.checked("H", impossible(notes, first))
     older = "select id, '' from task where created_at < :begins"
     if {"ledger", "events"} <= read and (number := notes.find(older, parameters, 0)[0]):
         report.notes.append(f"{number} tasks are older than the kept events: gaps not judged")
@@ -165,4 +169,5 @@ def _row(operation: Operation) -> tuple[object, ...]:
         value.get("task_id") or args.get("task_id"),
         _encode(args).decode(),
         _encode(value).decode(),
+        object_of(operation),
     )

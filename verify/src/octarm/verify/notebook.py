@@ -21,9 +21,11 @@ create table event (task_id text, seq int, verb text, attempt int, tenant text, 
     primary key (task_id, seq)) without rowid;
 create table clash (task_id text, seq int, one text, other text);
 create table op (process text, invoked int, completed int, op text, outcome text, tenant text,
-    key text, task_id text, args text, value text);
+    key text, task_id text, args text,
+    value text, object text);
 create index op_by_task on op (task_id, invoked);
 create index op_by_key on op (tenant, key) where key is not null;
+create index op_by_object on op (object, invoked) where object is not null;
 create table effect (task_id text, attempt int, call_no int);
 create table dead (origin text, stream_seq int, task_id text);
 create table follows (verb text, after text, primary key (verb, after)) without rowid;
