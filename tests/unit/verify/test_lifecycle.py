@@ -12,12 +12,11 @@ PROGRESS = {
     *(("progress", "started"),),
 }
 
-# The states would let it: but a result always tells placement and start first and rejects
-# nothing, and what was queued again at once has no attempt that could fail.
-NEVER_TOLD = {
-    *(("ready", "completed"), ("retried", "completed")),
-    *(("retried", "retried"), ("started", "rejected")),
-}
+# The states would let it: but a result rejects nothing, and what was queued again at once has no
+# attempt that could fail.
+NEVER_TOLD = {("retried", "retried"), ("started", "rejected")}
+# Nobody but an arm tells of these.
+REPORTED = {TaskState.RUNNING, TaskState.VALIDATING, TaskState.COMPLETED}
 
 
 def last_verbs(state: TaskState) -> set[str]:
@@ -38,7 +37,7 @@ def told() -> set[tuple[str, str]]:
     pairs = set(PROGRESS)
     for old, news in MOVES.items():
         for new in news:
-            for reported in (True, False):
+            for reported in {True, new in REPORTED}:
                 verbs = events_to(old, new, reported=reported)
                 if new is TaskState.VALIDATING:
                     verbs = [*verbs[:-1], "validated"]

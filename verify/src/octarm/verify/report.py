@@ -7,7 +7,7 @@ from typing import Any
 from octarm.verify.invariants import INVARIANTS, Mode, Violation
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Report:
     """Everything that was checked: what held, what is broken, what could not be judged."""
 
@@ -75,7 +75,7 @@ class Report:
             "notes": self.notes,
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """The violations, one a line; for assertions."""
         lines = [
             f"{v.invariant} {v.rule}: {v.count} (e.g. {', '.join(v.examples[:3])}) – {v.hint}"
