@@ -15,6 +15,7 @@ from octarm.models.errors import OctarmError
 from octarm.models.queries import FindTasks, TasksFound
 from octarm.models.queries import Outcome as Found
 from octarm.orchestrator.domain.changes import Announce
+from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.domain.news import AttemptNews, Step
 from octarm.orchestrator.domain.tasks import NewTask
 from octarm.orchestrator.storage import attempts, endings, intake
@@ -250,7 +251,7 @@ def forgets_to_acknowledge_what_it_has_placed(world: World, patch: pytest.Monkey
 
 @breaks("I9")
 def ends_a_task_twice(world: World, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(attempts, "ATTEMPTED", [*attempts.ATTEMPTED, "cancelled"])
+    patch.setattr(attempts, "ATTEMPTED", [*ATTEMPTED, "cancelled"])
 
 
 @breaks("I9")

@@ -39,8 +39,8 @@ from octarm.models.queries import FindTasks
 from octarm.models.subjects import ENDED, INTAKE, READY, SUBMIT_TASK
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
 from octarm.orchestrator.domain.news import AttemptNews
+from octarm.orchestrator.intake import IntakeConsumer
 from octarm.orchestrator.migrate import MIGRATIONS, SCHEMA
-from octarm.orchestrator.routes import IntakeConsumer
 from octarm.orchestrator.storage.attempts import PostgresAttempts
 from octarm.orchestrator.storage.endings import PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake

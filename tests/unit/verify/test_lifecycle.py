@@ -15,6 +15,7 @@ PROGRESS = {
 # The states would let it: but a result rejects nothing, and what was queued again at once has no
 # attempt that could fail.
 NEVER_TOLD = {("retried", "retried"), ("started", "rejected")}
+
 # Nobody but an arm tells of these.
 REPORTED = {TaskState.RUNNING, TaskState.VALIDATING, TaskState.COMPLETED}
 

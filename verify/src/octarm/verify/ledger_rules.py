@@ -54,9 +54,10 @@ LEDGER_RULES: Final = (
     LedgerRule(
         "I1",
         "a task waits though nothing keeps it",
-        "The reconciler does not wake waiting tasks.",
+        "The reconciler does not wake waiting tasks; those under a quota are not judged.",
         """
-        select t.id, t.not_before::text from ledger.task t where t.state = 'waiting'
+        select t.id, t.not_before::text from ledger.task t
+        where t.state = 'waiting' and not t.limited
             and coalesce(t.not_before, t.updated_at) < now() - make_interval(secs => %(grace)s)
             and not exists (select from ledger.dependency d join ledger.task n
                 on n.id = d.needs_task_id where d.task_id = t.id and (n.terminal_at is null

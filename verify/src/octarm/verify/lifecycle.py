@@ -8,15 +8,16 @@ from typing import Final
 TERMINAL: Final = ("completed", "failed", "cancelled", "timed_out", "rejected")
 _GIVEN_UP: Final = frozenset({"cancelled", "timed_out", "failed"})
 _CALLED_OFF: Final = _GIVEN_UP | {"rejected"}
-_UNDER_WAY: Final = frozenset({"progress", "validated", "retried"}) | _GIVEN_UP
+_UNDER_WAY: Final = frozenset({"progress", "retried"}) | _GIVEN_UP
+_STARTED: Final = frozenset({"validated", "completed"}) | _UNDER_WAY
 
 # What only an arm can tell (a start, a completion) is told after what came before it.
 FOLLOWERS: Final[dict[str, frozenset[str]]] = {
     "accepted": frozenset({"ready"}) | _CALLED_OFF,
     "ready": frozenset({"placed", "retried"}) | _CALLED_OFF,
     "placed": frozenset({"started"}) | _UNDER_WAY,
-    "started": frozenset({"completed"}) | _UNDER_WAY,
-    "progress": frozenset({"started", "completed"}) | _UNDER_WAY,
+    "started": _STARTED,
+    "progress": frozenset({"started"}) | _STARTED,
     "validated": frozenset({"completed", "retried"}) | _GIVEN_UP,
     # It waits out its backoff and becomes ready, or is queued again at once.
     "retried": frozenset({"ready", "placed"}) | _CALLED_OFF,
