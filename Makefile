@@ -9,7 +9,7 @@ RUN := $(UV) run --frozen --no-sync
 export FOLDER
 N ?= 20000
 
-.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos coverage bench schemas demo check up clean
+.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints coverage bench schemas demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ e2e: sync sandbox ## Run the whole system as a user would
 
 chaos: sync sandbox ## Kill services under load, then count
 	$(RUN) pytest tests/chaos
+
+crashpoints: sync ## Kill a process at every line of the crash table (10 min)
+	CRASHPOINTS=all $(RUN) pytest -s tests/chaos/test_crash_table.py
 
 coverage: sync ## Check that models and domains are covered to the last branch (ALL=1: measure everything)
 	$(RUN) coverage erase

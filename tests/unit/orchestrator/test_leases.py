@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from octarm.common.bus.topology import HANDED_ON_S
 from octarm.common.testing import FakeClock
 from octarm.models.errors import Unavailable
 from octarm.models.hot import Heartbeat, RunningAttempt
@@ -60,7 +61,7 @@ async def test_a_ledger_that_is_away_costs_one_renewal_only() -> None:
     assert len(ledger.renewed) == 1
 
 
-async def test_judges_nobody_before_three_beats_after_its_own_start_or_outage() -> None:
+async def test_judges_nobody_before_beats_and_old_results_came_after_start_or_outage() -> None:
     clock, connected = FakeClock(), True
     leases = KeepLeases(RecordingRenewals(), clock, lambda: connected)
 
@@ -71,7 +72,7 @@ async def test_judges_nobody_before_three_beats_after_its_own_start_or_outage() 
     assert not leases.hears_beats()
     connected = True
     await leases(a_beat(interval_s=1.0))
-    clock.advance(2)
+    clock.advance(HANDED_ON_S)
     assert not leases.hears_beats()
-    clock.advance(2)
+    clock.advance(3)
     assert leases.hears_beats()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from octarm.common.bus.topology import HANDED_ON_S
 from octarm.common.clock import Clock, set_within
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError
@@ -12,6 +13,8 @@ from octarm.models.hot import Heartbeat
 EVERY_S: Final = 0.5
 FIRST_GRACE_S: Final = 15.0
 BEATS: Final = 3
+# Results that a dead process had in hand are recorded by then.
+SHORTEST_GRACE_S: Final = HANDED_ON_S + 2
 
 log = get_logger()
 
@@ -28,7 +31,8 @@ class KeepLeases:
     """Gathers heartbeats and renews their attempts' leases in batches.
 
     `connected` tells whether beats can reach us. After our own start or outage every lease may
-    have run out unheard; `hears_beats` says so until the arms have had three beats.
+    have run out unheard, and results that a dead process had in hand are still to come:
+    `hears_beats` says so until the arms have had three beats and those results were read.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class KeepLeases:
     async def __call__(self, beat: Heartbeat) -> None:
         """Take in one heartbeat."""
         lease_s = BEATS * beat.interval_s
-        self._grace_s = lease_s
+        self._grace_s = max(lease_s, SHORTEST_GRACE_S)
         for item in beat.running:
             self._running[item.task_id, item.attempt] = lease_s
 

@@ -27,6 +27,9 @@ DAY_S: Final = 86_400.0
 DUPLICATE_WINDOW_S: Final = 600.0
 UNLIMITED: Final = -1
 LEADER_TTL_S: Final = 5.0
+# After this the server hands to another process what a dead one had in hand: shorter than a lease,
+# or the ledger would give up attempts whose results lie there.
+HANDED_ON_S: Final = 8.0
 
 ORCHESTRATOR_INTAKE: Final = "orchestrator-accept-task"
 ORCHESTRATOR_RESULTS: Final = "orchestrator-finish-task"
@@ -132,7 +135,7 @@ def consumers(shards: int) -> list[tuple[str, ConsumerConfig]]:
         (s.ENDED, MEMORY_EPISODES, []),
     ]
     configs = [
-        (stream, consumer_config(name, filters, ack_wait_s=30.0, max_ack_pending=20_000))
+        (stream, consumer_config(name, filters, ack_wait_s=HANDED_ON_S, max_ack_pending=20_000))
         for stream, name, filters in fixed
     ]
     return configs + [(s.READY, ready_consumer(shard)) for shard in range(shards)]

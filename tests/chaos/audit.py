@@ -1,0 +1,66 @@
+"""After the storm: the invariants checker over everything, and a line of figures for people."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from octarm.cli.stack.upfile import Urls
+from octarm.verify.check import Sources, verify
+from octarm.verify.report import Report
+
+QUIET_WITHIN_S: Final = 60.0
+_TASKS: Final = "select id, state, attempt from ledger.task where id = any(%s)"
+
+
+@dataclass(slots=True)
+class Audit:
+    """What the checker says, and what became of the accepted tasks."""
+
+    report: Report
+    states: Counter[str]
+    lost: int
+    attempts: float
+    """Attempts a task, on average."""
+    quiet_s: float
+    """How long it took until nothing was under way any more."""
+
+    @property
+    def breaks(self) -> list[str]:
+        """What must not be."""
+        lost = [f"{self.lost} accepted tasks are not in the ledger"] if self.lost else []
+        return lost + ([] if self.report.ok else str(self.report).splitlines())
+
+    def __str__(self) -> str:
+        states = ", ".join(f"{number} {state}" for state, number in self.states.most_common())
+        return f"{states}; attempts a task {self.attempts:.2f}; quiet after {self.quiet_s:.1f} s"
+
+
+async def audit(
+    urls: Urls,
+    accepted: set[str],
+    *,
+    histories: Sequence[Path] = (),
+    effects: Path | None = None,
+    quiet_within_s: float = QUIET_WITHIN_S,
+) -> Audit:
+    """Hold ledger, bus, histories and side effects against one another once all is quiet."""
+    sources = Sources(urls.postgres, urls.nats, list(histories), [effects] if effects else [])
+    began = time.monotonic()
+    report = await verify(sources, wait_s=quiet_within_s)
+    quiet_s = time.monotonic() - began
+    rows = await asyncio.to_thread(_read, urls.postgres, sorted(accepted))
+    states = Counter(state for _, state, _ in rows)
+    attempts = sum(attempt for *_, attempt in rows) / max(1, len(rows))
+    return Audit(report, states, len(accepted) - len(rows), attempts, quiet_s)
+
+
+def _read(postgres_url: str, ids: list[str]) -> list[tuple[str, str, int]]:
+    with psycopg.connect(postgres_url) as connection:
+        rows = connection.execute(_TASKS, [ids]).fetchall()
+    return [(task_id, state, attempt) for task_id, state, attempt in rows]

@@ -1,0 +1,51 @@
+"""An arm under fire: naps, fails and spends as the task says, and notes every run in a file.
+
+Run as `python -m tests.support.crashing_arm`; `CHAOS_SINK` names the file.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from octarm.models.errors import Unavailable
+from octarm.sdk import Arm, Context, TaskContract
+
+NAME: Final = "crasher"
+SINK: Final = "CHAOS_SINK"
+SLOTS: Final = 100
+arm = Arm(NAME, capabilities={"crash"}, slots=SLOTS)
+
+
+@arm.run
+async def work(task: TaskContract, ctx: Context) -> Mapping[str, object]:
+    """Do what `context` says: `nap_s`, `fails` (attempts that fail), `calls` (booked spends)."""
+    note(task.task_id, ctx.attempt)
+    wanted = task.context
+    for call_no in range(_number(wanted.get("calls"))):
+        ctx.spend(tokens=10, llm_calls=1, call_no=call_no)
+    await asyncio.sleep(float(str(wanted.get("nap_s", 0))))
+    if ctx.attempt <= _number(wanted.get("fails")):
+        raise Unavailable("asked to fail")
+    return {"number": wanted["number"]}
+
+
+def note(task_id: str, attempt: int) -> None:
+    """Append the run to the sink: one short write, so lines of several processes stay whole."""
+    path = os.environ.get(SINK)
+    if path:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            line = {"task_id": task_id, "attempt": attempt, "call_no": 0}
+            os.write(file, f"{json.dumps(line)}\n".encode())
+        finally:
+            os.close(file)
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+if __name__ == "__main__":
+    arm.main()
