@@ -8,8 +8,9 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 export FOLDER
 N ?= 20000
+FUZZ_S ?= 600
 
-.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints coverage bench schemas demo check up clean
+.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints fuzz coverage bench schemas demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -58,6 +59,11 @@ chaos: sync sandbox ## Kill services under load, then count
 
 crashpoints: sync ## Kill a process at every line of the crash table (10 min)
 	CRASHPOINTS=all $(RUN) pytest -s tests/chaos/test_crash_table.py
+
+fuzz: sync ## Fuzz decoders (atheris) and the HTTP API (schemathesis), ten minutes each (FUZZ_S=600)
+	$(UV) sync --frozen --quiet --group fuzz
+	$(RUN) python -m tests.fuzz.run --seconds $(FUZZ_S)
+	$(RUN) python -m tests.fuzz.http_api --seconds $(FUZZ_S)
 
 coverage: sync ## Check that models and domains are covered to the last branch (ALL=1: measure everything)
 	$(RUN) coverage erase

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator
+from random import Random
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from octarm.models.subjects import PLACEMENTS_MADE, RESULT, RESULTS_REPORTED
 from octarm.orchestrator.domain.changes import Known
 from octarm.orchestrator.routes import ResultsConsumer
 from octarm.orchestrator.usecases.record import FOREIGN, UNKNOWN, RecordNews
+from tests.fuzz.mutate import spoiled
 from tests.support.deliveries import a_delivery
 from tests.support.ledger import (
     Ledger,
@@ -191,6 +193,19 @@ class TestNotAResult:
         assert [isinstance(outcome, Dead) for outcome in outcomes] == [True] * len(bad)
         assert good is ACK
         assert [(await ledger.state_of(t))[0] for t in task_ids] == ["queued", "completed"]
+
+    async def test_whatever_is_wrong_with_it_the_ledger_goes_on(self, ledger: Ledger) -> None:
+        """What is taken can be stored: Postgres reads JSON by rules of its own."""
+        random = Random(11)
+
+        for number in range(300):
+            make = a_failure if number % 3 == 0 else a_result
+            body = spoiled(make(await accepted(ledger)), random)
+            assert body is not None
+            await report(ledger, by("one", body))
+
+        good = await accepted(ledger)
+        assert await report(ledger, by("one", a_result(good))) == [ACK]
 
     async def test_of_a_task_that_nobody_accepted_is_dead(self, ledger: Ledger) -> None:
         outcomes = await report(
