@@ -43,7 +43,8 @@ async def test_four_ways_in_lead_to_the_same_task(up: Up) -> None:
         over_sdk = (await client.submit(**body)).id
         bus = await nats.connect(up.nats)
         message = json.dumps({"submission": body}).encode()
-        await bus.jetstream().publish(SUBMIT_TASK.at(tenant="default"), message)
+        headers = {"Nats-Msg-Id": key}
+        await bus.jetstream().publish(SUBMIT_TASK.at(tenant="default"), message, headers=headers)
         await bus.close()
         result = await client.task(over_http).result(timeout=30)
         listed = await client.find(limit=500)

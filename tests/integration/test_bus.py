@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import msgspec
 import pytest
 from nats.aio.client import Client as NATS
 from nats.js import JetStreamContext
@@ -14,6 +13,7 @@ from octarm.common.bus import topology
 from octarm.common.bus.connection import connect
 from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.leadership import Leadership
+from octarm.common.bus.letters import read_letter
 from octarm.common.bus.publisher import Outgoing, PubAck, Publisher, encode_headers
 from octarm.common.bus.runner import ConsumerRef, Handler, PullRunner
 from octarm.models.errors import (
@@ -218,9 +218,9 @@ class TestPullRunner:
             await wait_until(lambda: bus.left(DLQ))
             await wait_until(bus.is_empty)
 
-        letter = msgspec.json.decode((await bus.js.get_msg(DLQ, seq=1)).data or b"")
-        assert letter["reason"] == "it makes no sense"
-        assert letter["subject"] == SUBJECT
+        letter = read_letter((await bus.js.get_msg(DLQ, seq=1)).headers or {}, b"")
+        assert letter is not None
+        assert (letter.reason, letter.subject) == ("it makes no sense", SUBJECT)
         assert await bus.left(DLQ) == 1
 
     async def test_poison_does_not_take_its_neighbours_along(self, bus: Bus) -> None:

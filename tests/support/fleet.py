@@ -27,6 +27,7 @@ from octarm.models.queries import (
     Waiting,
 )
 from octarm.models.states import TaskState, job_status
+from tests.support.letters import FakeLetters
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -287,11 +288,12 @@ class FakeFleet:
     arms: FakeArms = field(default_factory=FakeArms)
     episodes: FakeEpisodes = field(default_factory=FakeEpisodes)
     events: FakeEvents = field(default_factory=FakeEvents)
+    letters: FakeLetters = field(default_factory=FakeLetters)
 
     @property
     def fleet(self) -> Fleet:
         """The ports, filled."""
-        return Fleet(self.tasks, self.queue, self.arms, self.episodes, self.events)
+        return Fleet(self.tasks, self.queue, self.arms, self.episodes, self.events, self.letters)
 
 
 FULL = Backpressure("the queue is full", retry_after_s=7)

@@ -46,6 +46,10 @@ class TestDocument:
             "GET /v1/queue",
             "GET /v1/memory/episodes",
             "GET /v1/memory/episodes/{episode_id}",
+            "GET /v1/dlq",
+            "GET /v1/dlq/{seq}",
+            "POST /v1/dlq/redrive",
+            "POST /v1/dlq/drop",
             "GET /healthz",
             "GET /readyz",
         }

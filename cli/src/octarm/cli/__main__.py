@@ -12,7 +12,17 @@ from octarm.cli.command import (
     UrlOption,
     with_examples,
 )
-from octarm.cli.commands import admin, arms, config, ledger, memory, submit, tasks, trace
+from octarm.cli.commands import (
+    admin,
+    arms,
+    config,
+    dead_letters,
+    ledger,
+    memory,
+    submit,
+    tasks,
+    trace,
+)
 from octarm.cli.demo import command as demo
 from octarm.cli.output import note
 
@@ -31,7 +41,8 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_shared)
     _register_stack(app)
-    for group in (submit, tasks, arms, memory, trace, config, admin, ledger, demo):
+    groups = (submit, tasks, arms, memory, dead_letters, trace, config, admin, ledger, demo)
+    for group in groups:
         group.register(app)
     return app
 

@@ -1,5 +1,6 @@
 """Reading the bus without changing it: what streams hold, the history of events, dead letters."""
 
+import base64
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from octarm.common.bus.history import read_stream
+from octarm.common.bus.letters import read_letter
 from octarm.models import subjects as s
 from octarm.verify.notebook import TaskFact
 
@@ -35,18 +37,11 @@ class _Events(msgspec.Struct):
     events: list[_Event]
 
 
-class _DeadLetter(msgspec.Struct):
-    origin: str = ""
-    stream_seq: int = 0
-    first_bytes: bytes = b""
-
-
 class _Named(msgspec.Struct):
     task_id: str | None = None
 
 
 _events = msgspec.json.Decoder(_Events).decode
-_dead_letter = msgspec.json.Decoder(_DeadLetter).decode
 _named = msgspec.json.Decoder(_Named).decode
 
 
@@ -112,8 +107,10 @@ async def dead_letters(
     """Give (origin, sequence in its stream, task id if it can be told) of each dead letter."""
     async with aclosing(_messages(nc, s.DLQ, state)) as messages:
         async for message in messages:
-            letter = _dead_letter(message.data)
-            yield letter.origin, letter.stream_seq, _task_of(letter.first_bytes)
+            letter = read_letter(message.headers or {}, message.data)
+            if letter is not None:
+                task_id = letter.task_id or _task_of(base64.b64decode(letter.first_bytes))
+                yield letter.origin, letter.stream_seq, task_id
 
 
 def _task_of(first_bytes: bytes) -> str | None:

@@ -11,6 +11,8 @@ from octarm.clients.memory import MemoryClient
 from octarm.clients.orchestrator import OrchestratorClient
 from octarm.clients.scheduler import SchedulerClient
 from octarm.common.bus.connection import connected_to, must_be_connected
+from octarm.common.bus.dead_letter_box import DeadLetterBox
+from octarm.common.bus.publisher import Publisher
 from octarm.common.service import run
 from octarm.common.telemetry import get_logger
 from octarm.gateway.app import Surroundings, make_app, openapi_text
@@ -24,7 +26,7 @@ from octarm.models.ids import new_id
 log = get_logger()
 
 
-def fleet_on(nc: Client) -> Fleet:
+def fleet_on(nc: Client, publisher: Publisher) -> Fleet:
     """Everything behind the API, reached over one connection."""
     return Fleet(
         tasks=OrchestratorClient(nc),
@@ -32,6 +34,7 @@ def fleet_on(nc: Client) -> Fleet:
         arms=ArmRegistryClient(nc),
         episodes=MemoryClient(nc),
         events=BusTaskEvents(nc),
+        letters=DeadLetterBox(nc, publisher),
     )
 
 
@@ -49,6 +52,7 @@ def surroundings(settings: Settings, nc: Client, stop: asyncio.Event) -> Surroun
         connected=lambda: nc.is_connected,
         ready={"nats": partial(must_be_connected, nc), "orchestrator": orchestrator_answers},
         shards=settings.shards,
+        operators=frozenset(settings.operators.split(",")) - {""},
     )
 
 
@@ -62,9 +66,11 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             expect_cluster=settings.nats_cluster,
             on_closed=stop.set,
         ) as nc:
-            app = make_app(fleet_on(nc), surroundings(settings, nc, stop))
+            publisher = Publisher(nc)
+            app = make_app(fleet_on(nc, publisher), surroundings(settings, nc, stop))
             log.info("listening", port=listener.getsockname()[1])
             await serve(app, listener, stop, drain_s=settings.drain_s)
+            await publisher.close()
 
 
 if __name__ == "__main__":

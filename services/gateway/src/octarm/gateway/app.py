@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from octarm.common.health import Check
 from octarm.gateway.domain.tenants import Tenants
 from octarm.gateway.routes import openapi as description
+from octarm.gateway.routes.dead_letters import dead_letter_routes
 from octarm.gateway.routes.edge import Edge
 from octarm.gateway.routes.events import event_routes
 from octarm.gateway.routes.fleet import arm_routes, memory_routes, queue_routes
@@ -23,6 +24,7 @@ from octarm.gateway.routes.health import health_routes
 from octarm.gateway.routes.problems import HANDLERS
 from octarm.gateway.routes.submit import SUBMIT_PATH, submit_endpoint, submit_routes
 from octarm.gateway.routes.tasks import task_routes
+from octarm.gateway.usecases.dead_letters import DeadLetterDesk
 from octarm.gateway.usecases.follow import ExplainTask, FetchResult, WatchTask
 from octarm.gateway.usecases.ports import Fleet
 from octarm.gateway.usecases.submit import Submit
@@ -48,6 +50,12 @@ class Surroundings:
     now: Callable[[], datetime] = _now
     shards: int = 1
     ping_s: float = 15.0
+    operators: frozenset[str] = frozenset()
+    """Tenants whose keys may see and redrive every tenant's dead letters."""
+
+    def is_operator(self, tenant: str) -> bool:
+        """Whether a tenant's key may; without keys there is only one tenant, and it may."""
+        return not self.tenants.keys_needed or tenant in self.operators
 
 
 def make_app(fleet: Fleet, around: Surroundings) -> ASGIApp:
@@ -88,6 +96,7 @@ def _routes(fleet: Fleet, around: Surroundings, submission: APIRouter) -> FastAP
         arm_routes(fleet.arms),
         queue_routes(fleet.queue, around.shards, keys_needed=keys_needed),
         memory_routes(fleet.episodes),
+        dead_letter_routes(DeadLetterDesk(fleet.letters), around.is_operator),
         health_routes(around.live, around.ready, cache(partial(description.complete, app))),
     ):
         app.include_router(router)
@@ -108,4 +117,4 @@ def openapi_text() -> str:
 
 
 class _Unconnected:
-    tasks = queue = arms = episodes = events = None
+    tasks = queue = arms = episodes = events = letters = None

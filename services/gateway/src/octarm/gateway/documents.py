@@ -1,14 +1,22 @@
 """What only the HTTP API says: its own requests and answers."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from octarm.models.commands import MAX_SUBMISSIONS
 from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, TaskId
 from octarm.models.queries import AttemptView, Cursor, Waiting
+from octarm.models.scalars import MAX_INT, Instant
 from octarm.models.states import JobStatus, TaskState, job_status
 
 # `queries.Limit` as a query string has it: text.
@@ -102,6 +110,107 @@ class EpisodeFilter(_Wish):
     task: TaskId | None = None
     cursor: Cursor = Field(default="", description="From the page before")
     limit: PageSize = 50
+
+
+class LetterFilter(_Wish):
+    """Which dead letters: all of what is given must fit."""
+
+    origin: Annotated[str, StringConstraints(max_length=100)] = Field(
+        default="", description="The consumer that gave the message up"
+    )
+    reason: Annotated[str, StringConstraints(max_length=200)] = Field(
+        default="", description="A part of the reason, in any case of letters"
+    )
+    tenant: Annotated[str, StringConstraints(max_length=63)] = ""
+    since: Instant | None = Field(default=None, description="Buried at this time or later")
+    after: int = Field(default=0, ge=0, le=MAX_INT, description="Behind this sequence")
+    until: int | None = Field(
+        default=None, ge=0, le=MAX_INT, description="Up to this sequence; else the newest of now"
+    )
+
+
+class LetterPage(LetterFilter):
+    """Which dead letters to list."""
+
+    limit: PageSize = 50
+
+
+class LetterSelection(LetterFilter):
+    """Which dead letters to act on: by sequence, by filter, or every one.
+
+    An empty selection is refused: all of them must be asked for.
+    """
+
+    seqs: list[Annotated[int, Field(ge=1, le=MAX_INT)]] | None = Field(
+        default=None, min_length=1, max_length=500
+    )
+    every: bool = Field(default=False, alias="all", description="When there is no filter")
+    limit: PageSize = 500
+    dry_run: bool = Field(default=False, description="Only count what would be done")
+
+    @model_validator(mode="after")
+    def _selects(self) -> Self:
+        filtered = bool(self.origin or self.reason or self.tenant or self.since)
+        if (self.seqs is not None) + filtered + self.every != 1:
+            raise ValueError("give seqs, or a filter, or all=true")
+        return self
+
+
+class LetterView(_Answer):
+    """A dead letter; what looks like a secret is left out of its texts."""
+
+    seq: int = Field(description="Its sequence, by which it is redriven or dropped")
+    buried_at: AwareDatetime
+    reason: str
+    origin: str = Field(description="The consumer that gave the message up")
+    subject: str
+    stream_seq: int = Field(description="Where it stood in its stream")
+    msg_id: str
+    published_at: AwareDatetime
+    deliveries: int
+    redrives: int = Field(description="How often it was sent back before")
+    tenant: str = Field(description="Empty: unknown, or of several")
+    task_id: str
+    attempt: int
+    size_bytes: int
+    first_bytes: str
+    redrivable: bool = Field(description="Whether it was kept whole")
+
+
+class LetterWhole(LetterView):
+    """A dead letter with its headers and its payload as text."""
+
+    headers: dict[str, str]
+    payload: str | None = Field(description="The first 64 KiB; null when it was not kept")
+    not_redrivable_because: str = ""
+
+
+class LettersFound(_Answer):
+    """A page of dead letters, oldest first."""
+
+    letters: list[LetterView]
+    after: int = Field(description="Ask for the next page with it")
+    until: int = Field(description="And with it, to see no letters that came meanwhile")
+    more: bool
+
+
+class LetterFailure(_Answer):
+    """A letter that could not be handled, and why; it stays."""
+
+    seq: int
+    reason: str
+
+
+class LettersHandled(_Answer):
+    """What became of one round of redriving or dropping."""
+
+    matched: int
+    done: int = Field(description="0 in a dry run")
+    gone: int = Field(description="Taken out by somebody else meanwhile")
+    failed: list[LetterFailure]
+    after: int = Field(description="Go on with it")
+    until: int = Field(description="And with it: what dies anew meanwhile is not caught again")
+    more: bool
 
 
 class Explanation(_Answer):

@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from octarm.common.service import ServiceSettings
 from octarm.gateway.domain.tenants import Tenants
+from octarm.models.ids import is_name
 from octarm.models.subjects import MAX_SHARDS
 
 
@@ -19,10 +20,21 @@ class Settings(ServiceSettings):
         default=SecretStr(""),
         description='JSON object of API key → tenant; empty: one tenant "default", no key needed',
     )
+    operators: str = Field(
+        default="",
+        description="Tenants, with commas between, whose keys may see and redrive dead letters",
+    )
     shards: int = Field(default=1, ge=1, le=MAX_SHARDS, description="The same in every service")
     drain_s: float = Field(
         default=10.0, gt=0, le=300, description="Seconds for requests in hand at the end"
     )
+
+    @field_validator("operators")
+    @classmethod
+    def _tenants(cls, names: str) -> str:
+        if any(not is_name(name) for name in names.split(",") if names):
+            raise ValueError("operators: tenants are lower-case letters, digits and hyphens")
+        return names
 
     @field_validator("api_keys")
     @classmethod

@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome, Retry
+from octarm.common.bus.letters import first_place
 from octarm.common.bus.requests import ok, problem
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Batcher
@@ -147,9 +148,8 @@ class IntakeConsumer:
             except (msgspec.DecodeError, msgspec.ValidationError) as error:
                 outcomes[place] = Dead(f"not a submission: {error}")
                 continue
-            submitted = Submitted(
-                tenant, item, f"{delivery.subject}/{delivery.stream_seq}", delivery.published_at
-            )
+            seq, published_at = first_place(delivery)
+            submitted = Submitted(tenant, item, f"{delivery.subject}/{seq}", published_at)
             pending.append((place, self.accepting.put_nowait(submitted)))
         answers = await asyncio.gather(*(future for _, future in pending), return_exceptions=True)
         for (place, _), accepted in zip(pending, answers, strict=True):

@@ -6,7 +6,14 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from octarm.gateway.documents import ArmOwner, BatchAnswers, BatchSubmission, Cancellation, Receipt
+from octarm.gateway.documents import (
+    ArmOwner,
+    BatchAnswers,
+    BatchSubmission,
+    Cancellation,
+    LetterSelection,
+    Receipt,
+)
 from octarm.models.errors import Problem
 
 TITLE: Final = "Octarm"
@@ -23,6 +30,7 @@ _EXTRA_MODELS: Final[tuple[type[BaseModel], ...]] = (
     BatchAnswers,
     BatchSubmission,
     Cancellation,
+    LetterSelection,
     Problem,
     Receipt,
 )
@@ -49,6 +57,7 @@ _PROBLEM: Final[Json] = {
 _REFUSALS: Final = {
     "400": "The body is not JSON as we accept it, or the cursor is not one that we gave",
     "401": "No credential, or one that is not accepted",
+    "403": "The credential does not permit this",
     "404": "No such thing for this tenant",
     "408": "The body did not arrive in time",
     "409": "The idempotency key belongs to another task",
@@ -113,6 +122,8 @@ SUBMIT_BATCH: Final[Json] = {
 }
 CANCEL: Final[Json] = _body("Cancellation", {"reason": "No longer needed"}, required=False)
 DRAIN: Final[Json] = _body("ArmOwner", {"key": ""}, required=False)
+LETTERS: Final[Json] = _body("LetterSelection", {"origin": "memory-remember-task"}, required=True)
+OPERATORS_ONLY: Final[dict[int | str, Json]] = {403: {}}
 NOT_ENDED: Final[dict[int | str, Json]] = {
     202: {
         "description": "The task has not ended",
@@ -173,17 +184,17 @@ def _pages(operation: Json) -> bool:
 def _add_refusals(path: str, operation: Json) -> None:
     responses = operation["responses"]
     guarded = path.startswith("/v1/")
-    conflict = {"409"} & set(responses)
+    rare = {"403", "409"} - set(responses)
     responses.pop("422", None)
     for status in _REFUSALS if guarded else ():
         if status == "400" and _pages(operation):
             pass
         elif status in _WRITES and "requestBody" not in operation:
             continue
-        if status == "409" and not conflict:
+        if status in rare:
             continue
         # What is submitted may name relatives that do not exist.
-        if status == "404" and "{" not in path and not conflict:
+        if status == "404" and "{" not in path and "409" in rare:
             continue
         responses[status] = {"$ref": f"#/components/responses/Problem{status}"}
     if guarded:

@@ -1,12 +1,13 @@
 """What the gateway needs of the fleet; `octarm.clients` and `storage` fill the roles."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from octarm.common.bus.dead_letter_box import Handled, StoredLetter, Wanted
 from octarm.models.arms import ArmRecord
 from octarm.models.commands import SubmitTask
 from octarm.models.queries import (
@@ -129,6 +130,30 @@ class TaskEvents(Protocol):
         ...
 
 
+class Letters(Protocol):
+    """The dead letters."""
+
+    async def last_seq(self) -> int:
+        """Give the sequence of the newest letter there ever was."""
+        ...
+
+    def find(self, wanted: Wanted, *, after: int, until: int) -> AsyncGenerator[StoredLetter, None]:
+        """Yield the wanted letters between two sequences, oldest first, without bodies."""
+        ...
+
+    async def get(self, seq: int) -> StoredLetter | None:
+        """Give one letter with its body."""
+        ...
+
+    async def redrive(self, seqs: Sequence[int]) -> list[Handled]:
+        """Send letters back where they came from."""
+        ...
+
+    async def drop(self, seqs: Sequence[int]) -> list[Handled]:
+        """Throw letters away."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """Everything behind the API."""
@@ -138,3 +163,4 @@ class Fleet:
     arms: Arms
     episodes: Episodes
     events: TaskEvents
+    letters: Letters

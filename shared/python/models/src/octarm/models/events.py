@@ -214,7 +214,10 @@ class PolicyEvent(Event):
 
 
 class DeadLetter(Message):
-    """A delivery that could not be handled, as it stands in the DLQ stream."""
+    """A delivery that could not be handled, as a header of its message in the DLQ stream.
+
+    The message's body is what was delivered, byte for byte where it fits.
+    """
 
     origin: Text = Field(description="The consumer that gave it up")
     subject: Text
@@ -224,3 +227,12 @@ class DeadLetter(Message):
     reason: Text
     size_bytes: Count = Field(description="Bytes of the whole payload")
     first_bytes: str = Field(description="Base64 of the payload's beginning")
+    msg_id: str = Field(default="", description="Its Nats-Msg-Id")
+    headers: dict[str, str] = Field(default_factory=dict, description="Its headers")
+    tenant: str = Field(default="", description="Whose it is; empty: unknown, or of several")
+    task_id: str = Field(default="", description="Its one task; empty: unknown, or several")
+    attempt: int = Field(default=0, ge=0, le=MAX_ATTEMPT, description="0: unknown")
+    redrives: Count = Field(default=0, description="How often it was sent back before")
+    kept: Literal["whole", "zlib", "cut"] = Field(
+        default="cut", description="How the body holds the payload; cut: not at all"
+    )

@@ -1,52 +1,60 @@
 """Dead letters: what could not be handled is published to the DLQ stream, then terminated."""
 
-from typing import Final
-
-import msgspec
+from typing import Protocol
 
 from octarm.common.bus.delivery import Delivery
-from octarm.common.bus.publisher import Outgoing, Publisher
+from octarm.common.bus.letters import letter_of
+from octarm.common.bus.publisher import Outgoing, PubAck
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
+from octarm.common.telemetry.redaction import redact
 from octarm.models.errors import OctarmError
-from octarm.models.subjects import DEAD_LETTER
 
-FIRST_BYTES: Final = 1024
+AGAIN_AFTER_S = 5.0
 
 log = get_logger()
+
+
+class Publishes(Protocol):
+    """The part of `Publisher` that is needed here."""
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes that the server takes as one message."""
+        ...
+
+    async def publish(self, message: Outgoing) -> PubAck:
+        """Publish one message; raises OctarmError."""
+        ...
 
 
 class DeadLetters:
     """Buries deliveries of one consumer; burying twice leaves one entry (same Msg-Id)."""
 
-    def __init__(self, publisher: Publisher, origin: str) -> None:
+    def __init__(self, publisher: Publishes, origin: str) -> None:
         self._publisher = publisher
         self._origin = origin
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
-        """Publish reason, origin, attempt and first bytes; terminate only once that is stored."""
-        body = msgspec.json.encode(
-            {
-                "origin": self._origin,
-                "subject": delivery.subject,
-                "stream_seq": delivery.stream_seq,
-                "deliveries": delivery.deliveries,
-                "published_at": delivery.published_at,
-                "reason": reason[:1000],
-                "size_bytes": len(delivery.data),
-                "first_bytes": delivery.data[:FIRST_BYTES],
-            }
+        """Publish reason, origin and payload; terminate only once that is stored."""
+        message = letter_of(
+            delivery, origin=self._origin, reason=reason, max_payload=self._publisher.max_payload
         )
-        msg_id = f"dlq:{self._origin}:{delivery.stream_seq}"
-        message = Outgoing(DEAD_LETTER.format(origin=self._origin), body, msg_id)
         try:
-            await self._publisher.publish(message)
+            ack = await self._publisher.publish(message)
         except OctarmError as error:
             log.warning("dead_letter_not_stored", error=error.message, origin=self._origin)
-            delivery.retry(5.0)
+            delivery.retry(AGAIN_AFTER_S)
             return
         failpoint("dlq_before_term")
-        metrics.inc("octarm_bus_dead_letters_total", consumer=self._origin)
-        log.error("dead_letter", origin=self._origin, reason=reason, subject=delivery.subject)
+        if not ack.duplicate:
+            metrics.inc("octarm_bus_dead_letters_total", consumer=self._origin)
+            log.error(
+                "dead_letter",
+                origin=self._origin,
+                reason=redact(reason)[:1000],
+                subject=delivery.subject,
+                seq=ack.seq,
+            )
         delivery.term()

@@ -142,6 +142,11 @@ class Publisher:
         self._subscription: Subscription | None = None
         self._subscribing = asyncio.Lock()
 
+    @property
+    def max_payload(self) -> int:
+        """Bytes that the server takes as one message, its headers included."""
+        return self._nc.max_payload
+
     async def publish(self, message: Outgoing) -> PubAck:
         """Publish one message and await its acknowledgement.
 

@@ -21,6 +21,7 @@ from nats.errors import Error as NatsError
 from octarm.common.bus.dead_letters import DeadLetters
 from octarm.common.bus.delivery import Ack, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Publisher
+from octarm.common.bus.quarantine import suspicion
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
@@ -31,6 +32,7 @@ IDLE_HEARTBEAT_S: Final = 5.0
 SILENT_AFTER_S: Final = 3 * IDLE_HEARTBEAT_S
 MAX_DELIVERIES: Final = 6
 MAX_BACKOFF_S: Final = 2.0
+FIRST_PAUSE_S: Final = 0.5
 DRAIN_S: Final = 20.0
 
 Handler = Callable[[list[Delivery]], Awaitable[Sequence[Outcome]]]
@@ -218,14 +220,22 @@ class PullRunner:
         self._arrived.set()
 
     async def _run_batch(self, batch: list[Delivery]) -> None:
-        outcomes = await self._outcomes(batch)
-        for delivery, outcome in zip(batch, outcomes, strict=True):
+        clean, burials = [], []
+        for delivery in batch:
+            if why := suspicion(delivery):
+                metrics.inc("octarm_bus_quarantined_total", consumer=self._consumer.durable)
+                burials.append(self._dead_letters.bury(delivery, f"quarantined: {why}"))
+            else:
+                clean.append(delivery)
+        outcomes = await self._outcomes(clean) if clean else []
+        for delivery, outcome in zip(clean, outcomes, strict=True):
             if isinstance(outcome, Ack):
                 delivery.ack()
             elif isinstance(outcome, Retry):
                 delivery.retry(outcome.after_s)
             elif isinstance(outcome, Dead):
-                await self._dead_letters.bury(delivery, outcome.reason)
+                burials.append(self._dead_letters.bury(delivery, outcome.reason))
+        await asyncio.gather(*burials)
 
     async def _outcomes(self, batch: list[Delivery]) -> Sequence[Outcome]:
         """Handle one batch; the one place where an unforeseen exception is caught.
@@ -284,4 +294,4 @@ class PullRunner:
 def _after_bug(delivery: Delivery) -> Outcome:
     if delivery.deliveries >= MAX_DELIVERIES:
         return Dead("the handler failed six times")
-    return Retry(min(60.0, 0.5 * 4 ** (delivery.deliveries - 1)))
+    return Retry(min(60.0, FIRST_PAUSE_S * 4 ** (delivery.deliveries - 1)))

@@ -85,7 +85,7 @@ STREAMS: Final = (
         s.DLQ,
         (s.DEAD_LETTER.format(origin="*"),),
         work_queue=False,
-        max_bytes=256 * MIB,
+        max_bytes=1024 * MIB,
         max_age_s=30 * DAY_S,
     ),
 )

@@ -22,6 +22,7 @@ class Metric:
 METRICS: Final = (
     Metric("octarm_bus_handler_failures_total", "counter", "Batches a bug failed", ("consumer",)),
     Metric("octarm_bus_dead_letters_total", "counter", "Messages sent to the DLQ", ("consumer",)),
+    Metric("octarm_bus_quarantined_total", "counter", "Messages not as ours are", ("consumer",)),
     Metric("octarm_bus_drains_cut_short_total", "counter", "Drains out of time", ("consumer",)),
     Metric("octarm_gateway_requests_total", "counter", "HTTP requests", ("route", "status")),
     Metric("octarm_gateway_request_seconds", "histogram", "HTTP request time", ("route",)),

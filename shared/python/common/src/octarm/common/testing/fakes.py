@@ -36,6 +36,8 @@ class RecordingPublisher:
     Subjects in `refused` are answered with the given error.
     """
 
+    max_payload = 1024 * 1024
+
     def __init__(self) -> None:
         self.published: list[Outgoing] = []
         self.refused: dict[str, OctarmError] = {}

@@ -105,7 +105,16 @@ def _messages() -> dict[str, Any]:
         f"{query.answers.__name__}Reply": _message(_reply(query.answers.__name__))
         for _, query in _constants(Query)
     }
-    return dict(sorted((plain | replies).items()))
+    letter = {DeadLetter.__name__: _dead_letter()}
+    return dict(sorted((plain | replies | letter).items()))
+
+
+def _dead_letter() -> dict[str, Any]:
+    """The body is whatever could not be handled; a header holds the letter as JSON."""
+    schema = {"$ref": _file(DeadLetter.__name__)["$ref"]}
+    letter = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+    headers = {"type": "object", "properties": {"Octarm-Letter": letter}}
+    return {"contentType": "application/octet-stream", "headers": headers, "payload": {}}
 
 
 def _message(schema: dict[str, Any]) -> dict[str, Any]:
