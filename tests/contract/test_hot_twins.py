@@ -25,6 +25,8 @@ TWINS: dict[type[msgspec.Struct], type[BaseModel]] = {
     hot.PlacementsMade: commands.PlacementsMade,
     hot.AttemptUpdate: commands.AttemptUpdate,
     hot.AttemptsUpdated: commands.AttemptsUpdated,
+    hot.CallSpend: commands.CallSpend,
+    hot.SpendReported: commands.SpendReported,
     hot.Provenance: results.ProvenanceMetadata,
     hot.Result: results.ExecutionResult,
     hot.ResultsReported: commands.ResultsReported,

@@ -30,6 +30,7 @@ class AnAttempt:
     attempt: int = 2
     arm_id: str = "executor"
     instance_id: str = "i-1"
+    time_limit_s: float | None = None
 
 
 def an_outcome(**fields: Any) -> Outcome:
@@ -55,13 +56,9 @@ class TestRunTask:
         runner = FakeRunner(an_outcome())
         run_task = RunTask(runner, Limits(wall_s=60))
 
-        for fields in (
-            {"timeout_seconds": 300},
-            {"timeout_seconds": 10},
-            {"timeout_seconds": 1, "budget": {"max_time_seconds": 50}},
-            {"budget": {"max_time_seconds": 2}},
-        ):
-            await run_task(a_task(context={"command": "ls"}, **fields), AnAttempt())
+        for timeout_s, left_s in ((300, None), (10, None), (1, 50.0), (300, 2.0)):
+            task = a_task(context={"command": "ls"}, timeout_seconds=timeout_s)
+            await run_task(task, AnAttempt(time_limit_s=left_s))
 
         assert [limits.wall_s for limits in runner.limits] == [60, 9.7, 0.7, 1.7]
 

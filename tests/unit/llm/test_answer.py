@@ -11,7 +11,7 @@ from octarm.llm.answer import MAX_ANSWER_CHARS, Answer, AnswerTask
 from octarm.llm.provider import Chunk, Request, SchemaNotSupported, Usage
 from octarm.llm.question import Defaults
 from octarm.models.errors import OctarmError, Unavailable
-from octarm.sdk.spending import Left, Spending, Spent
+from octarm.sdk.spending import Left, Spending, Spent, limit_of
 from tests.support.arm_stage import a_task
 
 NUMBER = {"output_schema": {"type": "integer"}}
@@ -52,12 +52,12 @@ class AnAttempt:
     """Books spend as the SDK does."""
 
     def __init__(self, task: Any) -> None:
-        self._spending = Spending(task.budget)
+        self._spending = Spending(limit_of(task))
         self.emitted: list[str] = []
 
     @property
     def left(self) -> Left:
-        return self._spending.left
+        return self._spending.left()
 
     @property
     def spent(self) -> Spent:
@@ -68,6 +68,7 @@ class AnAttempt:
 
     def spend(self, *, tokens: int, llm_calls: int, call_no: int) -> None:
         self._spending.book(Spent(tokens=tokens, llm_calls=llm_calls), call_no)
+        self._spending.check()
 
 
 async def ask(

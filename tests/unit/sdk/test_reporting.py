@@ -126,6 +126,14 @@ class TestOutbox:
 class Hints:
     def __init__(self) -> None:
         self.updates: list[tuple[str, float]] = []
+        self.reports: list[Outgoing] = []
+        self.backlog = 0
+
+    def waiting(self) -> int:
+        return self.backlog
+
+    def put_report(self, message: Outgoing) -> None:
+        self.reports.append(message)
 
     def put_hint(self, message: Outgoing) -> None:
         for update in AttemptsUpdated.model_validate_json(message.payload).updates:

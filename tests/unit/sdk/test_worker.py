@@ -21,6 +21,7 @@ from octarm.sdk import Context
 from octarm.sdk.handlers import runnable
 from octarm.sdk.recall import Recall
 from octarm.sdk.recent import Key
+from octarm.sdk.spending import Call
 from octarm.sdk.worker import Identity, Worker
 from tests.support.wait import wait_until
 
@@ -52,6 +53,9 @@ class RecordingReports:
 
     def chunk(self, task_id: str, attempt: int, seq: int, text: str) -> None:
         self.said.append((seq, text))
+
+    def spent(self, task_id: str, attempt: int, call: Call) -> None:
+        self.said.append(call)
 
 
 class Arrangement:

@@ -25,6 +25,10 @@ class Attempt(Protocol):
     arm_id: str
     instance_id: str
 
+    @property
+    def time_limit_s(self) -> float | None:
+        """Seconds that its budget allows it; None is no limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
@@ -52,7 +56,7 @@ class RunTask:
                 "into the task's context.",
                 errors=[FieldError(field=bad.field, message=str(bad))],
             ) from None
-        outcome = await self.runner.run(job, self._limits(task))
+        outcome = await self.runner.run(job, self._limits(task, attempt))
         error = verdict(job, outcome)
         return ExecutionResult(
             task_id=task.task_id,
@@ -72,9 +76,10 @@ class RunTask:
             ),
         )
 
-    def _limits(self, task: TaskContract) -> Limits:
+    def _limits(self, task: TaskContract, attempt: Attempt) -> Limits:
         """A little less time than the task may take, so that its output can still be told."""
-        allowed_s = min(task.timeout_seconds, task.budget.max_time_seconds or task.timeout_seconds)
+        left_s = attempt.time_limit_s
+        allowed_s = task.timeout_seconds if left_s is None else min(task.timeout_seconds, left_s)
         return replace(self.limits, wall_s=min(self.limits.wall_s, allowed_s - 0.3))
 
 

@@ -24,6 +24,7 @@ from octarm.orchestrator.domain.admission import Gate
 from octarm.orchestrator.domain.changes import Moved
 from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.intake import Accepting, IntakeConsumer, SubmitResponder, gathered
+from octarm.orchestrator.metering import SpendConsumer
 from octarm.orchestrator.routes import ResultsConsumer, hear_heartbeats, routes
 from octarm.orchestrator.settings import Settings
 from octarm.orchestrator.storage.attempts import PostgresAttempts
@@ -35,8 +36,10 @@ from octarm.orchestrator.storage.quotas import PostgresQuotas
 from octarm.orchestrator.storage.reading import PostgresTasks
 from octarm.orchestrator.storage.ready import ReadyStream
 from octarm.orchestrator.storage.revoking import BusRevoker
+from octarm.orchestrator.storage.spending import PostgresSpending
 from octarm.orchestrator.usecases.accept import AcceptTasks
 from octarm.orchestrator.usecases.admission import WatchBacklog
+from octarm.orchestrator.usecases.budgets import MeterSpend, SettleBudgets
 from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
 from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.quotas import ReleaseHeld
@@ -106,12 +109,15 @@ async def _serve(
     endings, revoke = PostgresEndings(pool), BusRevoker(nc)
     leases = KeepLeases(endings, clock, lambda: nc.is_connected)
     shards, ready = settings.shards, ReadyStream(nc, settings.shards)
-    reconcile = Reconcile(endings, relay, revoke, shards, leases.hears_beats, ready.is_read)
+    spending = PostgresSpending(pool)
+    settle = SettleBudgets(spending)
+    reconcile = Reconcile(endings, relay, revoke, shards, leases.hears_beats, ready.is_read, settle)
     way_in = _way_in(settings, pool, relay, reconcile)
     attempts = PostgresAttempts(
         pool, dispatch_lease_s=settings.dispatch_lease_s, run_lease_s=FIRST_RUN_LEASE_S
     )
-    results = ResultsConsumer(RecordNews(attempts, relay, revoke, watch=way_in.moved))
+    recorded = ResultsConsumer(RecordNews(attempts, relay, revoke, watch=way_in.moved))
+    results = SpendConsumer(MeterSpend(spending), recorded)
     intake_runner = PullRunner(
         nc,
         publisher,

@@ -7,6 +7,7 @@ from datetime import datetime
 from octarm.common.bus.publisher import Outgoing
 from octarm.models.errors import OctarmError
 from octarm.models.states import TaskState
+from octarm.orchestrator.domain.budgets import UNLIMITED, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Moved:
     instance_id: str | None = None
     not_before: datetime | None = None
     dispatch_seq: int | None = None
+    budgeted: bool = True
+    """Whether it has a budget to be kept; true when that was not looked up."""
+    error: bytes = field(default=b"", repr=False)
+    """The problem, as JSON, that ended it in the ledger itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Woken:
     priority: int
     deadline: datetime | None
     contract: bytes = field(repr=False)
+    left: Limits = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import msgspec
 from octarm.models import hot
 from octarm.models.contracts import SCHEMA_VERSION, TaskSubmission
 from octarm.models.errors import InvalidRequest
+from octarm.orchestrator.domain.budgets import UNLIMITED, Limits, grant_of
 
 GOAL_CHARS: Final = 500
 _HASHED_WITHOUT: Final = {"idempotency_key"}
@@ -38,6 +39,9 @@ class NewTask:
     contract: bytes = field(repr=False)
     traceparent: str
     created_at: datetime
+    grant: Limits = UNLIMITED
+    left: Limits = UNLIMITED
+    """What it may use where that is less than its grant; set by the ledger."""
     held: bool = False
     """Whether it waits for room in its tenant's quota."""
 
@@ -85,6 +89,7 @@ def new_task(
         traceparent=traceparent,
         created_at=now,
         held=has_quota and not submission.depends_on,
+        grant=grant_of(submission.budget),
     )
 
 
@@ -122,7 +127,7 @@ def ready_task(task: NewTask, *, attempt: int = 1) -> hot.ReadyTask:
         priority=task.priority,
         needs=task.needs,
         queued_at=task.created_at,
-        task=msgspec.Raw(task.contract),
+        task=msgspec.Raw(with_left(task.contract, task.left)),
         assigned_arm=task.assigned_arm,
         labels=task.labels,
         deadline=task.deadline,
@@ -150,6 +155,7 @@ def ready_again(
     deadline: datetime | None,
     traceparent: str,
     queued_at: datetime,
+    left: Limits = UNLIMITED,
 ) -> hot.ReadyTask:
     """Say to the scheduler what a task of the ledger asks for."""
     wanted = _wanted(contract)
@@ -161,12 +167,21 @@ def ready_again(
         priority=priority,
         needs=wanted.required_capabilities,
         queued_at=queued_at,
-        task=msgspec.Raw(contract),
+        task=msgspec.Raw(with_left(contract, left)),
         assigned_arm=wanted.assigned_arm,
         labels=wanted.labels,
         deadline=deadline,
         traceparent=traceparent,
     )
+
+
+def with_left(contract: bytes, left: Limits) -> bytes:
+    """Add to a contract what its task may still use, for whoever runs it."""
+    if left == UNLIMITED:
+        return contract
+    names = ("tokens", "micro_dollars", "llm_calls", "time_ms")
+    amounts = {name: amount for name, amount in zip(names, left, strict=True) if amount is not None}
+    return contract[:-1] + b',"budget_left":' + _encode(amounts) + b"}"
 
 
 def without_nul(text: str) -> str:

@@ -14,6 +14,7 @@ from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stray
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.domain.news import AttemptNews, Step
 from octarm.orchestrator.domain.tasks import without_nul
+from octarm.orchestrator.storage.budgets import keep_books
 from octarm.orchestrator.storage.outbox import write_entry
 
 # Rows are locked in the order of their ids, so two of these statements never deadlock. The
@@ -56,7 +57,8 @@ update ledger.task t set
     updated_at = now()
 from r join old using (id) where t.id = r.id
 returning t.id, t.tenant, old.attempt, old.state, t.state, old.event_seq + 1, t.event_seq,
-    t.traceparent, t.goal, now(), r.arm_id, t.instance_id, t.not_before
+    t.traceparent, t.goal, now(), r.arm_id, t.instance_id, t.not_before, null,
+    coalesce((select true from ledger.budget b where b.task_id = t.id), false)
 """
 _ATTEMPTS: Final = """
 insert into ledger.attempt as a (task_id, attempt, arm_id, instance_id, placed_at, started_at,
@@ -137,10 +139,13 @@ class PostgresAttempts:
                 connection, [n for n in news if (n.task_id, n.attempt) not in by_task]
             )
             await self._write_attempts(connection, news, by_task, strays)
-            ended = [m for m in moved if m.new.is_terminal]
-            await self._write_results(connection, ended, news)
             late = await self._write_late(connection, strays, news)
             progress = await self._progress(connection, news)
+            moved = await keep_books(
+                connection, moved, also=[m.task_id for m in late], times=_times(news)
+            )
+            ended = [m for m in moved if m.new.is_terminal]
+            await self._write_results(connection, ended, news)
             messages: list[Outgoing] = announce([*moved, *late, *progress])
             entry = await write_entry(connection, messages)
             failpoint("results_before_commit")
@@ -226,6 +231,10 @@ class PostgresAttempts:
             _PROGRESS, [[n.task_id for n in rows], [n.attempt for n in rows]]
         )
         return [moved_row(row) for row in await cursor.fetchall()]
+
+
+def _times(news: Sequence[AttemptNews]) -> list[tuple[str, int, int]]:
+    return [(n.task_id, n.attempt, n.result.execution_time_ms) for n in news if n.result]
 
 
 def moved_row(row: tuple[Any, ...]) -> Moved:

@@ -10,8 +10,9 @@ from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Woken
 from octarm.orchestrator.domain.lifecycle import OPEN
 from octarm.orchestrator.storage.attempts import moved_row
+from octarm.orchestrator.storage.budgets import keep_books
 from octarm.orchestrator.storage.outbox import write_entry
-from octarm.orchestrator.storage.waking import DUE, WOKEN, woken_row
+from octarm.orchestrator.storage.waking import DUE, WOKEN, woken_rows
 
 LIMIT: Final = 500
 STEP_GRACE_S: Final = 10.0
@@ -161,7 +162,7 @@ class PostgresEndings:
     ) -> tuple[list[Woken], Entry | None]:
         async with transaction(self._pool) as connection:
             cursor = await connection.execute(statement)
-            woken = [woken_row(row) for row in await cursor.fetchall()]
+            woken = await woken_rows(connection, await cursor.fetchall())
             entry = await write_entry(connection, announce(woken))
         return woken, entry
 
@@ -203,6 +204,7 @@ class PostgresEndings:
             if not moved:
                 return [], None
             await _close_attempts(connection, moved, outcome, reason)
+            moved = await keep_books(connection, moved)
             entry = await write_entry(connection, announce(moved))
         return moved, entry
 

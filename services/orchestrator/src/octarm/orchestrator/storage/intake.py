@@ -15,6 +15,7 @@ from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Known
 from octarm.orchestrator.domain.tasks import NewTask
 from octarm.orchestrator.domain.tenants import Tenants
+from octarm.orchestrator.storage.budgets import reserve
 from octarm.orchestrator.storage.outbox import write_entry
 from octarm.orchestrator.storage.quotas import PostgresQuotas
 
@@ -91,7 +92,8 @@ class PostgresIntake:
             refused |= await self._too_many(connection, tasks)
             fresh = [task for task in tasks if task.task_id not in refused]
             created = await self._insert(connection, fresh, places)
-            new = _once(fresh, created)
+            new, unaffordable = await reserve(connection, _once(fresh, created))
+            refused |= _with_twins(unaffordable, fresh)
             edges = [(task.task_id, need) for task in new for need in task.depends_on]
             if edges:
                 await connection.execute(_EDGES, [list(part) for part in zip(*edges, strict=True)])
@@ -247,6 +249,21 @@ def _is_same(task: NewTask, row: tuple[Any, ...]) -> bool:
     task_id, tenant, idem_key, *_ = row
     same_key = task.idem_key is not None and (tenant, idem_key) == (task.tenant, task.idem_key)
     return same_key or task_id == task.task_id
+
+
+def _with_twins(
+    unaffordable: dict[str, OctarmError], tasks: list[NewTask]
+) -> dict[str, OctarmError]:
+    """Refuse with a task what the same batch holds under the same key."""
+    if not unaffordable:
+        return unaffordable
+    keys = {(t.tenant, t.idem_key): t.task_id for t in tasks if t.task_id in unaffordable}
+    twins = {
+        t.task_id: unaffordable[keys[t.tenant, t.idem_key]]
+        for t in tasks
+        if t.idem_key is not None and (t.tenant, t.idem_key) in keys
+    }
+    return unaffordable | twins
 
 
 def _answer(

@@ -16,7 +16,7 @@ from octarm.orchestrator.domain.changes import Entry, Woken
 from octarm.orchestrator.domain.tasks import NewTask
 from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.storage.outbox import write_entry
-from octarm.orchestrator.storage.waking import DUE, WOKEN, woken_row
+from octarm.orchestrator.storage.waking import DUE, WOKEN, woken_rows
 
 LIMIT: Final = 500
 # A number of our own, so that nobody else's advisory locks meet these.
@@ -138,7 +138,7 @@ class PostgresQuotas:
             # On its own: a statement counts what was committed before it began.
             await connection.execute(_LOCK, [[tenant]])
             cursor = await connection.execute(_RELEASE, parameters)
-            woken = [woken_row(row) for row in await cursor.fetchall()]
+            woken = await woken_rows(connection, await cursor.fetchall())
             entry = await write_entry(connection, announce(woken))
         return woken, entry
 

@@ -29,8 +29,9 @@ select t.id, t.tenant, t.state, t.attempt, t.arm_id, t.instance_id, t.created_at
     t.held and t.state = 'waiting' as held,
     t.error::text as error, t.traceparent, t.contract::text as contract,
     coalesce(s.tokens, 0)::bigint as tokens, coalesce(s.cost, 0)::bigint as cost,
-    coalesce(s.calls, 0)::bigint as calls
+    coalesce(s.calls, 0)::bigint as calls, to_json(b) as budget
 from ledger.task t
+left join ledger.budget b on b.task_id = t.id
 left join lateral (
     select sum(tokens_used) as tokens, sum(cost_microdollars) as cost, sum(llm_calls) as calls
     from ledger.attempt a where a.task_id = t.id) s on true
@@ -177,6 +178,7 @@ def _view(row: dict[str, Any], attempts: list[AttemptView], tenants: Tenants) ->
             "attempts": attempts,
             "waits_for": _held_by(row, tenants),
             "task": msgspec.json.decode(row["contract"]),
+            "budget": budget_view(row["budget"]) if row["budget"] else None,
         }
         | {
             name: row[name]
@@ -194,6 +196,23 @@ def _view(row: dict[str, Any], attempts: list[AttemptView], tenants: Tenants) ->
             )
         }
     )
+
+
+def budget_view(row: dict[str, Any]) -> dict[str, Any]:
+    """Show a budget's row."""
+    shown = {"granted": "granted", "reserved": "reserved", "spent": "spent", "overspent": "over"}
+    view: dict[str, Any] = {name: _amounts(row, kind) for name, kind in shown.items()}
+    return view | {"settled": row["settled_at"] is not None}
+
+
+def _amounts(row: dict[str, Any], kind: str) -> dict[str, Any]:
+    micro = row[f"{kind}_microdollars"]
+    return {
+        "tokens": row[f"{kind}_tokens"],
+        "cost_dollars": None if micro is None else micro / 1_000_000,
+        "llm_calls": row[f"{kind}_calls"],
+        "time_ms": row[f"{kind}_ms"],
+    }
 
 
 def _attempt(row: dict[str, Any]) -> AttemptView:

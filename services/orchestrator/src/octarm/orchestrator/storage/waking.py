@@ -1,9 +1,13 @@
 """What statements that queue waiting tasks have in common."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
+from octarm.common.storage.connections import Connection
+from octarm.orchestrator.domain.budgets import UNLIMITED
 from octarm.orchestrator.domain.changes import Woken
 from octarm.orchestrator.storage.attempts import moved_row
+from octarm.orchestrator.storage.budgets import what_is_left
 
 # Of a waiting task `t`: its time has come and what it depends on is complete.
 DUE: Final = """
@@ -18,6 +22,17 @@ t.id, t.tenant, t.attempt, old.state, t.state, t.event_seq, t.event_seq, t.trace
 """
 
 
-def woken_row(row: tuple[Any, ...]) -> Woken:
-    """Read the columns of `WOKEN`."""
-    return Woken(moved_row(row[:10]), row[10], row[11], row[12], row[13].encode())
+async def woken_rows(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[Woken]:
+    """Read the columns of `WOKEN`, and what is left of each task's budget."""
+    lefts = await what_is_left(connection, [row[0] for row in rows])
+    return [
+        Woken(
+            moved_row(row[:10]),
+            row[10],
+            row[11],
+            row[12],
+            row[13].encode(),
+            lefts.get(row[0], UNLIMITED),
+        )
+        for row in rows
+    ]

@@ -79,7 +79,7 @@ class Announcement:
                 },
             )
         if verb == "retried":
-            fields = {"error": self._error(news), "not_before": change.not_before}
+            fields = {"error": self._error(change, news), "not_before": change.not_before}
             return _make(verb, seq, change, fields, attempt=change.attempt + 1)
         return _make(verb, seq, change, self._ending(change, news))
 
@@ -90,10 +90,12 @@ class Announcement:
         if change.new is TaskState.CANCELLED:
             fields["reason"] = self._reason
         elif change.new is not TaskState.COMPLETED:
-            fields["error"] = self._error(news)
+            fields["error"] = self._error(change, news)
         return fields
 
-    def _error(self, news: AttemptNews | None) -> msgspec.Raw:
+    def _error(self, change: Moved, news: AttemptNews | None) -> msgspec.Raw:
+        if change.error:
+            return msgspec.Raw(change.error)
         if news is not None and news.result is not None:
             return news.result.error
         assert self._problem is not None

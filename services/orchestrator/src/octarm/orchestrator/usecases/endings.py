@@ -62,6 +62,10 @@ class Endings(Protocol):
         ...
 
 
+async def _nothing() -> None:
+    return None
+
+
 async def _always() -> bool:
     return True
 
@@ -112,6 +116,8 @@ class Reconcile:
     """Whether heartbeats have been heard for long enough to judge who is silent."""
     ready_is_read: Callable[[], Awaitable[bool]] = _always
     """Whether the schedulers have read READY, so that what it lacks is lacking for good."""
+    settle_budgets: Callable[[], Awaitable[None]] = _nothing
+    """Settles the budgets of tasks that ended on a way that did not."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look twice a second, at what is rare every four seconds, until `stop` is set."""
@@ -141,6 +147,7 @@ class Reconcile:
                 "a dependency did not complete", broken.problem(), self.endings.fail_broken
             )
             await self._remind()
+            await self.settle_budgets()
             await self.relay.sweep()
         _, entry = await self.endings.wake(self.announce_woken)
         self.relay.hand_in(entry)
@@ -180,6 +187,7 @@ class Reconcile:
                 deadline=w.deadline,
                 traceparent=w.moved.traceparent,
                 queued_at=w.moved.at,
+                left=w.left,
             )
             for w in woken
         ]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from octarm.models.contracts import LabelKey, LabelValue, TaskContract, TaskSubmission, Tier
 from octarm.models.ids import ArmId, Tag, TaskId, Tenant, Token
 from octarm.models.results import ExecutionResult
-from octarm.models.scalars import Attempt, Count, Instant, Share
+from octarm.models.scalars import MAX_INT, Attempt, Count, Instant, Share
 
 MAX_BATCH: Final = 64
 MAX_SUBMISSIONS: Final = 1000
@@ -127,6 +127,27 @@ class AttemptsUpdated(Message):
     arm_id: ArmId
     instance_id: Token
     updates: list[AttemptUpdate] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class CallSpend(Message):
+    """What one call of an attempt has used; the same call told again is the same call."""
+
+    task_id: TaskId
+    attempt: Attempt
+    call_no: int = Field(
+        ge=-MAX_INT, le=MAX_INT, strict=True, description="Below zero: numbered by the arm"
+    )
+    tokens: Count = 0
+    micro_dollars: Count = 0
+    llm_calls: Count = 0
+
+
+class SpendReported(Message):
+    """Calls that attempts of one arm have paid for (RESULTS), told before the attempt's end."""
+
+    arm_id: ArmId
+    instance_id: Token
+    calls: list[CallSpend] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 class ResultsReported(Message):

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from octarm.models.ids import ArmId, Tags, TaskId, Tenant
-from octarm.models.scalars import MAX_DOLLARS, MAX_INT, Instant, Stored
+from octarm.models.scalars import MAX_DOLLARS, MAX_INT, MIN_DOLLARS, Count, Instant, Stored
 
 MAX_CONTEXT_BYTES: Final = 128 * 1024
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -123,13 +123,24 @@ class ResourceBudget(_Part):
     max_time_seconds: PositiveInt53 | None = Field(default=None, description="Seconds")
     max_cost_dollars: float | None = Field(
         default=None,
-        gt=0,
+        ge=MIN_DOLLARS,
         le=MAX_DOLLARS,
         strict=True,
-        description="US dollars; micro-dollars as an integer inside",
+        description="US dollars; rounded to the micro-dollar, an integer inside",
     )
     max_llm_calls: PositiveInt53 | None = None
     max_retries: int = Field(default=3, ge=0, le=10, strict=True)
+
+
+class BudgetLeft(BaseModel):
+    """What of its budget, and of those above it, a task may still use; None is unlimited."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    tokens: Count | None = None
+    micro_dollars: Count | None = None
+    llm_calls: Count | None = None
+    time_ms: Count | None = Field(default=None, description="Milliseconds of execution")
 
 
 def _check_json(value: Any) -> None:
@@ -215,6 +226,11 @@ class TaskContract(TaskSubmission):
     tenant: Tenant
     created_at: Instant
     schema_version: Literal["1"] = SCHEMA_VERSION
+    budget_left: BudgetLeft | None = Field(
+        default=None,
+        description="In commands only: what was left, where that is less than `budget`, when the"
+        " attempt became ready",
+    )
 
     @field_validator("constraints", "context", "acceptance_criteria")
     @classmethod

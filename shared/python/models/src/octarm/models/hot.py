@@ -117,6 +117,25 @@ class AttemptsUpdated(Struct, frozen=True):
     updates: Annotated[list[AttemptUpdate], Meta(min_length=1, max_length=64)]
 
 
+class CallSpend(Struct, frozen=True, omit_defaults=True):
+    """Twin of `commands.CallSpend`."""
+
+    task_id: TaskId
+    attempt: Attempt
+    call_no: Annotated[int, Meta(ge=-MAX_INT, le=MAX_INT)]
+    tokens: Count = 0
+    micro_dollars: Count = 0
+    llm_calls: Count = 0
+
+
+class SpendReported(Struct, frozen=True):
+    """Twin of `commands.SpendReported`."""
+
+    arm_id: ArmId
+    instance_id: Token
+    calls: Annotated[list[CallSpend], Meta(min_length=1, max_length=64)]
+
+
 class Provenance(Struct, frozen=True, omit_defaults=True):
     """Twin of `results.ProvenanceMetadata`."""
 

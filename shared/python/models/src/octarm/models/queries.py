@@ -16,6 +16,7 @@ from octarm.models.states import TaskState
 
 R = TypeVar("R")
 Cursor = Annotated[str, StringConstraints(max_length=200)]
+Sum = Annotated[int, Field(strict=True, ge=0)]
 Limit = Annotated[int, Field(ge=1, le=500, strict=True, description="Items on the page")]
 
 
@@ -73,6 +74,25 @@ class AttemptView(Message):
     llm_calls: Count = 0
 
 
+class Amounts(Message):
+    """Amounts in the four dimensions of a budget; None: no limit."""
+
+    tokens: Sum | None = None
+    cost_dollars: float | None = Field(default=None, ge=0, strict=True, description="US dollars")
+    llm_calls: Sum | None = None
+    time_ms: Sum | None = Field(default=None, description="Milliseconds of execution")
+
+
+class BudgetView(Message):
+    """Where a budget stands, over all attempts and the children that have ended."""
+
+    granted: Amounts
+    reserved: Amounts = Field(description="Held by children that have not ended")
+    spent: Amounts = Field(description="Used, as far as the grant covers it")
+    overspent: Amounts = Field(description="Used beyond the grant")
+    settled: Flag = Field(description="The task has ended; the rest went back to its parent")
+
+
 class TaskView(Message):
     """A task as its owner may see it."""
 
@@ -92,6 +112,9 @@ class TaskView(Message):
     tokens_used: Count = 0
     cost_dollars: Dollars = 0.0
     llm_calls: Count = 0
+    budget: BudgetView | None = Field(
+        default=None, description="None when neither it nor a task above it has a limit"
+    )
     traceparent: str = ""
     attempts: list[AttemptView] = Field(default_factory=list)
     task: TaskContract

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
 MAX_INT: Final = 2**53
 MAX_ATTEMPT: Final = 2**31 - 1
 MAX_DOLLARS: Final = 1e9
+MIN_DOLLARS: Final = 1e-6
 
 _RFC3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:?\d\d)", re.ASCII

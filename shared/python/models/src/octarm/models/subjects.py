@@ -112,6 +112,9 @@ RESULTS_REPORTED: Final[Subject[commands.ResultsReported]] = Subject(
 ATTEMPTS_UPDATED: Final[Subject[commands.AttemptsUpdated]] = Subject(
     f"{PREFIX}.evt.attempt.{{arm_id}}", commands.AttemptsUpdated, RESULTS
 )
+SPEND_REPORTED: Final[Subject[commands.SpendReported]] = Subject(
+    f"{PREFIX}.evt.spend.{{arm_id}}", commands.SpendReported, RESULTS
+)
 PLACEMENTS_MADE: Final[Subject[commands.PlacementsMade]] = Subject(
     f"{PREFIX}.evt.placement.{{shard}}", commands.PlacementsMade, RESULTS
 )
@@ -161,6 +164,7 @@ SUBJECTS: Final[tuple[Subject[Any], ...]] = (
     RESULT,
     RESULTS_REPORTED,
     ATTEMPTS_UPDATED,
+    SPEND_REPORTED,
     PLACEMENTS_MADE,
     TASK_EVENTS,
     TASKS_ENDED,

@@ -51,6 +51,12 @@ class Attempt:
         """Whether somebody called it off."""
         return self.context is not None and self.context.cancelled
 
+    def allowed_s(self) -> float:
+        """Give the seconds it may take: its timeout, or what the budget has left."""
+        timeout_s = float(self.task.timeout_seconds) if self.task is not None else 0.0
+        limit_s = self.context.time_limit_s if self.context is not None else None
+        return timeout_s if limit_s is None else min(timeout_s, limit_s)
+
     def elapsed_s(self) -> float:
         """Give the seconds since it started."""
         return time.perf_counter() - self.started

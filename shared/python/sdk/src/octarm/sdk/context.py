@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, TypeVar
@@ -11,7 +12,7 @@ from octarm.common.telemetry import get_logger, tracing
 from octarm.models import hot
 from octarm.models.contracts import TaskContract
 from octarm.sdk.recall import Recall
-from octarm.sdk.spending import Left, Spending, Spent
+from octarm.sdk.spending import Budget, Call, Left, Spending, Spent, limit_of
 
 T = TypeVar("T")
 CHUNK_CHARS: Final = 65_536
@@ -46,6 +47,10 @@ class Reports(Protocol):
         """Send a piece of output to whoever watches."""
         ...
 
+    def spent(self, task_id: str, attempt: int, call: Call) -> None:
+        """Report what a call has cost."""
+        ...
+
 
 class Context:
     """One attempt at one task, as its handler sees it.
@@ -56,6 +61,7 @@ class Context:
     """
 
     __slots__ = (
+        "_began",
         "_cancel_event",
         "_cancelled",
         "_chunks",
@@ -95,7 +101,8 @@ class Context:
         self._recall = recall
         self._loop = loop
         self._thread = threading.get_ident()
-        self._spending = Spending(task.budget)
+        self._spending = Spending(limit_of(task))
+        self._began = time.perf_counter()
         self._cancelled = False
         self._cancel_event: asyncio.Event | None = None
         self._chunks = 0
@@ -140,13 +147,19 @@ class Context:
     ) -> Immediate:
         """Book what was used; the same `call_no` counts once, none is always a new call.
 
+        The ledger is told within milliseconds: what was paid for stays paid for when the arm
+        dies, and also when the attempt has been settled meanwhile.
+
         Raises:
             BudgetExceeded: the attempt is now over its budget; what was booked stays booked.
         """
-        self._spending.book(
-            Spent(tokens=tokens, cost_dollars=cost_dollars, llm_calls=llm_calls), call_no
-        )
+        amount = Spent(tokens=tokens, cost_dollars=cost_dollars, llm_calls=llm_calls)
+        call = self._spending.book(amount, call_no)
+        if call is not None:
+            self._on_loop(self._reports.spent, self.task.task_id, self.attempt, call)
         failpoint("spend_booked")
+        if call is not None:
+            self._spending.check()
         return DONE
 
     @property
@@ -157,7 +170,22 @@ class Context:
     @property
     def left(self) -> Left:
         """What the budget still allows."""
-        return self._spending.left
+        return self._spending.left(self._elapsed_ms())
+
+    @property
+    def budget(self) -> Budget:
+        """What the attempt may use, has used, and may still use.
+
+        Of a task that was tried before, or that has children or a budget above it, this is what
+        the ledger had left for it when the attempt became ready.
+        """
+        return self._spending.budget(self._elapsed_ms())
+
+    @property
+    def time_limit_s(self) -> float | None:
+        """Seconds that the budget allows the attempt from its start; None is no limit."""
+        limit_ms = self._spending.limit.time_ms
+        return None if limit_ms is None else limit_ms / 1000
 
     def idempotency_key(self, call_no: int) -> str:
         """Give the key for the attempt's external call number `call_no`.
@@ -205,6 +233,9 @@ class Context:
     def settle(self) -> None:
         """Let nothing out any more; the arm calls this."""
         self._settled = True
+
+    def _elapsed_ms(self) -> int:
+        return int((time.perf_counter() - self._began) * 1000)
 
     def _on_loop(self, report: Callable[..., None], *arguments: Any) -> None:
         if threading.get_ident() == self._thread:

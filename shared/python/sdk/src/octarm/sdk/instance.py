@@ -169,6 +169,7 @@ class Instance:
             async with asyncio.timeout(left_s):
                 await asyncio.wait({pulling})
                 await self._chunks.flushed()
+                self._updates.flush()
                 await self._outbox.emptied()
         except TimeoutError:
             log.error("results_not_published", count=self._outbox.waiting())

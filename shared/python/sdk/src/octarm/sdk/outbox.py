@@ -50,6 +50,11 @@ class Outbox:
             self._hints.append(message)
             self._wake()
 
+    def put_report(self, message: Outgoing) -> None:
+        """Publish what is kept until it is acknowledged, but after the results that wait."""
+        self._hints.append(message)
+        self._wake()
+
     def _wake(self) -> None:
         self._emptied.clear()
         self._filled.set()

@@ -10,8 +10,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from octarm.models import hot
-from octarm.models.contracts import MAX_CONTEXT_BYTES
-from octarm.models.errors import OctarmError, PayloadTooLarge, Problem, TaskFailed, TimedOut
+from octarm.models.contracts import MAX_CONTEXT_BYTES, TaskContract
+from octarm.models.errors import (
+    BudgetExceeded,
+    OctarmError,
+    PayloadTooLarge,
+    Problem,
+    TaskFailed,
+    TimedOut,
+)
 from octarm.models.results import MAX_RESULT_BYTES, ExecutionResult
 from octarm.sdk.spending import Spent
 
@@ -110,6 +117,14 @@ def refused(error: OctarmError, *, retryable: bool | None = None) -> Failure:
     """Say that the arm ended the attempt, whatever the handler did."""
     answer = error.retryable if retryable is None else retryable
     return Failure(error.problem().model_copy(update={"retryable": answer}), answer)
+
+
+def out_of_time(task: TaskContract | None, allowed_s: float) -> Failure:
+    """Say that the attempt took all of its timeout, or all the time of its budget."""
+    timeout_s = task.timeout_seconds if task is not None else 0
+    if allowed_s >= timeout_s:
+        return timed_out(timeout_s)
+    return refused(BudgetExceeded(f"the attempt took more than the {allowed_s:g} s left for it"))
 
 
 def timed_out(seconds: int) -> Failure:

@@ -1,9 +1,10 @@
-"""What an attempt has used, held against its budget."""
+"""What an attempt has used, held against what it may use."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
-from octarm.models.contracts import ResourceBudget
+from octarm.models.contracts import BudgetLeft, TaskContract
 from octarm.models.errors import BudgetExceeded
 from octarm.models.scalars import MAX_DOLLARS, MAX_INT
 
@@ -26,66 +27,151 @@ class Left:
     tokens: int | None
     cost_dollars: float | None
     llm_calls: int | None
+    seconds: float | None = None
+    """Of execution, for all attempts together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the attempt may use, has used, and may still use.
+
+    `limit` is less than the task's own budget when earlier attempts, children or the tasks
+    above have used or hold a part of it.
+    """
+
+    limit: Left
+    spent: Spent
+    left: Left
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One booked call; `call_no` is below zero when the handler gave none."""
+
+    call_no: int
+    tokens: int
+    micro_dollars: int
+    llm_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What an attempt may use, in whole numbers; None is unlimited."""
+
+    tokens: int | None = None
+    micro_dollars: int | None = None
+    llm_calls: int | None = None
+    time_ms: int | None = None
+
+
+def limit_of(task: TaskContract) -> Limit:
+    """Give the smaller of what the task was given and what was left when it became ready."""
+    given, left = task.budget, task.budget_left or BudgetLeft()
+    dollars, seconds = given.max_cost_dollars, given.max_time_seconds
+    return Limit(
+        tokens=_smaller(given.max_tokens, left.tokens),
+        micro_dollars=_smaller(
+            None if dollars is None else round(dollars * MICRO), left.micro_dollars
+        ),
+        llm_calls=_smaller(given.max_llm_calls, left.llm_calls),
+        time_ms=_smaller(None if seconds is None else seconds * 1000, left.time_ms),
+    )
 
 
 class Spending:
-    """Books amounts against a budget; money is summed in whole micro-dollars."""
+    """Books amounts against a limit; money is summed exactly, then told in micro-dollars."""
 
-    __slots__ = ("_budget", "_calls", "_micro", "total")
+    __slots__ = ("_calls", "_dollars", "_numbered", "_total", "limit")
 
-    def __init__(self, budget: ResourceBudget) -> None:
-        self._budget = budget
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
         self._calls: set[int] = set()
-        self._micro = 0
-        self.total = Spent()
+        self._numbered = 0
+        self._dollars = Decimal(0)
+        self._total = Call(0, 0, 0, 0)
 
-    def book(self, amount: Spent, call_no: int | None = None) -> None:
-        """Add `amount`, once for each `call_no`.
+    def book(self, amount: Spent, call_no: int | None = None) -> Call | None:
+        """Add `amount`, once for each `call_no`; gives None when that one was booked before.
 
         Raises:
             ValueError: an amount is negative, or none that a result can tell.
-            BudgetExceeded: the total is over the budget; it stays booked.
         """
         if amount.tokens < 0 or amount.cost_dollars < 0 or amount.llm_calls < 0:
             raise ValueError("what is spent cannot be negative")
         if not (isinstance(amount.tokens, int) and isinstance(amount.llm_calls, int)):
             raise ValueError("tokens and calls are whole numbers")
-        if amount.tokens > MAX_INT or amount.cost_dollars > MAX_DOLLARS:
+        total = self._total
+        dollars = self._dollars + _exact(amount.cost_dollars)
+        tokens, calls = total.tokens + amount.tokens, total.llm_calls + amount.llm_calls
+        if max(tokens, calls) > MAX_INT or dollars > MAX_DOLLARS:
             raise ValueError("nobody can have spent that much")
-        if call_no is not None:
-            if call_no in self._calls:
-                return
-            self._calls.add(call_no)
-        self._micro += round(amount.cost_dollars * MICRO)
-        self.total = replace(
-            self.total,
-            tokens=self.total.tokens + amount.tokens,
-            cost_dollars=self._micro / MICRO,
-            llm_calls=self.total.llm_calls + amount.llm_calls,
-        )
-        self._check()
+        if call_no is None:
+            self._numbered -= 1
+            call_no = self._numbered
+        elif call_no in self._calls:
+            return None
+        self._calls.add(call_no)
+        self._dollars = dollars
+        # Rounded in sum: a thousand calls of a tenth of a micro-dollar are not free.
+        self._total = Call(0, tokens, round(dollars * MICRO), calls)
+        more = self._total.micro_dollars - total.micro_dollars
+        return Call(call_no, amount.tokens, more, amount.llm_calls)
 
     @property
-    def left(self) -> Left:
-        """What may still be spent."""
-        budget, total = self._budget, self.total
-        dollars = budget.max_cost_dollars
-        return Left(
-            tokens=_left(budget.max_tokens, total.tokens),
-            cost_dollars=None if dollars is None else max(0.0, dollars - total.cost_dollars),
-            llm_calls=_left(budget.max_llm_calls, total.llm_calls),
+    def total(self) -> Spent:
+        """What has been booked so far."""
+        total = self._total
+        return Spent(total.tokens, total.micro_dollars / MICRO, total.llm_calls)
+
+    def left(self, elapsed_ms: int = 0) -> Left:
+        """Say what may still be spent, `elapsed_ms` milliseconds after the start."""
+        total, limit = self._total, self.limit
+        return _left(
+            limit.tokens and max(0, limit.tokens - total.tokens),
+            limit.micro_dollars and max(0, limit.micro_dollars - total.micro_dollars),
+            limit.llm_calls and max(0, limit.llm_calls - total.llm_calls),
+            limit.time_ms and max(0, limit.time_ms - elapsed_ms),
         )
 
-    def _check(self) -> None:
-        limits = (
-            ("tokens", self.total.tokens, self._budget.max_tokens),
-            ("dollars", self.total.cost_dollars, self._budget.max_cost_dollars),
-            ("LLM calls", self.total.llm_calls, self._budget.max_llm_calls),
+    def budget(self, elapsed_ms: int = 0) -> Budget:
+        """Show limit, spend and rest, `elapsed_ms` milliseconds after the start."""
+        limit = self.limit
+        given = _left(limit.tokens, limit.micro_dollars, limit.llm_calls, limit.time_ms)
+        return Budget(given, self.total, self.left(elapsed_ms))
+
+    def check(self) -> None:
+        """
+        Raises:
+            BudgetExceeded: more has been booked than the limit allows.
+        """
+        total, limit = self._total, self.limit
+        amounts = (
+            ("tokens", total.tokens, limit.tokens),
+            ("micro-dollars", total.micro_dollars, limit.micro_dollars),
+            ("LLM calls", total.llm_calls, limit.llm_calls),
         )
-        for what, used, limit in limits:
-            if limit is not None and used > limit:
-                raise BudgetExceeded(f"{used:g} {what} used, the budget allows {limit:g}")
+        for what, used, allowed in amounts:
+            if allowed is not None and used > allowed:
+                raise BudgetExceeded(f"{used} {what} used, the budget allows {allowed}")
 
 
-def _left(limit: int | None, used: int) -> int | None:
-    return None if limit is None else max(0, limit - used)
+def _exact(dollars: float) -> Decimal:
+    exact = Decimal(repr(float(dollars)))
+    if not exact.is_finite():
+        raise ValueError("nobody can have spent that much")
+    return exact
+
+
+def _left(tokens: int | None, micro: int | None, calls: int | None, ms: int | None) -> Left:
+    return Left(
+        tokens=tokens,
+        cost_dollars=None if micro is None else micro / MICRO,
+        llm_calls=calls,
+        seconds=None if ms is None else ms / 1000,
+    )
+
+
+def _smaller(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

@@ -16,6 +16,8 @@ from octarm.models.commands import MAX_BATCH
 from octarm.models.subjects import ATTEMPTS_UPDATED
 from octarm.sdk.chunks import Chunks
 from octarm.sdk.recent import Key
+from octarm.sdk.spending import Call
+from octarm.sdk.spends import Spends
 
 GATHER_S: Final = 0.05
 PROGRESS_EVERY_S: Final = 0.5
@@ -25,6 +27,14 @@ _encode = msgspec.json.Encoder().encode
 
 class SendsHints(Protocol):
     """Where gathered reports go."""
+
+    def waiting(self) -> int:
+        """Count what has not been acknowledged."""
+        ...
+
+    def put_report(self, message: Outgoing) -> None:
+        """Publish what is kept until it is acknowledged."""
+        ...
 
     def put_hint(self, message: Outgoing) -> None:
         """Publish something that may be lost when the bus stays away for long."""
@@ -57,6 +67,7 @@ class Updates:
     ) -> None:
         self._outbox = outbox
         self._chunks = chunks
+        self._spends = Spends(outbox, arm_id=arm_id, instance_id=instance_id)
         self._arm_id = arm_id
         self._instance_id = instance_id
         self._subject = ATTEMPTS_UPDATED.at(arm_id=arm_id)
@@ -90,12 +101,21 @@ class Updates:
         """Send a piece of output; nobody keeps it."""
         self._chunks.put(task_id, attempt, seq, text)
 
+    def spent(self, task_id: str, attempt: int, call: Call) -> None:
+        """Report soon what a call has cost, also of an attempt that has been settled."""
+        self._spends.put(task_id, attempt, call)
+
+    def flush(self) -> None:
+        """Hand over at once what has been spent."""
+        self._spends.flush()
+
     def ended(self, key: Key) -> None:
         """Report nothing more of this attempt."""
         self._attempts.pop(key, None)
 
     def close(self) -> None:
-        """Stop the timer."""
+        """Stop the timers."""
+        self._spends.flush()
         if self._timer is not None:
             self._timer.cancel()
 

@@ -153,7 +153,7 @@ class Worker:
             recall=self._recall(task.tenant),
             loop=loop,
         )
-        attempt.timer = loop.call_later(task.timeout_seconds, self._time_out, attempt)
+        attempt.timer = loop.call_later(attempt.allowed_s(), self._time_out, attempt)
         attempt.work = loop.create_task(self._run(attempt, task, attempt.context))
         self._announce.started(attempt.key, attempt.started_at)
 
@@ -194,9 +194,7 @@ class Worker:
         return await self._handler.start(task, context)
 
     def _time_out(self, attempt: Attempt) -> None:
-        self._cut_off(
-            attempt, outcomes.timed_out(attempt.task.timeout_seconds if attempt.task else 0)
-        )
+        self._cut_off(attempt, outcomes.out_of_time(attempt.task, attempt.allowed_s()))
 
     def _cut_off(self, attempt: Attempt, ending: outcomes.Failure) -> None:
         """End an attempt now; its slot stays taken until the handler really ends."""

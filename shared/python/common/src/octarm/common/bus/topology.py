@@ -65,7 +65,13 @@ STREAMS: Final = (
         s.RESULTS,
         tuple(
             subject.pattern
-            for subject in (s.RESULT, s.RESULTS_REPORTED, s.ATTEMPTS_UPDATED, s.PLACEMENTS_MADE)
+            for subject in (
+                s.RESULT,
+                s.RESULTS_REPORTED,
+                s.ATTEMPTS_UPDATED,
+                s.SPEND_REPORTED,
+                s.PLACEMENTS_MADE,
+            )
         ),
         work_queue=True,
         max_bytes=2048 * MIB,
