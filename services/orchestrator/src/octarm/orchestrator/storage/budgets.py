@@ -100,7 +100,7 @@ async def reserve(
         await connection.execute(_UNDO, [list(refused)])
     if opened:
         rows = [(account.task_id, account.parent_id, *account.granted) for account in opened]
-        await connection.execute(_INSERT, _columns(rows))
+        await connection.execute(_INSERT, columns(rows))
         await _write(connection, accounts)
     kept = [task for task in tasks if task.task_id not in refused]
     return [_with_left(task, accounts) for task in kept], refused
@@ -124,7 +124,7 @@ async def keep_books(
         return list(moved)
     known = [timed for timed in times if timed[0] in ids]
     if known:
-        await connection.execute(_TIMES, _columns(known))
+        await connection.execute(_TIMES, columns(known))
     accounts = await _locked(connection, ids)
     booked = await _book(connection, accounts, ids)
     if not booked:
@@ -214,14 +214,14 @@ async def _write(connection: Connection, accounts: Accounts) -> None:
     rows = [
         (a.task_id, a.version, a.settled, *a.reserved, *a.spent, *a.over, *a.used) for a in changed
     ]
-    cursor = await connection.execute(_WRITE, _columns(rows))
+    cursor = await connection.execute(_WRITE, columns(rows))
     if cursor.rowcount != len(changed):
         raise OctarmError("a budget was changed by somebody who did not lock it")
 
 
 async def _stop(connection: Connection, stopped: list[Moved]) -> None:
     rows = [(m.task_id, m.attempt, m.arm_id, m.error.decode()) for m in stopped]
-    await connection.execute(_STOP, _columns(rows))
+    await connection.execute(_STOP, columns(rows))
 
 
 def _retries(moved: Moved) -> bool:
@@ -244,5 +244,6 @@ def _with_left(task: NewTask, accounts: Accounts) -> NewTask:
     return task if left == task.grant else replace(task, left=left)
 
 
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Turn rows round, for `unnest`."""
     return [list(column) for column in zip(*rows, strict=True)]
