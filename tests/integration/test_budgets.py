@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from octarm.common.bus.publisher import Outgoing
+from octarm.common.bus.task_history import events_in
 from octarm.common.storage import open_pool
 from octarm.models import hot
 from octarm.models.errors import BudgetExceeded, Unavailable
@@ -401,8 +402,8 @@ class TestRetrying:
         assert view.error is not None
         assert (view.error.code, view.error.status) == ("BUDGET_EXCEEDED", 402)
         assert "no LLM calls are left" in view.error.detail
-        told = [msgspec.json.decode(message.payload) for message in announced]
-        ending = next(body for body in told if body.get("type") == "task.failed")
+        events = [e for m in announced if ".evt.tasks." in m.subject for e in events_in(m.payload)]
+        ending = next(msgspec.json.decode(e.body) for e in events if e.verb == "failed")
         assert (ending["error"]["code"], ending["seq"]) == ("BUDGET_EXCEEDED", 5)
         assert await ledger.execute("select attempt from ledger.result") == [(1,)]
 
