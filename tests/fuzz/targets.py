@@ -16,7 +16,7 @@ from octarm.common.bus.delivery import ACK, Dead
 from octarm.common.bus.requests import read_reply
 from octarm.common.bus.wire import is_subject, read_headers
 from octarm.common.telemetry import tracing
-from octarm.common.testing.fakes import NOON
+from octarm.common.testing.fakes import NOON, FakeClock
 from octarm.gateway.domain import headers
 from octarm.gateway.routes.bodies import read_as, read_object
 from octarm.memory.domain import paging
@@ -34,7 +34,7 @@ from octarm.models.subjects import (
 )
 from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.domain.tasks import new_task, ready_task
-from octarm.orchestrator.routes import ResultsConsumer
+from octarm.orchestrator.results import ResultsConsumer
 from tests.support.deliveries import a_delivery
 from tests.support.messages import MODELS
 
@@ -62,7 +62,7 @@ def results(data: bytes) -> None:
         return {}
 
     delivery = a_delivery(SUBJECTS[data[0] % len(SUBJECTS)] if data else "", data[1:])
-    (outcome,) = _at_once(ResultsConsumer(record)([delivery]))
+    (outcome,) = _at_once(ResultsConsumer(record, FakeClock(), patience_s=0)([delivery]))
     assert outcome is ACK or isinstance(outcome, Dead)
     for news in recorded:
         assert news.decision is None or json.loads(news.decision)

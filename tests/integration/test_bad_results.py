@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from octarm.common.bus.delivery import ACK, Dead, Outcome
+from octarm.common.testing.fakes import FakeClock
 from octarm.models.ids import new_id
 from octarm.models.results import MAX_RESULT_BYTES
 from octarm.models.subjects import PLACEMENTS_MADE, RESULT, RESULTS_REPORTED
 from octarm.orchestrator.domain.changes import Known
-from octarm.orchestrator.routes import ResultsConsumer
+from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases.record import FOREIGN, UNKNOWN, RecordNews
 from tests.fuzz.mutate import spoiled
 from tests.support.deliveries import a_delivery
@@ -48,7 +49,9 @@ async def accepted(ledger: Ledger) -> str:
 
 async def report(ledger: Ledger, *messages: tuple[str, bytes]) -> list[Outcome]:
     """Hand (subject, body) pairs to the consumer as one batch."""
-    consumer = ResultsConsumer(RecordNews(ledger.attempts, ledger.relay, revoke_nothing))
+    consumer = ResultsConsumer(
+        RecordNews(ledger.attempts, ledger.relay, revoke_nothing), FakeClock(), patience_s=0
+    )
     return await consumer([a_delivery(subject, body) for subject, body in messages])
 
 

@@ -1,5 +1,6 @@
 """Messages as a consumer gets them, without a bus."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from octarm.common.bus.delivery import Delivery
@@ -15,7 +16,12 @@ class AMessage:
     reply: str = "$JS.ACK.S.C.1.17.1.1763726400000000000.0"
 
 
-def a_delivery(subject: str, data: bytes, **headers: str) -> Delivery:
+def a_delivery(
+    subject: str,
+    data: bytes,
+    again: Callable[[Delivery], None] | None = None,
+    **headers: str,
+) -> Delivery:
     """A first delivery, stored as number 17 of its stream."""
     message = AMessage(subject, data, headers or None)
-    return Delivery(message, lambda *_: None)  # type: ignore[arg-type]
+    return Delivery(message, lambda *_: None, again)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 from octarm.common.bus.delivery import Dead, Delivery
 from octarm.common.bus.requests import read_reply
 from octarm.common.storage import Batcher
-from octarm.common.testing.fakes import NOON
+from octarm.common.testing.fakes import NOON, FakeClock
 from octarm.models.errors import FieldError, InvalidRequest, OctarmError, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.queries import SubmitAnswers
@@ -19,7 +19,7 @@ from octarm.models.subjects import RESULTS_REPORTED
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
 from octarm.orchestrator.domain.news import AttemptNews, Key
 from octarm.orchestrator.intake import SubmitResponder
-from octarm.orchestrator.routes import ResultsConsumer
+from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases.accept import Submitted
 from tests.support.ledger import a_failure, a_result
 from tests.support.wait import wait_until
@@ -65,7 +65,7 @@ class TestResults:
         broken = a_failure(bad)[:-1] + b"," + spoiled + b"}"
         bundle = reported(a_result(good), broken, a_failure(better))
 
-        (outcome,) = await ResultsConsumer(record)(cast(list[Delivery], [bundle]))
+        (outcome,) = await ResultsConsumer(record, FakeClock())(cast(list[Delivery], [bundle]))
 
         assert isinstance(outcome, Dead)
         assert {news.task_id for news in recorded} == {good, better}

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
-from octarm.common.bus.delivery import ACK, Dead, Retry
+from octarm.common.bus.delivery import ACK, HELD, Dead, Retry
 from octarm.common.storage import Batcher
+from octarm.common.testing.fakes import FakeClock
 from octarm.models.errors import Conflict, InvalidRequest, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.states import TaskState
@@ -21,7 +22,7 @@ from octarm.models.subjects import (
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
 from octarm.orchestrator.domain.news import AttemptNews, Key, Step
 from octarm.orchestrator.intake import IntakeConsumer
-from octarm.orchestrator.routes import ResultsConsumer
+from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases.accept import Submitted
 from octarm.orchestrator.usecases.record import UNKNOWN
 from tests.support.deliveries import a_delivery
@@ -49,7 +50,7 @@ class TestResults:
         start = {"task_id": one, "attempt": 1, "kind": "started", "at": NOON}
         updates = {"arm_id": "one", "instance_id": "i-1", "updates": [start]}
 
-        outcomes = await ResultsConsumer(ledger)(
+        outcomes = await ResultsConsumer(ledger, FakeClock())(
             [
                 a_delivery(RESULTS_REPORTED.at(arm_id="one"), bundle),
                 a_delivery(
@@ -61,7 +62,7 @@ class TestResults:
             ]
         )
 
-        assert outcomes == [ACK] * 4
+        assert outcomes == [ACK, HELD, ACK, ACK]
         assert [news.task_id for news in ledger.news] == [one, two, three]
         assert {news.step for news in ledger.news} == {Step.ENDED}
         assert ledger.news[0].traceparent == "t"
@@ -72,7 +73,7 @@ class TestResults:
         ledger = RecordingLedger()
         good = new_id("tsk")
 
-        bad, foreign, fine = await ResultsConsumer(ledger)(
+        bad, foreign, fine = await ResultsConsumer(ledger, FakeClock())(
             [
                 a_delivery(RESULT.at(arm_id="one"), b"{"),
                 a_delivery(RESULT.at(arm_id="two"), a_result(new_id("tsk"), arm_id="one")),
@@ -91,7 +92,7 @@ class TestResults:
         task_id = new_id("tsk")
         ledger = RecordingLedger({(task_id, 1): UNKNOWN})
 
-        (outcome,) = await ResultsConsumer(ledger)(
+        (outcome,) = await ResultsConsumer(ledger, FakeClock())(
             [a_delivery(RESULT.at(arm_id="one"), a_result(task_id))]
         )
 

@@ -25,7 +25,8 @@ from octarm.orchestrator.domain.changes import Moved
 from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.intake import Accepting, IntakeConsumer, SubmitResponder, gathered
 from octarm.orchestrator.metering import SpendConsumer
-from octarm.orchestrator.routes import ResultsConsumer, hear_heartbeats, routes
+from octarm.orchestrator.results import ResultsConsumer
+from octarm.orchestrator.routes import hear_heartbeats, routes
 from octarm.orchestrator.settings import Settings
 from octarm.orchestrator.storage.attempts import PostgresAttempts
 from octarm.orchestrator.storage.backlog import PostgresBacklog
@@ -116,7 +117,7 @@ async def _serve(
     attempts = PostgresAttempts(
         pool, dispatch_lease_s=settings.dispatch_lease_s, run_lease_s=FIRST_RUN_LEASE_S
     )
-    recorded = ResultsConsumer(RecordNews(attempts, relay, revoke, watch=way_in.moved))
+    recorded = ResultsConsumer(RecordNews(attempts, relay, revoke, watch=way_in.moved), clock)
     results = SpendConsumer(MeterSpend(spending), recorded)
     intake_runner = PullRunner(
         nc,
@@ -143,6 +144,7 @@ async def _serve(
             stop,
             intake_runner.run(stop),
             result_runner.run(stop),
+            recorded.run(stop),
             leases.run(stop),
             reconcile.run(stop),
             way_in.release.run(stop),

@@ -1,7 +1,5 @@
 """The orchestrator's subscriptions: translation only."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -10,16 +8,13 @@ from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 
 from octarm.common.bus import flood
-from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
 from octarm.common.bus.requests import answer
 from octarm.common.clock import Clock
-from octarm.common.failpoints import failpoint
 from octarm.common.storage import Batcher
 from octarm.common.telemetry.logs import get_logger
 from octarm.models import hot
 from octarm.models.errors import (
     NotFound,
-    Problem,
 )
 from octarm.models.queries import (
     CancelTask,
@@ -31,7 +26,6 @@ from octarm.models.queries import (
     TaskView,
 )
 from octarm.models.queries import Outcome as TaskOutcome
-from octarm.models.results import MAX_RESULT_BYTES
 from octarm.models.subjects import (
     ATTEMPTS_UPDATED,
     CANCEL_TASK,
@@ -44,7 +38,6 @@ from octarm.models.subjects import (
     RESULTS_REPORTED,
 )
 from octarm.orchestrator.domain.changes import AcceptAnswer
-from octarm.orchestrator.domain.news import AttemptNews, Gathering, Key
 from octarm.orchestrator.usecases.accept import Submitted
 from octarm.orchestrator.usecases.endings import CancelTasks
 from octarm.orchestrator.usecases.leases import KeepLeases
@@ -115,79 +108,3 @@ async def hear_heartbeats(nc: NATS, leases: KeepLeases, clock: Clock) -> None:
         await leases(beat)
 
     await flood.hear_beats(nc, HEARTBEAT.pattern, heard, clock=clock, queue=QUEUE)
-
-
-Reported = tuple[str, int, str]  # task id, attempt, arm
-Record = Callable[[list[AttemptNews]], Awaitable[dict[Key, str]]]
-
-
-@dataclass(frozen=True, slots=True)
-class ResultsConsumer:
-    """Records what arms and schedulers report."""
-
-    record: Record
-
-    async def __call__(self, batch: list[Delivery]) -> list[Outcome]:
-        """Handle one batch: one transaction."""
-        gathering = Gathering()
-        outcomes: list[Outcome] = [ACK] * len(batch)
-        results: dict[Reported, int] = {}
-        for place, delivery in enumerate(batch):
-            try:
-                reported, spoiled = _take(gathering, delivery)
-            except _NOT_UNDERSTOOD as error:
-                outcomes[place] = Dead(f"not understood: {error}")
-                continue
-            if spoiled:
-                outcomes[place] = Dead(f"partly not understood: {spoiled}")
-            results.update(dict.fromkeys(reported, place))
-        for news in (gathering.all(), *gathering.contested()):
-            refused = await self.record(news)
-            for item in news if refused else ():
-                place = results.get((*item.key, item.arm_id), -1)
-                if item.key in refused and place >= 0:
-                    outcomes[place] = Dead(refused[item.key])
-        failpoint("results_before_ack")
-        return outcomes
-
-
-def _take(gathering: Gathering, delivery: Delivery) -> tuple[list[Reported], str]:
-    """Take one message in; gives the attempts it holds results of, and what is wrong with it."""
-    subject = delivery.subject
-    if subject.startswith(_RESULTS):
-        trace = delivery.headers.get("traceparent", "")
-        return [_take_result(gathering, delivery, delivery.data, trace)], ""
-    if subject.startswith(_REPORTS):
-        return _take_report(gathering, delivery)
-    if subject.startswith(_PLACEMENTS):
-        gathering.placed(_placements(delivery.data).placements)
-    elif subject.startswith(_UPDATES):
-        gathering.updated(_updates(delivery.data))
-    return [], ""
-
-
-def _take_report(gathering: Gathering, delivery: Delivery) -> tuple[list[Reported], str]:
-    """Take what can be read of a bundle: one bad result must not lose the others."""
-    reported, spoiled = [], ""
-    for body in _report(delivery.data).results:
-        try:
-            reported.append(_take_result(gathering, delivery, bytes(body), ""))
-        except _NOT_UNDERSTOOD as error:
-            spoiled = str(error)
-    return reported, spoiled
-
-
-def _take_result(gathering: Gathering, delivery: Delivery, body: bytes, trace: str) -> Reported:
-    if len(body) > MAX_RESULT_BYTES:
-        raise ValueError(f"it has {len(body)} bytes, {MAX_RESULT_BYTES} are allowed")
-    result = _result(body)
-    body.decode()  # What is only passed on has not been looked at: is it UTF-8?
-    if delivery.subject.rpartition(".")[2] != result.arm_id:
-        raise ValueError("a result must come on the subject of its own arm")
-    if result.status != "success":
-        if len(bytes(result.error)) > MAX_ERROR_BYTES:
-            raise ValueError(f"its error has more than {MAX_ERROR_BYTES} bytes")
-        # It is told in events and answers, which must be readable.
-        Problem.model_validate_json(bytes(result.error))
-    gathering.ended(result, body, trace)
-    return result.task_id, result.attempt, result.arm_id

@@ -114,6 +114,10 @@ class Gathering:
         del self._others[(*key, news.arm_id)]
         self._news[key], self._others[(*key, first.arm_id)] = news, first
 
+    def keys(self) -> list[Key]:
+        """Give the attempts that something is said about."""
+        return list(self._news)
+
     def all(self) -> list[AttemptNews]:
         """Give the news, by task: rows are always locked in this order."""
         return [self._news[key] for key in sorted(self._news)]

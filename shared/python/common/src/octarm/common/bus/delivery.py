@@ -43,14 +43,25 @@ _TERM: Final = b"+TERM"
 class Delivery:
     """A message as one consumer got it; settling it again does nothing."""
 
-    __slots__ = ("_headers", "_msg", "_send", "_settled", "data", "subject")
+    __slots__ = ("_again", "_headers", "_msg", "_send", "_settled", "data", "subject")
 
-    def __init__(self, msg: Msg, send: Callable[[str, bytes], None]) -> None:
+    def __init__(
+        self,
+        msg: Msg,
+        send: Callable[[str, bytes], None],
+        again: Callable[["Delivery"], None] | None = None,
+    ) -> None:
         self._msg = msg
         self._send = send
+        self._again = again
         self._settled = False
         self.data: bytes = msg.data
         self.subject: str = msg.subject
+
+    @property
+    def settled(self) -> bool:
+        """Whether the server has been told what becomes of it."""
+        return self._settled
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -91,6 +102,11 @@ class Delivery:
     def retry(self, after_s: float = 0.0) -> None:
         """Ask for it again, not before `after_s` seconds."""
         self._settle(b'-NAK {"delay": %d}' % int(after_s * 1e9) if after_s > 0 else b"-NAK")
+
+    def again(self) -> None:
+        """Have a held delivery handled once more, as if it had just come."""
+        if self._again is not None and not self._settled:
+            self._again(self)
 
     def term(self) -> None:
         """Say that it must never come again."""

@@ -147,7 +147,10 @@ class PullRunner:
         self._resubscribed = 0
         self._backoff_s = 0.0
         self._count_down()
-        self._buffer.append(Delivery(msg, self._settle))
+        self._take(Delivery(msg, self._settle, self._take))
+
+    def _take(self, delivery: Delivery) -> None:
+        self._buffer.append(delivery)
         self._arrived.set()
 
     def _count_down(self) -> None:

@@ -1,0 +1,66 @@
+"""A moment of patience with placements.
+
+A short attempt is placed and over within milliseconds. Its placement waits for the news of its
+start or end, so that both are one change of the ledger; nobody waits for a placement.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
+
+from octarm.models import hot
+from octarm.orchestrator.domain.news import Key
+
+L = TypeVar("L")
+
+
+class HeldPlacements(Generic[L]):
+    """Placements by attempt, each belonging to the letter that it came in.
+
+    A letter is done with once all its placements are recorded. `L` needs to be hashable.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[Key, tuple[hot.Placement, L]] = {}
+        self._letters: dict[L, tuple[float, set[Key]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._letters)
+
+    def __contains__(self, letter: object) -> bool:
+        return letter in self._letters
+
+    def hold(self, letter: L, placements: Sequence[hot.Placement], *, now: float) -> None:
+        """Keep a letter's placements; one that another letter has brought too counts for this."""
+        keys = {(placement.task_id, placement.attempt) for placement in placements}
+        self._letters[letter] = (now, keys)
+        for placement in placements:
+            self._held[placement.task_id, placement.attempt] = (placement, letter)
+
+    def take(self, keys: Iterable[Key]) -> list[hot.Placement]:
+        """Take what is held of these attempts; say `recorded` or `put_back` later."""
+        return [self._held[key][0] for key in keys if key in self._held]
+
+    def recorded(self, placements: Iterable[hot.Placement]) -> list[L]:
+        """Forget placements that are recorded; gives the letters that are done with."""
+        done = []
+        for placement in placements:
+            key = (placement.task_id, placement.attempt)
+            _, letter = self._held.pop(key, (None, None))
+            if letter is None or letter not in self._letters:
+                continue
+            left = self._letters[letter][1]
+            left.discard(key)
+            if not left:
+                del self._letters[letter]
+                done.append(letter)
+        return done
+
+    def ripe(self, *, since: float) -> list[L]:
+        """List the letters that are held since then or longer, oldest first."""
+        return [letter for letter, (came, _) in self._letters.items() if came <= since]
+
+    def release(self, letter: L) -> list[hot.Placement]:
+        """Give back what is left of a letter, which is no longer held."""
+        _, keys = self._letters.pop(letter, (0.0, set()))
+        mine = [key for key in keys if self._held.get(key, (None, None))[1] is letter]
+        return [self._held.pop(key)[0] for key in sorted(mine)]

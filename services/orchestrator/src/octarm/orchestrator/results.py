@@ -1,0 +1,170 @@
+"""What scheduler and arms report about attempts: translation, and a moment of patience."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome
+from octarm.common.clock import Clock, set_within
+from octarm.common.failpoints import failpoint
+from octarm.models import hot
+from octarm.models.errors import Problem
+from octarm.models.results import MAX_RESULT_BYTES
+from octarm.models.subjects import ATTEMPTS_UPDATED, PLACEMENTS_MADE, RESULT, RESULTS_REPORTED
+from octarm.orchestrator.domain.news import AttemptNews, Gathering, Key
+from octarm.orchestrator.domain.patience import HeldPlacements
+
+# Longer than a busy arm takes to start what it was given; a start that is told ends the wait.
+PATIENCE_S: Final = 0.5
+LOOKS_EVERY_S: Final = 0.1
+MAX_ERROR_BYTES: Final = 64 * 1024
+_RESULTS: Final = RESULT.pattern.removesuffix("*")
+_REPORTS: Final = RESULTS_REPORTED.pattern.removesuffix("*")
+_PLACEMENTS: Final = PLACEMENTS_MADE.pattern.removesuffix("*")
+_UPDATES: Final = ATTEMPTS_UPDATED.pattern.removesuffix("*")
+
+_result = msgspec.json.Decoder(hot.Result).decode
+_report = msgspec.json.Decoder(hot.ResultsReported).decode
+_placements = msgspec.json.Decoder(hot.PlacementsMade).decode
+_updates = msgspec.json.Decoder(hot.AttemptsUpdated).decode
+_NOT_UNDERSTOOD: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+
+Reported = tuple[str, int, str]  # task id, attempt, arm
+Record = Callable[[list[AttemptNews]], Awaitable[dict[Key, str]]]
+
+
+class ResultsConsumer:
+    """Records what arms and schedulers report, one transaction a batch.
+
+    A placement waits for the news of its attempt's start or end for `patience_s` seconds,
+    unacknowledged; 0 means that nothing waits.
+    """
+
+    def __init__(self, record: Record, clock: Clock, *, patience_s: float = PATIENCE_S) -> None:
+        self._record = record
+        self._clock = clock
+        self._patience_s = patience_s
+        self._held: HeldPlacements[Delivery] = HeldPlacements()
+        self._recalled: set[Delivery] = set()
+        self._holds = asyncio.Event()
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether placements wait."""
+        return bool(self._held)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Recall placements that have waited long enough; at `stop` hand all of them back."""
+        stopped = asyncio.create_task(stop.wait())
+        stopped.add_done_callback(lambda _: self._holds.set())
+        while not stop.is_set():
+            await self._holds.wait()
+            await set_within(stop, LOOKS_EVERY_S)
+            self._recall(self._clock.monotonic() - self._patience_s)
+            if not self._held and not stop.is_set():
+                self._holds.clear()
+        self._patience_s = 0.0
+        for delivery in self._held.ripe(since=self._clock.monotonic()):
+            delivery.retry()
+
+    def _recall(self, since: float) -> None:
+        for delivery in self._held.ripe(since=since):
+            if delivery.settled:
+                # Its batch was refused: it will be delivered anew.
+                self._held.release(delivery)
+            elif delivery not in self._recalled:
+                self._recalled.add(delivery)
+                delivery.again()
+
+    async def __call__(self, batch: list[Delivery]) -> list[Outcome]:
+        """Handle one batch."""
+        gathering = Gathering()
+        outcomes: list[Outcome] = [ACK] * len(batch)
+        results: dict[Reported, int] = {}
+        for place, delivery in enumerate(batch):
+            try:
+                if self._waits(gathering, delivery):
+                    outcomes[place] = HELD
+                    continue
+                reported, spoiled = _take(gathering, delivery)
+            except _NOT_UNDERSTOOD as error:
+                outcomes[place] = Dead(f"not understood: {error}")
+                continue
+            if spoiled:
+                outcomes[place] = Dead(f"partly not understood: {spoiled}")
+            results.update(dict.fromkeys(reported, place))
+        along = self._held.take(gathering.keys())
+        gathering.placed(along)
+        await self._write(gathering, results, outcomes)
+        failpoint("results_before_ack")
+        for delivery in self._held.recorded(along):
+            delivery.ack()
+        return outcomes
+
+    def _waits(self, gathering: Gathering, delivery: Delivery) -> bool:
+        """Whether a delivery holds placements that wait a moment; a recalled one is taken in."""
+        if not delivery.subject.startswith(_PLACEMENTS):
+            return False
+        if delivery in self._recalled:
+            self._recalled.discard(delivery)
+            gathering.placed(self._held.release(delivery))
+            return False
+        placements = _placements(delivery.data).placements
+        if not self._patience_s:
+            gathering.placed(placements)
+            return False
+        self._held.hold(delivery, placements, now=self._clock.monotonic())
+        self._holds.set()
+        return True
+
+    async def _write(
+        self, gathering: Gathering, results: dict[Reported, int], outcomes: list[Outcome]
+    ) -> None:
+        for news in (gathering.all(), *gathering.contested()):
+            refused = await self._record(news)
+            for item in news if refused else ():
+                place = results.get((*item.key, item.arm_id), -1)
+                if item.key in refused and place >= 0:
+                    outcomes[place] = Dead(refused[item.key])
+
+
+def _take(gathering: Gathering, delivery: Delivery) -> tuple[list[Reported], str]:
+    """Take one message in; gives the attempts it holds results of, and what is wrong with it."""
+    subject = delivery.subject
+    if subject.startswith(_RESULTS):
+        trace = delivery.headers.get("traceparent", "")
+        return [_take_result(gathering, delivery, delivery.data, trace)], ""
+    if subject.startswith(_REPORTS):
+        return _take_report(gathering, delivery)
+    if subject.startswith(_UPDATES):
+        gathering.updated(_updates(delivery.data))
+    return [], ""
+
+
+def _take_report(gathering: Gathering, delivery: Delivery) -> tuple[list[Reported], str]:
+    """Take what can be read of a bundle: one bad result must not lose the others."""
+    reported, spoiled = [], ""
+    for body in _report(delivery.data).results:
+        try:
+            reported.append(_take_result(gathering, delivery, bytes(body), ""))
+        except _NOT_UNDERSTOOD as error:
+            spoiled = str(error)
+    return reported, spoiled
+
+
+def _take_result(gathering: Gathering, delivery: Delivery, body: bytes, trace: str) -> Reported:
+    if len(body) > MAX_RESULT_BYTES:
+        raise ValueError(f"it has {len(body)} bytes, {MAX_RESULT_BYTES} are allowed")
+    result = _result(body)
+    body.decode()  # What is only passed on has not been looked at: is it UTF-8?
+    if delivery.subject.rpartition(".")[2] != result.arm_id:
+        raise ValueError("a result must come on the subject of its own arm")
+    if result.status != "success":
+        if len(bytes(result.error)) > MAX_ERROR_BYTES:
+            raise ValueError(f"its error has more than {MAX_ERROR_BYTES} bytes")
+        # It is told in events and answers, which must be readable.
+        Problem.model_validate_json(bytes(result.error))
+    gathering.ended(result, body, trace)
+    return result.task_id, result.attempt, result.arm_id
