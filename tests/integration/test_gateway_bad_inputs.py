@@ -128,7 +128,9 @@ class TestRow2TooMuch:
         (400, b'{"goal": "x", "context": {"n": 1' + b"0" * 400 + b"}}"),
         (400, b'{"goal": "x", "context": {"n": -1' + b"0" * 900_000 + b"}}"),
         (413, json.dumps({f"k{n}": n for n in range(100_000)}).encode()),
-        (422, json.dumps({f"k{n}": n for n in range(60_000)}).encode()),
+        (400, json.dumps({f"k{n}": n for n in range(60_000)}).encode()),
+        (400, b'{"goal": "x", "context": {"n": [' + b"[]," * 300_000 + b"[]]}}"),
+        (422, json.dumps({f"k{n}": n for n in range(19_000)}).encode()),
         (422, json.dumps({"goal": "x" * 10_001}).encode()),
         (422, json.dumps({"goal": "x", "context": {"t": "x" * 131_072}}).encode()),
     )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from starlette.types import Message
 
+from octarm.gateway.domain.load import Load
 from octarm.gateway.routes.events import EventStream, encode
 from octarm.gateway.usecases.follow import Closing, FetchResult, Frame, Ping, WatchTask
 from octarm.gateway.usecases.ports import PassingChunk, StoredEvent
@@ -214,6 +215,6 @@ class TestEventStream:
 
         async with asyncio.timeout(5):
             scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
-            await EventStream(endless())(scope, receive, stuck)
+            await EventStream(endless(), Load())(scope, receive, stuck)
 
         assert closed.is_set()

@@ -107,3 +107,27 @@ class TestLoads:
     def test_says_what_is_wrong_beyond_the_part_it_searches(self) -> None:
         with pytest.raises(Unparsable, match=r"^Extra data$"):
             loads(b'"' + b"a" * 200_000 + b'" 1')
+
+
+@pytest.mark.bad_input(2)
+class TestManyValues:
+    @pytest.mark.parametrize("unit", ["1", '""', "[]", "{}", '{"a":1}', '"a,b"', '"\\""'])
+    def test_are_refused_without_being_read(self, unit: str) -> None:
+        body = ("[" + ",".join([unit] * 150_000) + "]").encode()
+
+        with pytest.raises(Unparsable, match="More than 20,000 values"):
+            loads(body)
+
+    def test_commas_and_brackets_in_strings_do_not_count(self) -> None:
+        text = '1,2,[{"' * 10_000
+
+        assert loads(json.dumps({"text": text}).encode()) == {"text": text}
+
+    def test_a_string_without_an_end_is_searched_once(self) -> None:
+        with pytest.raises(Unparsable):
+            loads(b'["' + b'\\"' * 500_000)
+
+    def test_the_caller_may_allow_more_or_fewer(self) -> None:
+        assert loads(b"[1,2,3]", max_values=3) == [1, 2, 3]
+        with pytest.raises(Unparsable):
+            loads(b"[1,2,3]", max_values=2)

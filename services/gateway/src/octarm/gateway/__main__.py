@@ -26,13 +26,13 @@ from octarm.models.ids import new_id
 log = get_logger()
 
 
-def fleet_on(nc: Client, publisher: Publisher) -> Fleet:
+def fleet_on(nc: Client, publisher: Publisher, answer_s: float) -> Fleet:
     """Everything behind the API, reached over one connection."""
     return Fleet(
-        tasks=OrchestratorClient(nc),
-        queue=SchedulerClient(nc),
-        arms=ArmRegistryClient(nc),
-        episodes=MemoryClient(nc),
+        tasks=OrchestratorClient(nc, answer_s),
+        queue=SchedulerClient(nc, answer_s),
+        arms=ArmRegistryClient(nc, answer_s),
+        episodes=MemoryClient(nc, answer_s),
         events=BusTaskEvents(nc),
         letters=DeadLetterBox(nc, publisher),
     )
@@ -53,6 +53,7 @@ def surroundings(settings: Settings, nc: Client, stop: asyncio.Event) -> Surroun
         ready={"nats": partial(must_be_connected, nc), "orchestrator": orchestrator_answers},
         shards=settings.shards,
         operators=frozenset(settings.operators.split(",")) - {""},
+        answer_s=settings.answer_s,
     )
 
 
@@ -67,9 +68,16 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             on_closed=stop.set,
         ) as nc:
             publisher = Publisher(nc)
-            app = make_app(fleet_on(nc, publisher), surroundings(settings, nc, stop))
+            fleet = fleet_on(nc, publisher, settings.answer_s)
+            app = make_app(fleet, surroundings(settings, nc, stop))
             log.info("listening", port=listener.getsockname()[1])
-            await serve(app, listener, stop, drain_s=settings.drain_s)
+            await serve(
+                app,
+                listener,
+                stop,
+                drain_s=settings.drain_s,
+                max_connections=settings.max_connections,
+            )
             await publisher.close()
 
 

@@ -14,20 +14,22 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from octarm.common.health import Check
+from octarm.gateway.domain.load import Load
 from octarm.gateway.domain.tenants import Tenants
 from octarm.gateway.routes import openapi as description
+from octarm.gateway.routes.bodies import declared_size
 from octarm.gateway.routes.dead_letters import dead_letter_routes
 from octarm.gateway.routes.edge import Edge
 from octarm.gateway.routes.events import event_routes
 from octarm.gateway.routes.fleet import arm_routes, memory_routes, queue_routes
 from octarm.gateway.routes.health import health_routes
-from octarm.gateway.routes.problems import HANDLERS
+from octarm.gateway.routes.problems import HANDLERS, problem_response
 from octarm.gateway.routes.submit import SUBMIT_PATH, submit_endpoint, submit_routes
 from octarm.gateway.routes.tasks import task_routes
 from octarm.gateway.usecases.dead_letters import DeadLetterDesk
 from octarm.gateway.usecases.follow import ExplainTask, FetchResult, WatchTask
 from octarm.gateway.usecases.ports import Fleet
-from octarm.gateway.usecases.submit import Submit
+from octarm.gateway.usecases.submit import ANSWER_S, Submit
 
 
 def _now() -> datetime:
@@ -50,6 +52,8 @@ class Surroundings:
     now: Callable[[], datetime] = _now
     shards: int = 1
     ping_s: float = 15.0
+    answer_s: float = ANSWER_S
+    load: Load = field(default_factory=Load)
     operators: frozenset[str] = frozenset()
     """Tenants whose keys may see and redrive every tenant's dead letters."""
 
@@ -60,7 +64,7 @@ class Surroundings:
 
 def make_app(fleet: Fleet, around: Surroundings) -> ASGIApp:
     """Wire the API in front of a fleet."""
-    submit = Submit(fleet.tasks, around.now)
+    submit = Submit(fleet.tasks, around.now, answer_s=around.answer_s)
     submit_task = submit_endpoint(submit)
     whole = _routes(fleet, around, submit_routes(submit, submit_task))
     # Submitting a task goes past FastAPI, which would take as long as all the rest of it.
@@ -68,9 +72,16 @@ def make_app(fleet: Fleet, around: Surroundings) -> ASGIApp:
     short = Starlette(routes=[route], exception_handlers=HANDLERS)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        is_submission = scope["type"] == "http" and scope["method"] == "POST"
-        chosen = short if is_submission and scope["path"] == SUBMIT_PATH else whole
-        await chosen(scope, receive, send)
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await whole(scope, receive, send)
+            return
+        chosen = short if scope["path"] == SUBMIT_PATH else whole
+        size = declared_size(scope)
+        if (refusal := around.load.no_room(size)) is not None:
+            await problem_response(scope, refusal)(scope, receive, send)
+            return
+        with around.load.request(size):
+            await chosen(scope, receive, send)
 
     return Edge(app, around.tenants, around.connected)
 
@@ -92,7 +103,7 @@ def _routes(fleet: Fleet, around: Surroundings, submission: APIRouter) -> FastAP
     for router in (
         submission,
         task_routes(fleet.tasks, fetch_result, explain),
-        event_routes(watch),
+        event_routes(watch, around.load),
         arm_routes(fleet.arms),
         queue_routes(fleet.queue, around.shards, keys_needed=keys_needed),
         memory_routes(fleet.episodes),

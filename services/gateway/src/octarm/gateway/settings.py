@@ -29,6 +29,13 @@ class Settings(ServiceSettings):
         default=10.0, gt=0, le=300, description="Seconds for requests in hand at the end"
     )
 
+    answer_s: float = Field(
+        default=2.0, gt=0, le=60, description="Seconds for the services behind it to answer in"
+    )
+    max_connections: int = Field(
+        default=2_000, ge=1, le=100_000, description="Open connections; more get 503"
+    )
+
     @field_validator("operators")
     @classmethod
     def _tenants(cls, names: str) -> str:

@@ -27,7 +27,8 @@ from octarm.models.errors import Unavailable
 from octarm.models.subjects import CHUNK, COMPLETED, EVENTS, STOPPED
 
 # What waits for a slow reader; past it chunks are dropped and events stay in the stream.
-BUFFERED: Final = 256
+BUFFERED: Final = 64
+MAX_CHUNK_BYTES: Final = 64 * 1024
 CLEANUP_S: Final = 5.0
 
 log = get_logger()
@@ -134,7 +135,9 @@ class _Feed:
         return await self._queue.get()
 
     async def chunk(self, message: Msg) -> None:
-        """Take a chunk, or drop it when the reader is too slow."""
+        """Take a chunk, or drop it when the reader is too slow or it is too large to keep."""
+        if len(message.data) > MAX_CHUNK_BYTES:
+            return
         with suppress(asyncio.QueueFull):
             self._queue.put_nowait(PassingChunk(message.data))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from octarm.models.errors import InvalidRequest, NotFound, OctarmError, field_errors
+from octarm.models.errors import InvalidRequest, NotFound, OctarmError, Unparsable, field_errors
 
 
 class NoSuchRoute(NotFound):
@@ -29,6 +29,14 @@ class TooSlow(InvalidRequest):
     default_hint = "Send the whole body without long pauses."
 
 
+class HeadTooLarge(InvalidRequest):
+    """The head of the request is too large (431)."""
+
+    status: ClassVar[int] = 431
+    default_code = "HEADERS_TOO_LARGE"
+    default_hint = "Send fewer or shorter headers."
+
+
 def from_status(status: int, detail: str) -> OctarmError:
     """Say an HTTP status that the framework chose as an error of ours."""
     if status == 404:
@@ -39,7 +47,8 @@ def from_status(status: int, detail: str) -> OctarmError:
 
 
 def bad_parameters(errors: Sequence[Any]) -> InvalidRequest:
-    """Say which parameters of path, query or body were refused."""
+    """Say which parameters of path, query or body were refused; a cursor can only be forged."""
     listed = field_errors(list(errors))
+    kind = Unparsable if all(error["loc"][-1] == "cursor" for error in errors) else InvalidRequest
     names = ", ".join(error.field for error in listed[:5])
-    return InvalidRequest(f"not accepted: {names}", code="INVALID_PARAMETER", errors=listed)
+    return kind(f"not accepted: {names}", code="INVALID_PARAMETER", errors=listed)

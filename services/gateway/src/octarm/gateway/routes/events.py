@@ -11,6 +11,7 @@ from starlette.types import Send
 
 from octarm.common.telemetry import metrics
 from octarm.gateway.domain import headers
+from octarm.gateway.domain.load import Load
 from octarm.gateway.routes import openapi
 from octarm.gateway.routes.caller import FromCaller
 from octarm.gateway.routes.tasks import TaskPath
@@ -27,12 +28,17 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes, None], load: Load) -> None:
         super().__init__(frames, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._frames = frames
+        self._load = load
 
     async def stream_response(self, send: Send) -> None:
         """Send frames until they end or the client is gone."""
+        with self._load.stream():
+            await self._send_frames(send)
+
+    async def _send_frames(self, send: Send) -> None:
         start = {"status": self.status_code, "headers": self.raw_headers}
         metrics.inc("octarm_gateway_streams", 1)
         try:
@@ -48,7 +54,7 @@ class EventStream(StreamingResponse):
             metrics.inc("octarm_gateway_streams", -1)
 
 
-def event_routes(watch: WatchTask) -> APIRouter:
+def event_routes(watch: WatchTask, load: Load) -> APIRouter:
     """The route of a task's event stream."""
     router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
@@ -65,12 +71,14 @@ def event_routes(watch: WatchTask) -> APIRouter:
         misses none. Output chunks come in between without an id and may be lost. 204: there
         is nothing (more) to tell.
         """
+        if (refusal := load.no_stream()) is not None:
+            raise refusal
         after = headers.last_event_id(request.headers.getlist("last-event-id"))
         since = await watch.begins(caller.tenant, task_id, after=after)
         if since is None:
             return Response(status_code=204)
         frames = watch(caller.tenant, task_id, after=after, since=since)
-        return EventStream(_encoded(frames))
+        return EventStream(_encoded(frames), load)
 
     return router
 

@@ -24,7 +24,7 @@ def problem_response(scope: Scope, error: OctarmError) -> Response:
         correlation_id=caller_of(scope).correlation_id, instance=scope["path"][:300]
     )
     headers = {}
-    if problem.status in (429, 503):
+    if problem.status in (429, 503, 504):
         headers["Retry-After"] = str(problem.retry_after_seconds or 1)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"

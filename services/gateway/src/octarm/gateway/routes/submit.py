@@ -1,5 +1,6 @@
 """Hand tasks in: one, or up to a thousand."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -15,7 +16,13 @@ from octarm.gateway.documents import (
 )
 from octarm.gateway.domain import headers
 from octarm.gateway.routes import openapi
-from octarm.gateway.routes.bodies import MAX_BATCH_BYTES, read_as, read_body, read_object
+from octarm.gateway.routes.bodies import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_VALUES,
+    read_as,
+    read_body,
+    read_large,
+)
 from octarm.gateway.routes.caller import Caller, caller_of
 from octarm.gateway.usecases.submit import Submit, accepted
 from octarm.models.commands import SubmitTask
@@ -25,6 +32,10 @@ from octarm.models.queries import Accepted, SubmitAnswer
 
 JSON: Final = "application/json"
 SUBMIT_PATH: Final = "/v1/tasks"
+# A task with a key may be one that was accepted already, which is answered at any time.
+KEY_FIELD: Final = b'"idempotency_key"'
+# Between these others get their turn.
+CHECKED_IN_A_ROW: Final = 50
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -39,7 +50,10 @@ def submit_endpoint(submit: Submit) -> Endpoint:
         """
         caller = caller_of(request.scope)
         key = headers.idempotency_key(request.headers.getlist("idempotency-key"))
-        fields = read_object(await read_body(request))
+        body = await read_body(request)
+        if key is None and KEY_FIELD not in body:
+            submit.must_be_open(caller.tenant)
+        fields = await read_large(body)
         if key is not None:
             fields["idempotency_key"] = key
         submission = read_as(TaskSubmission, fields)
@@ -66,11 +80,14 @@ def submit_routes(submit: Submit, submit_task: Endpoint) -> APIRouter:
             raise InvalidRequest(
                 "a batch has no Idempotency-Key", "Put idempotency_key into each task."
             )
-        batch = read_as(RawBatch, read_object(await read_body(request, MAX_BATCH_BYTES)))
+        body = await read_body(request, MAX_BATCH_BYTES)
+        if KEY_FIELD not in body:
+            submit.must_be_open(caller.tenant)
+        batch = read_as(RawBatch, await read_large(body, MAX_BATCH_VALUES))
         with tracing.span("gateway.submit", caller.traceparent, tenant=caller.tenant) as span:
             answers = await _submit_each(submit, batch.tasks, caller, span.traceparent)
-        body = BatchAnswers(answers=answers).model_dump_json(exclude_none=True)
-        return Response(body, media_type=JSON)
+        text = BatchAnswers(answers=answers).model_dump_json(exclude_none=True)
+        return Response(text, media_type=JSON)
 
     return router
 
@@ -99,6 +116,8 @@ async def _submit_each(
     refused: dict[int, OctarmError] = {}
     commands: list[SubmitTask] = []
     for index, fields in enumerate(tasks):
+        if index % CHECKED_IN_A_ROW == 0:
+            await asyncio.sleep(0)
         try:
             submission = read_as(TaskSubmission, fields)
             submit.check(submission)

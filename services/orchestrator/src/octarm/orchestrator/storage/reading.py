@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from octarm.common.storage import Pool, connected
 from octarm.common.telemetry.logs import get_logger
-from octarm.models.errors import InvalidRequest, Problem
+from octarm.models.errors import FieldError, Problem, Unparsable
 from octarm.models.ids import is_task_id
 from octarm.models.queries import AttemptView, FindTasks, Outcome, TasksFound, TaskView
 from octarm.models.results import ExecutionResult
@@ -83,7 +83,7 @@ class PostgresTasks:
         """Page through tasks, newest first; a page of large tasks is shorter than asked for.
 
         Raises:
-            InvalidRequest: the cursor is not one of ours.
+            Unparsable: the cursor is not one of ours.
         """
         key, _, value = (wanted.label or "").partition("=")
         parameters = {
@@ -235,7 +235,10 @@ def _open_cursor(cursor: str) -> str | None:
     except (binascii.Error, UnicodeDecodeError, ValueError):
         task_id = ""
     if not is_task_id(task_id):
-        raise InvalidRequest(
-            "this cursor is not one of ours", "Page from the beginning.", "INVALID_PARAMETER"
+        raise Unparsable(
+            "this cursor is not one of ours",
+            "Page from the beginning.",
+            "INVALID_PARAMETER",
+            errors=[FieldError(field="cursor", message="not one that this list gave")],
         )
     return task_id

@@ -23,6 +23,8 @@ from octarm.models.queries import (
 )
 
 MAX_STATES: Final = 1000
+# What a large request may take longer than one of a single task, for each of its tasks.
+MORE_S: Final = 0.003
 # Room for the tenant, the brackets and the headers of a request.
 ENVELOPE_BYTES: Final = 4096
 
@@ -55,8 +57,9 @@ class OrchestratorClient:
 
     async def _submit(self, tenant: str, group: list[SubmitTask]) -> list[SubmitAnswer]:
         message = SubmitTasks(tenant=tenant, submissions=group)
+        timeout_s = self.timeout_s + MORE_S * len(group)
         try:
-            found = await ask(self.nc, subjects.SUBMIT_TASKS, message, timeout_s=self.timeout_s)
+            found = await ask(self.nc, subjects.SUBMIT_TASKS, message, timeout_s=timeout_s)
         except OctarmError as error:
             return [SubmitAnswer(problem=error.problem())] * len(group)
         return found.answers

@@ -70,13 +70,16 @@ class Batcher(Generic[T, R]):
                 batch = self._waiting[: self._max_items]
                 del self._waiting[: self._max_items]
                 self._bytes -= sum(self._size_of(item) for item, _ in batch)
-                await self._flush_batch(batch)
+                # Whoever has given up waiting does not want it any more.
+                await self._flush_batch([pair for pair in batch if not pair[1].done()])
         finally:
             # Here and not in a done callback: an item handed in between the last look at the
             # waiting ones and the callback would start no run, and wait for ever.
             self._flushing.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _flush_batch(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
+        if not batch:
+            return
         answers = await self._answers([item for item, _ in batch])
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():

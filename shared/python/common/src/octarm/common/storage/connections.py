@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from psycopg import AsyncConnection, Error, InterfaceError, OperationalError
+from psycopg.errors import IdleInTransactionSessionTimeout as IdleInTransaction
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -15,6 +16,13 @@ from octarm.models.errors import Unavailable
 Connection = AsyncConnection[tuple[Any, ...]]
 Pool = AsyncConnectionPool[Connection]
 OPEN_TIMEOUT_S = 10.0
+# Longer is not waited for a connection: whoever asked gets an answer while he still listens.
+WAIT_S = 1.5
+# The pool makes its pauses between attempts longer up to this; a server that restarts comes
+# back within seconds.
+RECONNECT_S = 3.0
+# A process that is paused in a transaction must not hold the others' rows for ever.
+IDLE_IN_TRANSACTION_S = 15
 
 
 async def open_pool(url: str, *, name: str, min_size: int = 1, max_size: int = 4) -> Pool:
@@ -28,12 +36,18 @@ async def open_pool(url: str, *, name: str, min_size: int = 1, max_size: int = 4
         min_size=min_size,
         max_size=max_size,
         open=False,
-        timeout=5.0,
+        timeout=WAIT_S,
+        reconnect_timeout=RECONNECT_S,
         kwargs={
             "application_name": f"octarm-{name}",
             "autocommit": True,
             "prepare_threshold": 2,
-            "options": "-c timezone=UTC -c jit=off",
+            "connect_timeout": 2,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "options": "-c timezone=UTC -c jit=off"
+            f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s",
         },
         name=name,
     )
@@ -58,7 +72,7 @@ async def connected(pool: Pool) -> AsyncGenerator[Connection, None]:
     try:
         async with pool.connection() as connection:
             yield connection
-    except (PoolTimeout, OperationalError, InterfaceError) as error:
+    except (PoolTimeout, OperationalError, InterfaceError, IdleInTransaction) as error:
         first = str(error).strip().splitlines() or [type(error).__name__]
         raise Unavailable(f"Postgres: {first[0]}", retry_after_s=1) from error
 
