@@ -3,14 +3,15 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from octarm.cli.stack.keeper import Backoff, Keeper, State
-from octarm.cli.stack.supervisor import Stack, running_stack
+from octarm.cli.stack.services import OCTARM, Role, System
+from octarm.cli.stack.supervisor import Options, Stack, running
 from octarm.common.failpoints import VARIABLE, Name
 from tests.support.crashing_arm import NAME, SINK
 from tests.support.wait import wait_until
@@ -66,13 +67,26 @@ class Stage:
 
 @asynccontextmanager
 async def a_stage(
-    data: Path, *, arms: int = 2, env: Mapping[str, str] | None = None
+    data: Path,
+    *,
+    arm: Sequence[str] = ARM,
+    system: System = OCTARM,
+    servers: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Stage, None]:
-    """A stack with so many processes of the arm `crasher`; a beat each second, a lease of 3 s."""
+    """A stack with two processes of the arm `crasher`, the first run as `arm`.
+
+    `servers` are the URLs of servers that run already, as variables of the environment.
+    """
     points, sink = data / "failpoints", data / "runs"
-    points.mkdir(parents=True)
+    points.mkdir(parents=True, exist_ok=True)
     sink.touch()
-    extra = {(NAME if number == 1 else f"{NAME}-{number}"): ARM for number in range(1, arms + 1)}
-    around = {**ENV, VARIABLE: f"@{points}", SINK: str(sink), **(env or {})}
-    async with running_stack(data, extra_arms=extra, env=around) as stack:
+    extra = {NAME: arm, f"{NAME}-2": ARM}
+    options = Options(
+        data=data,
+        arms=tuple(Role(name, tuple(argv)) for name, argv in extra.items()),
+        env={**ENV, VARIABLE: f"@{points}", SINK: str(sink), **(servers or {})},
+        own_servers=servers is None,
+        system=system,
+    )
+    async with running(Stack(options), data) as stack:
         yield Stage(stack, points, sink)

@@ -14,9 +14,11 @@ import nats
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client as NATS
+from nats.js.errors import NotFoundError
 
 from octarm.arm_registry.__main__ import main
 from octarm.arm_registry.settings import Settings
+from octarm.arm_registry.usecases import watch
 from octarm.cli.stack.servers import nats_server
 from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.common.bus.topology import arm_durable, provision
@@ -108,6 +110,26 @@ async def event_types(bus: NATS) -> list[str]:
 
 
 class TestArmRegistry:
+    async def test_gives_arms_their_consumers_back_when_the_stream_is_made_anew(
+        self, nats_url: str, bus: NATS, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(watch, "RELIST_EVERY_S", 0.2)
+        client, js = ArmRegistryClient(bus), bus.jetstream()
+
+        async def has_its_consumer() -> bool:
+            try:
+                return bool(await js.consumer_info(DISPATCH, arm_durable("writer")))
+            except NotFoundError:
+                return False
+
+        async with a_registry(nats_url):
+            await wait_until(lambda: answering(client), 10)
+            await client.register(an_arm("writer"))
+            await js.delete_stream(DISPATCH)
+            await provision(js)
+
+            await wait_until(has_its_consumer, 10)
+
     async def test_an_arm_registers_comes_online_falls_silent_and_comes_back(
         self, nats_url: str, bus: NATS
     ) -> None:

@@ -101,6 +101,15 @@ class Recording:
         return [answer for answer in answers if not isinstance(answer, Exception)]
 
 
+async def test_connects_to_the_next_server_of_a_cluster_when_the_first_is_away(
+    nats_url: str,
+) -> None:
+    connection = await connect(f"nats://127.0.0.1:1, {nats_url}", name="test")
+
+    assert connection.is_connected
+    await connection.close()
+
+
 class TestPublisher:
     async def test_stores_one_message_id_once(self, bus: Bus) -> None:
         message = Outgoing(SUBJECT, b"x", "same")

@@ -1,5 +1,7 @@
 """The arm directory in memory, and an announcer that remembers."""
 
+from collections.abc import Iterable
+
 from octarm.arm_registry.domain.fleet import Stored
 from octarm.arm_registry.usecases.ports import ChangedMeanwhile
 from octarm.models.arms import ArmRecord
@@ -78,6 +80,14 @@ class RecordingConsumers:
 
     def __init__(self) -> None:
         self.ensured: list[str] = []
+        self.away = False
 
     async def ensure(self, arm_id: str) -> None:
         self.ensured.append(arm_id)
+
+    async def restore(self, arm_ids: Iterable[str]) -> list[str]:
+        if self.away:
+            raise Unavailable("there is no stream for them")
+        missing = [arm_id for arm_id in arm_ids if arm_id not in self.ensured]
+        self.ensured += missing
+        return missing

@@ -15,7 +15,7 @@ from octarm.common.testing.fakes import NOON, FakeClock, RecordingPublisher
 from octarm.models.arms import ArmRecord
 from octarm.models.errors import Unavailable
 from tests.support.arms import a_beat, a_record, an_instance
-from tests.support.directory import FakeDirectory, RecordingAnnouncer
+from tests.support.directory import FakeDirectory, RecordingAnnouncer, RecordingConsumers
 from tests.support.wait import wait_until
 
 
@@ -27,7 +27,14 @@ class Watched:
         self.announcer = RecordingAnnouncer()
         self.clock = FakeClock()
         self.connection: int | None = 0
-        self.watch = WatchArms(self.directory, self.announcer, self.clock, lambda: self.connection)
+        self.consumers = RecordingConsumers()
+        self.watch = WatchArms(
+            self.directory,
+            self.announcer,
+            self.clock,
+            lambda: self.connection,
+            consumers=self.consumers,
+        )
 
     @asynccontextmanager
     async def leading(self) -> AsyncGenerator[None, None]:
@@ -243,3 +250,18 @@ class TestAnnouncing:
             announcer.announce(event)
 
         assert publisher.published == []
+
+
+async def test_restores_consumers_that_are_gone_and_judges_though_it_cannot() -> None:
+    watched = Watched(a_record())
+    async with watched.leading():
+        await wait_until(lambda: watched.consumers.ensured == ["writer"])
+        watched.consumers.ensured.clear()
+        await watched.pass_s(11)
+        assert watched.consumers.ensured == ["writer"]
+
+        watched.consumers.away = True
+        watched.beat()
+        await watched.pass_s(11)
+        watched.beat()
+        await watched.until("online")

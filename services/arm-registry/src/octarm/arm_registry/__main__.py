@@ -43,10 +43,11 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
     directory = KvDirectory(nc)
     publisher = Publisher(nc)
     announcer = BusAnnouncer(publisher)
-    watch = WatchArms(directory, announcer, clock, lambda: _hearing(nc))
+    consumers = BusConsumers(nc)
+    watch = WatchArms(directory, announcer, clock, lambda: _hearing(nc), consumers=consumers)
     router = routes(
         UseCases(
-            register=RegisterArm(directory, BusConsumers(nc), announcer, clock),
+            register=RegisterArm(directory, consumers, announcer, clock),
             deregister=DeregisterArm(directory, announcer, clock),
             drain=DrainArm(directory, announcer, clock),
             get=GetArm(directory),

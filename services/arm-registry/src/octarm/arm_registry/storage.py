@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Protocol
 
@@ -17,11 +17,11 @@ from octarm.arm_registry.domain.fleet import Stored
 from octarm.arm_registry.usecases.ports import ChangedMeanwhile
 from octarm.common import telemetry
 from octarm.common.bus.publisher import Outgoing, PubAck, encode_headers
-from octarm.common.bus.topology import ensure_arm_consumer
+from octarm.common.bus.topology import arm_durable, ensure_arm_consumer
 from octarm.models.arms import ArmRecord
 from octarm.models.errors import OctarmError, Unavailable
 from octarm.models.events import ArmEvent
-from octarm.models.subjects import ARM_EVENT, ARMS_BUCKET
+from octarm.models.subjects import ARM_EVENT, ARMS_BUCKET, DISPATCH
 
 TIMEOUT_S: Final = 3.0
 RETRY_S: Final = 1.0
@@ -145,6 +145,21 @@ class BusConsumers:
         """Create the arm's consumer unless it exists; raises Unavailable."""
         with _bus_errors("arm consumer"):
             await ensure_arm_consumer(self._js, arm_id)
+
+    async def restore(self, arm_ids: Iterable[str]) -> list[str]:
+        """Create the consumers that these arms lack; gives the arms that lacked one."""
+        with _bus_errors("arm consumers"):
+            known = await self._known()
+            missing = [arm_id for arm_id in arm_ids if arm_durable(arm_id) not in known]
+            for arm_id in missing:
+                await ensure_arm_consumer(self._js, arm_id)
+        return missing
+
+    async def _known(self) -> set[str]:
+        known: set[str] = set()
+        while page := await self._js.consumers_info(DISPATCH, offset=len(known)):
+            known |= {consumer.name for consumer in page}
+        return known
 
 
 class Publishes(Protocol):

@@ -1,5 +1,6 @@
 """What the use cases need from outside."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from octarm.arm_registry.domain.fleet import Stored
@@ -58,6 +59,14 @@ class Consumers(Protocol):
 
         Raises:
             Unavailable: the bus does not answer.
+        """
+        ...
+
+    async def restore(self, arm_ids: Iterable[str]) -> list[str]:
+        """Create the consumers that these arms lack; gives the arms that lacked one.
+
+        Raises:
+            Unavailable: the bus does not answer, or has no stream for them.
         """
         ...
 

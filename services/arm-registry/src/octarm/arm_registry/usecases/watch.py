@@ -11,7 +11,7 @@ from typing import Final
 from octarm.arm_registry.domain.beats import Beat
 from octarm.arm_registry.domain.fleet import Change, Fleet
 from octarm.arm_registry.usecases.announcing import status_event
-from octarm.arm_registry.usecases.ports import Announcer, ChangedMeanwhile, Directory
+from octarm.arm_registry.usecases.ports import Announcer, ChangedMeanwhile, Consumers, Directory
 from octarm.common import telemetry
 from octarm.common.clock import Clock
 from octarm.common.telemetry import metrics
@@ -34,7 +34,8 @@ class WatchArms:
 
     `hearing` gives a number that changes whenever beats may have been missed (a reconnect),
     None while none can arrive: silence proves nothing then, and verdicts are held for 3
-    intervals, as they are after a start.
+    intervals, as they are after a start. `consumers` restores what arms get their work by,
+    should the stream have been made anew.
     """
 
     def __init__(
@@ -43,11 +44,14 @@ class WatchArms:
         announcer: Announcer,
         clock: Clock,
         hearing: Callable[[], int | None] = lambda: 0,
+        *,
+        consumers: Consumers | None = None,
     ) -> None:
         self._directory = directory
         self._announcer = announcer
         self._clock = clock
         self._hearing = hearing
+        self._consumers = consumers
         self._fleet = Fleet()
         self._leading = False
         self._beaten: set[str] = set()
@@ -152,6 +156,13 @@ class WatchArms:
     async def _relist(self) -> None:
         self._fleet.adopt(await self._directory.all(), now=self._clock.monotonic())
         self._relist_at = self._clock.monotonic() + RELIST_EVERY_S
+        if self._consumers is None:
+            return
+        try:
+            for arm_id in await self._consumers.restore(list(self._fleet)):
+                log.warning("arm_consumer_was_gone", arm=arm_id)
+        except OctarmError as error:
+            log.warning("arm_consumers_not_seen", error=error.message)
 
     async def _reread(self) -> None:
         arm_ids, self._to_reread = self._to_reread, set()

@@ -49,7 +49,10 @@ class ServiceSettings(BaseSettings):
     )
     section: ClassVar[str] = "service"
 
-    nats_url: str = Field(default="nats://127.0.0.1:4222", description="NATS with JetStream")
+    nats_url: str = Field(
+        default="nats://127.0.0.1:4222",
+        description="NATS with JetStream; of a cluster all URLs, with commas",
+    )
     nats_cluster: str | None = Field(default=None, description="Refuse any other cluster")
     http_host: str = Field(default="127.0.0.1", description="Where HTTP is served")
     http_port: int = Field(

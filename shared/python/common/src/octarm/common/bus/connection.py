@@ -127,9 +127,24 @@ async def _first_connect(connection: NATS, url: str, options: dict[str, Any]) ->
     # The client's own loop would retry the first connect for ever; here it must fail fast.
     # It only counts attempts when it may make some.
     once = {"allow_reconnect": False, "max_reconnect_attempts": 1}
-    probe = await nats.connect(url, **{**options, **once, "error_cb": _ignore, "closed_cb": None})
-    await probe.close()
-    await connection.connect(url, **options)
+    away: Exception = NoServersError()
+    for server in servers(url):
+        try:
+            probe = await nats.connect(
+                server, **{**options, **once, "error_cb": _ignore, "closed_cb": None}
+            )
+        except (NoServersError, OSError, NatsError, TimeoutError) as error:
+            away = error
+            continue
+        await probe.close()
+        await connection.connect(servers(url), **options)
+        return
+    raise away
+
+
+def servers(url: str) -> list[str]:
+    """Split the URLs of a cluster, which commas separate."""
+    return [one.strip() for one in url.split(",") if one.strip()]
 
 
 async def _ignore(_: Exception) -> None:

@@ -13,7 +13,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from pydantic import BaseModel, ValidationError
 
-from octarm.common.bus.connection import close, connect_options
+from octarm.common.bus.connection import close, connect_options, servers
 from octarm.common.bus.publisher import safe_headers
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import (
@@ -179,7 +179,8 @@ async def control_plane(
     url: str, router: NatsRouter, *, name: str, **options: Any
 ) -> AsyncGenerator[NatsBroker, None]:
     """Run a router's subscriptions on a connection of their own until the block ends."""
-    broker = NatsBroker(url, logger=None, **connect_options(f"{name}-control"), **options)
+    options = {**connect_options(f"{name}-control"), **options}
+    broker = NatsBroker(servers(url), logger=None, **options)
     broker.include_router(router)
     await broker.start()
     try:
