@@ -94,6 +94,23 @@ class TestTasks:
         assert ran.out.endswith("hi \\x1b[31mred\\u202e\nsecond line\n")
         assert cli("tasks", "get", TASK_ID, "--json").json["result"]["tokens_used"] == 42
 
+    def test_shows_where_the_budget_of_a_task_stands(self, cli: Cli, gateway: FakeGateway) -> None:
+        amounts = ("tokens", "cost_dollars", "llm_calls", "time_ms")
+        budget = {
+            "granted": dict(zip(amounts, (20_000, 0.25, None, None), strict=True)),
+            "reserved": dict(zip(amounts, (5000, 0.0, 0, 0), strict=True)),
+            "spent": dict(zip(amounts, (15_000, 0.001624, 0, 2500), strict=True)),
+            "overspent": dict(zip(amounts, (120, 0.0, 0, 0), strict=True)),
+        }
+        gateway.on(f"GET /v1/tasks/{TASK_ID}", Reply(body=a_task(budget=budget)))
+
+        out = cli("tasks", "get", TASK_ID).out
+
+        assert "15,000 spent of 20,000, 5,000 held by its children, 120 over" in out
+        assert "0.001624 spent of 0.25\n" in out
+        assert "2.5 spent\n" in out
+        assert "budget calls" not in out
+
     @pytest.mark.parametrize(
         ("state", "said"),
         [("cancelled", "cancelled"), ("completed", "had already ended: completed")],

@@ -1,7 +1,7 @@
 """Say events, results and times in a few words."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from octarm.cli.events import StreamEvent
 from octarm.cli.text import clean, to_json
@@ -62,6 +62,39 @@ def result_line(result: dict[str, Any]) -> str:
     if cost := result.get("cost_dollars"):
         parts.append(f"${cost:.4f}")
     return " · ".join(clean(part) for part in parts)
+
+
+BUDGET_UNITS: Final = {
+    "tokens": ("tokens", 1.0),
+    "cost_dollars": ("dollars", 1.0),
+    "llm_calls": ("calls", 1.0),
+    "time_ms": ("seconds", 1000.0),
+}
+
+
+def budget_pairs(budget: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """A budget in one line for each dimension that is limited or used."""
+    lines = []
+    for name, (unit, size) in BUDGET_UNITS.items() if budget else ():
+        granted, reserved, spent, over = (
+            (budget or {}).get(kind, {}).get(name)
+            for kind in ("granted", "reserved", "spent", "overspent")
+        )
+        if granted is None and not (reserved or spent):
+            continue
+        parts = [f"{_amount(spent, size)} spent"]
+        if granted is not None:
+            parts[0] += f" of {_amount(granted, size)}"
+        if reserved:
+            parts.append(f"{_amount(reserved, size)} held by its children")
+        if over:
+            parts.append(f"{_amount(over, size)} over")
+        lines.append((f"budget {unit}", ", ".join(parts)))
+    return lines
+
+
+def _amount(number: Any, size: float) -> str:
+    return f"{(number or 0) / size:,.6f}".rstrip("0").rstrip(".")
 
 
 def age(when: Any, now: datetime | None = None) -> str:

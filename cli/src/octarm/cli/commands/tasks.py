@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from octarm.cli.command import Session, command, sub_app
-from octarm.cli.describe import age
+from octarm.cli.describe import age, budget_pairs
 from octarm.cli.follow import ended_badly, follow, print_result, result_of
 from octarm.cli.http import Gateway
 from octarm.cli.output import note, pairs, print_json, print_lines, state_text, stdout, table
@@ -206,6 +206,7 @@ def _show_task(task: dict[str, Any]) -> None:
             ("not before", task.get("not_before")),
             ("tokens", task.get("tokens_used") or None),
             ("cost", task.get("cost_dollars") or None),
+            *budget_pairs(task.get("budget")),
             ("error", error.get("detail")),
             ("trace", _trace_id(task.get("traceparent", ""))),
         ]

@@ -14,7 +14,7 @@ from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stray
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.domain.news import AttemptNews, Step
 from octarm.orchestrator.domain.tasks import without_nul
-from octarm.orchestrator.storage.budgets import keep_books
+from octarm.orchestrator.storage.budgets import keep_books, times_of
 from octarm.orchestrator.storage.outbox import write_entry
 
 # Rows are locked in the order of their ids, so two of these statements never deadlock. The
@@ -141,9 +141,7 @@ class PostgresAttempts:
             await self._write_attempts(connection, news, by_task, strays)
             late = await self._write_late(connection, strays, news)
             progress = await self._progress(connection, news)
-            moved = await keep_books(
-                connection, moved, also=[m.task_id for m in late], times=_times(news)
-            )
+            moved = await keep_books(connection, moved, times=times_of(news, by_task, strays))
             ended = [m for m in moved if m.new.is_terminal]
             await self._write_results(connection, ended, news)
             messages: list[Outgoing] = announce([*moved, *late, *progress])
@@ -231,10 +229,6 @@ class PostgresAttempts:
             _PROGRESS, [[n.task_id for n in rows], [n.attempt for n in rows]]
         )
         return [moved_row(row) for row in await cursor.fetchall()]
-
-
-def _times(news: Sequence[AttemptNews]) -> list[tuple[str, int, int]]:
-    return [(n.task_id, n.attempt, n.result.execution_time_ms) for n in news if n.result]
 
 
 def moved_row(row: tuple[Any, ...]) -> Moved:

@@ -19,7 +19,8 @@ from octarm.orchestrator.domain.budgets import (
     Limits,
     used_up,
 )
-from octarm.orchestrator.domain.changes import Moved
+from octarm.orchestrator.domain.changes import Moved, Stray
+from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.domain.tasks import NewTask
 
 _NAMES: Final = ("tokens", "microdollars", "calls", "ms")
@@ -60,7 +61,7 @@ from ledger.attempt a join ledger.task t on t.id = a.task_id
 where a.task_id = any(%b::text[]) group by a.task_id
 """
 _TIMES: Final = """
-update ledger.attempt a set time_ms = r.ms
+update ledger.attempt a set time_ms = coalesce(a.time_ms, r.ms)
 from unnest(%b::text[], %b::int[], %b::bigint[]) as r(task_id, attempt, ms)
 where a.task_id = r.task_id and a.attempt = r.attempt
 """
@@ -117,9 +118,11 @@ async def keep_books(
 
     Ended tasks are settled. A task that waits for its next attempt with nothing left for it
     fails instead: its transition is given back changed. `also` names tasks that used something
-    without moving, `times` (task, attempt, ms) how long attempts took.
+    without moving; `times` (task, attempt, ms) tell how long attempts took, late ones too.
     """
-    ids = {m.task_id for m in moved if m.budgeted and (m.new.is_terminal or _retries(m))} | {*also}
+    due = {m.task_id for m in moved if m.budgeted and (m.new.is_terminal or _retries(m))}
+    stray = {timed[0] for timed in times} - {m.task_id for m in moved}
+    ids = due | stray | {*also}
     if not ids:
         return list(moved)
     known = [timed for timed in times if timed[0] in ids]
@@ -143,6 +146,19 @@ async def keep_books(
             accounts.settle(m.task_id)
     await _write(connection, accounts)
     return changed
+
+
+def times_of(
+    news: Sequence[AttemptNews], moved: set[tuple[str, int]], strays: list[Stray]
+) -> list[Timed]:
+    """Say how long attempts took whose results were taken, also the late ones."""
+    own = {(stray.task_id, stray.attempt): stray for stray in strays}
+    return [
+        (n.task_id, n.attempt, n.result.execution_time_ms)
+        for n in news
+        if n.result is not None
+        and (n.key in moved or ((s := own.get(n.key)) and not s.is_foreign_to(n.arm_id)))
+    ]
 
 
 async def settle(connection: Connection, task_ids: Collection[str]) -> int:
