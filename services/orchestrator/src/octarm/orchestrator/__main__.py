@@ -106,7 +106,7 @@ async def _serve(
     stack: AsyncExitStack, settings: Settings, stop: asyncio.Event, *, pool: Pool, nc: NATS
 ) -> None:
     publisher, clock = Publisher(nc), SystemClock()
-    relay = Relay(publisher, PostgresOutbox(pool))
+    relay = Relay(publisher, PostgresOutbox(pool), connected=lambda: nc.is_connected)
     endings, revoke = PostgresEndings(pool), BusRevoker(nc)
     leases = KeepLeases(endings, clock, lambda: nc.is_connected)
     shards, ready = settings.shards, ReadyStream(nc, settings.shards)

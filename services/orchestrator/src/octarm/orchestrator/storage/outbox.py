@@ -1,6 +1,7 @@
 """The outbox: what a commit has to say, kept until the bus has it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Final
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.storage import Pool, connected
@@ -10,9 +11,12 @@ from octarm.orchestrator.domain.messages import pack, unpack
 
 _INSERT = "insert into ledger.outbox (messages) values (%b) returning seq"
 _DELETE = "delete from ledger.outbox where seq = any(%b)"
-_OLD = """
+# A row may hold megabytes; a page is small.
+PAGE: Final = 50
+_OLD: Final = f"""
 select seq, messages from ledger.outbox
-where created_at < now() - make_interval(secs => %s) order by seq limit 100
+where created_at < now() - make_interval(secs => %s) and seq <> all(%s)
+order by seq limit {PAGE}
 """
 _COUNT = "select count(*) from ledger.outbox"
 
@@ -38,10 +42,10 @@ class PostgresOutbox:
         async with connected(self._pool) as connection:
             await connection.execute(_DELETE, [list(seqs)])
 
-    async def older_than(self, seconds: float) -> list[Entry]:
-        """Give rows that a relay should have published long ago."""
+    async def older_than(self, seconds: float, *, without: Collection[int] = ()) -> list[Entry]:
+        """Give up to 50 rows that a relay should have published long ago, but not those named."""
         async with connected(self._pool) as connection:
-            cursor = await connection.execute(_OLD, [seconds])
+            cursor = await connection.execute(_OLD, [seconds, list(without)])
             return [Entry(seq, unpack(packed)) for seq, packed in await cursor.fetchall()]
 
     async def count(self) -> int:

@@ -117,6 +117,10 @@ def trace_head(traceparent: str) -> bytes:
     return b"traceparent: %b\r\n" % traceparent.encode() if is_sampled(traceparent) else b""
 
 
+def _nobody_answered(answers: Sequence[PubAck | OctarmError]) -> bool:
+    return all(isinstance(answer, Unavailable) for answer in answers)
+
+
 class Publishes(Protocol):
     """The part of `Publisher` that use cases need; `RecordingPublisher` has it too."""
 
@@ -166,7 +170,11 @@ class Publisher:
         answers: list[PubAck | OctarmError] = []
         for start in range(0, len(messages), 512):
             async with self._permits:
-                answers += await self._publish_window(messages[start : start + 512])
+                window = await self._publish_window(messages[start : start + 512])
+            answers += window
+            if _nobody_answered(window):
+                # Nor would the next windows be answered; each would take its time to learn it.
+                return answers + [window[-1]] * (len(messages) - len(answers))
         return answers
 
     async def _publish_window(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
