@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from octarm.cli.stack import arms, binaries, doctor, services, unprivileged
 from octarm.cli.stack.children import Command, last_line
+from octarm.cli.stack.commands import counts_of, up
 from octarm.cli.stack.commands import doctor as doctor_command
-from octarm.cli.stack.commands import up
 from octarm.cli.stack.doctor import Verdict
 from octarm.cli.stack.errors import StackError
 from octarm.cli.stack.keeper import Backoff, Keeper
@@ -235,13 +235,19 @@ class TestDoctor:
 
 
 class TestUpOptions:
+    def test_replicas_may_be_given_together_and_one_by_one(self) -> None:
+        given = ["orchestrator=2,scheduler=3,", "gateway=2"]
+
+        assert counts_of(given) == {"orchestrator": 2, "scheduler": 3, "gateway": 2}
+
     @pytest.mark.parametrize(
         ("flags", "complaint"),
         [
             (["--arms", "welder"], "welder"),
             (["--replicas", "llm"], "ROLE=N"),
             (["--replicas", "llm=0"], "from 1 to 100"),
-            (["--replicas", "gateway=2"], "gateway"),
+            (["--replicas", "nats=2"], "nats"),
+            (["--replicas", "llm=2,gateway=x"], "ROLE=N"),
             (["--http-port", "0"], "greater than"),
         ],
     )

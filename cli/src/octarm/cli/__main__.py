@@ -56,7 +56,7 @@ def _shared(
 def _register_stack(app: typer.Typer) -> None:
     from octarm.cli.stack.commands import doctor, up
 
-    starts = ("octarm up", "octarm up --data ./data --http-port 8080 --replicas executor=2")
+    starts = ("octarm up", "octarm up --data ./data --replicas orchestrator=2,scheduler=2")
     app.command("up", help=with_examples(up.__doc__, starts))(up)
     app.command("doctor", help=with_examples(doctor.__doc__, ("octarm doctor --json",)))(doctor)
 

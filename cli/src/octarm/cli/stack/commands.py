@@ -43,16 +43,18 @@ def up(
     no_arms: Annotated[bool, typer.Option("--no-arms", help="Start no built-in arm.")] = False,
     arms: Annotated[str, typer.Option(help="Built-in arms to start.")] = ",".join(BUILT_IN),
     replicas: Annotated[
-        list[str] | None, typer.Option(metavar="ROLE=N", help="Start a role N times.")
+        list[str] | None,
+        typer.Option(metavar="ROLE=N,…", help="Start roles N times; may be given again."),
     ] = None,
 ) -> None:
     """Run everything on this machine: servers, services and arms. Ctrl-C drains it."""
     names = [] if no_arms else [name for name in arms.split(",") if name]
-    counts = _counts(replicas or [])
+    counts = counts_of(replicas or [])
     options = Options(
         data=(data or data_folder()).expanduser().absolute(),
         http_port=http_port,
         own_servers=not services_only,
+        restart_unhealthy=True,
         arms=replicated(tuple(_arms_that_can_run(names)), counts),
         system=System(OCTARM.preparations, replicated(OCTARM.services, counts)),
     )
@@ -129,14 +131,19 @@ def _arms_that_can_run(names: list[str]) -> list[Role]:
     return roles
 
 
-def _counts(replicas: list[str]) -> dict[str, int]:
+def counts_of(replicas: list[str]) -> dict[str, int]:
+    """Read `--replicas`.
+
+    Raises:
+        BadParameter: it names no role, or no number.
+    """
     counts = {}
-    for text in replicas:
+    for text in (part for given in replicas for part in given.split(",") if part):
         role, _, count = text.partition("=")
         if not count.isdigit() or not 1 <= int(count) <= 100:
             raise typer.BadParameter(f"{text!r} is not ROLE=N with N from 1 to 100")
         counts[role] = int(count)
-    known = {role.name for role in OCTARM.services[:-1]} | set(BUILT_IN)
+    known = {role.name for role in OCTARM.services} | set(BUILT_IN)
     unknown = sorted(set(counts) - known)
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(sorted(known))}")

@@ -3,13 +3,16 @@
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
 from octarm.cli.stack.errors import StackError
 from octarm.cli.stack.servers import Server
+
+LOOK_EVERY_S = 5.0
+FAILURES = 6
 
 
 class State(StrEnum):
@@ -44,14 +47,24 @@ class Backoff:
 class Keeper:
     """Starts a server, and again whenever it dies, until told to stop.
 
-    `changed` is called with a line for people at each change of state.
+    `changed` is called with a line for people at each change of state. With `lives`, one that
+    runs but does not live, six times in a row, is killed, and so started again.
     """
 
-    def __init__(self, server: Server, *, changed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        *,
+        changed: Callable[[str], None],
+        lives: Callable[[], Awaitable[bool]] | None = None,
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
         self.server = server
         self.state = State.WAITING
         self.restarts = 0
         self._changed = changed
+        self._lives = lives
+        self._look_every_s = look_every_s
         self._backoff = Backoff()
         self._ready_at = 0.0
         self._watch: asyncio.Task[None] | None = None
@@ -98,11 +111,29 @@ class Keeper:
 
     async def _keep(self) -> None:
         while True:
-            exit_code = await self.server.wait()
+            exit_code = await self._until_it_ends()
             pause_s = self._backoff.pause_s(healthy_for_s=self.healthy_for_s)
             self.state = State.RESTARTING
             self._changed(f"{self.name} {_how_it_ended(exit_code)}, starting again")
             await self._bring_back(pause_s)
+
+    async def _until_it_ends(self) -> int:
+        looking = asyncio.create_task(self._look_after())
+        try:
+            return await self.server.wait()
+        finally:
+            looking.cancel()
+            await asyncio.wait({looking})
+
+    async def _look_after(self) -> None:
+        """Kill it when it has failed to live for long enough; its end is noticed by `wait`."""
+        failures = 0
+        while self._lives is not None and failures < FAILURES:
+            await asyncio.sleep(self._look_every_s)
+            failures = 0 if await self._lives() else failures + 1
+        if failures:
+            self._changed(f"{self.name} runs but does nothing, killing it")
+            self.server.kill()
 
     async def _bring_back(self, pause_s: float) -> None:
         while True:

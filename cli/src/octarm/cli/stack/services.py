@@ -1,5 +1,6 @@
 """Our own services and arms as child processes: what they are told, how they answer."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Mapping
@@ -90,6 +91,15 @@ class ServiceRecipe:
         request = b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n"
         status = await ask(port, request, after=b"HTTP/1.")
         return status.split()[1:2] == [b"200"] and _listens(pid, port)
+
+    async def lives(self, port: int) -> bool:
+        """Whether `/healthz` says within 2 s that it gets on with its work."""
+        request = b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n"
+        try:
+            status = await ask(port, request, after=b"HTTP/1.")
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            return False
+        return status.split()[1:2] == [b"200"]
 
     def url(self, port: int) -> str:
         """`http://127.0.0.1:<port>`."""

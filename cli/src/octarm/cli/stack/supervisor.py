@@ -48,6 +48,8 @@ class Options:
     own_servers: bool = True
     """False: use the servers whose URLs are in `env` or in our environment."""
     system: System = OCTARM
+    restart_unhealthy: bool = False
+    """Start a service again that runs and fails `/healthz` for half a minute."""
 
 
 class Stack:
@@ -137,8 +139,8 @@ class Stack:
         """Drain in reverse order, each step in bounded time. Idempotent."""
         remove_up_file(self._options.data)
         self._urls = None
-        gateway = [keeper for keeper in self._services if keeper.name == GATEWAY]
-        others = [keeper for keeper in self._services if keeper.name != GATEWAY]
+        gateway = [keeper for keeper in self._services if keeper.name.startswith(GATEWAY)]
+        others = [keeper for keeper in self._services if keeper not in gateway]
         await _stop(self._arms, ARM_DRAIN_GRACE_S)
         for group in (gateway, others, self._servers):
             await _stop(group, DRAIN_GRACE_S)
@@ -166,7 +168,10 @@ class Stack:
         recipe = ServiceRecipe(role, env=env, logs=self._logs)
         is_gateway = role.name == GATEWAY
         port = self._options.http_port if is_gateway else None
-        return Keeper(Server(recipe, port=port, keeps_port=is_gateway), changed=self._changed)
+        server = Server(recipe, port=port, keeps_port=is_gateway)
+        watched = self._options.restart_unhealthy
+        lives = (lambda: recipe.lives(server.port)) if watched else None
+        return Keeper(server, changed=self._changed, lives=lives)
 
     def _changed(self, line: str) -> None:
         if self._urls is not None:

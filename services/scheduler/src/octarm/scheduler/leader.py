@@ -28,6 +28,7 @@ from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.follow import EndAttempts, FreeSlot, SweepFlights
 from octarm.scheduler.usecases.place import PlaceTasks
+from octarm.scheduler.usecases.rivals import Rivals
 from octarm.scheduler.usecases.split import SplitMessages
 from octarm.scheduler.usecases.take_over import TakeOver
 from octarm.scheduler.usecases.tend import TendFleet
@@ -67,6 +68,7 @@ class ShardLeader:
         """Compete for the shard until `stop`."""
         name = f"scheduler-{self.desk.shard}"
         leadership = Leadership(self._nc, name, holder=self._settings.instance, clock=self._clock)
+        self.desk.may_place = leadership.holds
         await leadership.run(stop, self.lead)
 
     def healthy(self) -> bool:
@@ -75,7 +77,9 @@ class ShardLeader:
 
     async def lead(self, lost: asyncio.Event) -> None:
         """Place the shard's tasks until `lost`."""
-        endings = Endings(FreeSlot(self.desk), EndAttempts(self.desk))
+        shards = self._settings.shards
+        rivals = Rivals(self.desk, shards) if shards > 1 else None
+        endings = Endings(FreeSlot(self.desk), EndAttempts(self.desk), rivals)
         subscriptions = await endings.subscribe(self._nc)
         try:
             if await self._take_over(lost):

@@ -19,6 +19,7 @@ from octarm.models.queries import GetQueue, QueueView, Waiting, WhyWaiting
 from octarm.models.subjects import (
     GET_QUEUE,
     HEARTBEAT,
+    PLACEMENTS_MADE,
     RESULT,
     RESULTS_REPORTED,
     STOPPED,
@@ -27,6 +28,7 @@ from octarm.models.subjects import (
 )
 from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
 from octarm.scheduler.usecases.follow import EndAttempts, FreeSlot, Stopped
+from octarm.scheduler.usecases.rivals import Placements, Rivals
 
 M = TypeVar("M")
 
@@ -60,6 +62,7 @@ class Endings:
 
     free_slot: FreeSlot
     end_attempts: EndAttempts
+    rivals: Rivals | None = None
 
     async def subscribe(self, nc: NATS) -> list[Subscription]:
         """Begin; the caller unsubscribes.
@@ -68,22 +71,37 @@ class Endings:
         """
 
         async def result(key: ResultKey) -> None:
-            self.free_slot(key)
+            self._free(key)
 
         async def results(keys: ResultKeys) -> None:
             for key in keys.results:
-                self.free_slot(key)
+                self._free(key)
 
         async def stopped(bundle: Stopped) -> None:
             for event in bundle.events:
                 self.end_attempts(event)
 
         stops = TASK_EVENTS.matching(what=STOPPED)
-        return [
+        subscriptions = [
             await _listen(nc, RESULT.pattern, ResultKey, result),
             await _listen(nc, RESULTS_REPORTED.pattern, ResultKeys, results),
             await _listen(nc, stops, Stopped, stopped),
         ]
+        if self.rivals is not None:
+            subscriptions.append(await _listen_to_rivals(nc, self.rivals))
+        return subscriptions
+
+    def _free(self, key: ResultKey) -> None:
+        if self.rivals is not None:
+            self.rivals.ending(key)
+        self.free_slot(key)
+
+
+async def _listen_to_rivals(nc: NATS, rivals: Rivals) -> Subscription:
+    async def placed(made: Placements) -> None:
+        rivals.placed(made)
+
+    return await _listen(nc, PLACEMENTS_MADE.pattern, Placements, placed)
 
 
 async def _listen(

@@ -20,6 +20,10 @@ def _nothing() -> None:
     """Nobody waits for room."""
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class Desk:
     """What waits at one shard, and the fleet it may go to.
@@ -39,6 +43,8 @@ class Desk:
     full: bool = False
     progress_at: float = 0.0
     more_room: Callable[[], None] = _nothing
+    may_place: Callable[[], bool] = _always
+    """Whether the lease is held still: false at once after this process stood still for long."""
 
     def poke(self) -> None:
         """Say that a cycle may have something to do."""

@@ -61,7 +61,7 @@ class PlaceTasks:
     async def cycle(self) -> int:
         """Run one cycle; gives how many tasks were decided on."""
         desk, began = self._desk, time.perf_counter()
-        if len(self._announcer) > MAX_UNANNOUNCED:
+        if len(self._announcer) > MAX_UNANNOUNCED or not desk.may_place():
             return 0
         now = desk.clock.now()
         desk.queue.promote(now.timestamp())

@@ -47,6 +47,13 @@ class Leadership:
         self._renewed_at = 0.0
         self.is_leader = False
 
+    def holds(self) -> bool:
+        """Whether the lease is ours by our own monotonic clock, which goes on while we stand still.
+
+        So a leader that was stopped for long knows it before it does anything else.
+        """
+        return self.is_leader and self._clock.monotonic() - self._renewed_at <= self._ttl_s
+
     async def run(self, stop: asyncio.Event, lead: Lead) -> None:
         """Call `lead(lost)` whenever the lease is ours, until `stop`; then release it at once.
 

@@ -1,0 +1,71 @@
+"""The leaders of the other shards, who place on the same arms."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from octarm.models.hot import ResultKey
+from octarm.models.hot_types import TaskId
+from octarm.scheduler.domain.fleet import Key
+from octarm.scheduler.domain.turns import yield_s
+from octarm.scheduler.usecases.desk import Desk
+
+REMEMBERED: Final = 20_000
+
+
+class Placed(Struct, frozen=True):
+    """The part of a placement that matters here."""
+
+    task_id: TaskId
+    attempt: Annotated[int, Meta(ge=1)]
+    arm_id: str
+
+
+class Placements(Struct, frozen=True):
+    """What the leader of some shard has placed."""
+
+    shard: int
+    placements: list[Placed]
+
+
+@dataclass(slots=True)
+class Rivals:
+    """Counts what others place, and gives way in turns when a full arm gets a free slot.
+
+    Two leaders that look at the same moment may still place on the same slot: the surplus
+    waits in DISPATCH, and the ledger gives it up when it has not started by its lease.
+    """
+
+    desk: Desk
+    shards: int
+    _ended: dict[Key, None] = field(default_factory=dict)
+
+    def placed(self, made: Placements) -> None:
+        """Count what another leader placed; what has ended meanwhile is not."""
+        if made.shard == self.desk.shard:
+            return
+        fleet, now = self.desk.fleet, self.desk.clock.monotonic()
+        for it in made.placements:
+            key = (it.task_id, it.attempt)
+            if key not in self._ended and fleet.flight(*key) is None:
+                fleet.reserve(fleet.arm(it.arm_id), key, now=now)
+
+    def ending(self, result: ResultKey) -> None:
+        """Hear of a result before its slot is freed."""
+        desk, key = self.desk, (result.task_id, result.attempt)
+        flight = desk.fleet.flight(*key)
+        if flight is None:
+            # The news of its placement is still on its way.
+            self._ended[key] = None
+            if len(self._ended) > REMEMBERED:
+                del self._ended[next(iter(self._ended))]
+            return
+        arm = flight.arm
+        if len(arm.flights) < arm.slots:
+            return
+        at_s = desk.clock.now().timestamp()
+        wait_s = yield_s(arm.arm_id, shard=desk.shard, shards=self.shards, at_s=at_s)
+        if wait_s:
+            until = desk.clock.monotonic() + wait_s
+            desk.fleet.pause(arm, until=max(arm.paused_until, until))
