@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -101,12 +101,22 @@ def a_desk(*arms: ArmFacts, slots: int = 1, capacity: int = 1000) -> Desk:
     return desk
 
 
+PUBLISHED_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
 class FakeDelivery:
     """A READY message; counts how often it was acknowledged."""
 
-    def __init__(self, *tasks: ReadyTask, seq: int = 1, data: bytes | None = None) -> None:
+    def __init__(
+        self,
+        *tasks: ReadyTask,
+        seq: int = 1,
+        data: bytes | None = None,
+        published_at: datetime = PUBLISHED_AT,
+    ) -> None:
         self.data = msgspec.json.encode(PlaceTasks(list(tasks))) if data is None else data
         self.stream_seq = seq
+        self.published_at = published_at
         self.acked = 0
 
     def ack(self) -> None:

@@ -5,8 +5,10 @@ from typing import cast
 
 from nats.aio.client import Client as NATS
 from nats.errors import TimeoutError as NatsTimeout
+from nats.js.api import RawStreamMsg
 
 from octarm.models.ids import new_id
+from octarm.models.subjects import dispatch_msg_id
 from octarm.orchestrator.storage.revoking import BusRevoker
 from octarm.orchestrator.usecases.record import Revocation
 
@@ -16,13 +18,19 @@ class SlowBus:
 
     def __init__(self, number: int) -> None:
         self.told: list[str] = []
+        self.deleted: list[int] = []
+        self.commands: dict[int, str] = {}
         self._all = asyncio.Barrier(number)
 
     def jetstream(self, **_: object) -> "SlowBus":
         return self
 
+    async def get_msg(self, _: str, seq: int) -> RawStreamMsg:
+        return RawStreamMsg(seq=seq, headers={"Nats-Msg-Id": self.commands[seq]})
+
     async def delete_msg(self, _: str, seq: int) -> None:
         await self._all.wait()
+        self.deleted.append(seq)
         if seq == 1:
             raise NatsTimeout
 
@@ -33,8 +41,19 @@ class SlowBus:
 async def test_revokes_side_by_side_and_goes_on_when_one_gets_no_answer() -> None:
     bus = SlowBus(10)
     lost = [Revocation(new_id("tsk"), 1, f"arm-{n}", n, "its lease ran out") for n in range(1, 11)]
+    bus.commands = {n: dispatch_msg_id(item.task_id, 1) for n, item in enumerate(lost, 1)}
 
     async with asyncio.timeout(2):
         await BusRevoker(cast(NATS, bus))(lost)
 
     assert sorted(bus.told) == sorted(f"octarm.v1.ctl.arm-{n}" for n in range(2, 11))
+
+
+async def test_leaves_the_command_that_has_got_the_number_in_a_new_stream() -> None:
+    bus = SlowBus(1)
+    bus.commands = {7: dispatch_msg_id(new_id("tsk"), 1)}
+
+    await BusRevoker(cast(NATS, bus))([Revocation(new_id("tsk"), 1, "arm", 7, "it is over")])
+
+    assert bus.deleted == []
+    assert bus.told == ["octarm.v1.ctl.arm"]

@@ -99,6 +99,24 @@ class TestAdmitting:
         assert (first.acked, again.acked) == (0, 1)
         assert len(stage.commands()) == 1
 
+    async def test_a_number_used_again_is_a_message_of_a_stream_made_anew(
+        self, stage: Stage
+    ) -> None:
+        stage.desk.fleet.unlearn("one")
+        old = FakeDelivery(ready(1))
+        new = FakeDelivery(ready(2), published_at=NOON + timedelta(hours=1))
+        await stage.admit([old])
+        await stage.admit([new])
+        waiting = len(stage.desk.queue)
+
+        stage.desk.arm_learned(facts("one"))
+        await stage.place.cycle()
+        await stage.announce()
+
+        assert waiting == 2
+        assert len(stage.commands()) == 2
+        assert (old.acked, new.acked) == (0, 1)
+
     async def test_a_copy_in_another_message_takes_its_place(self, stage: Stage) -> None:
         older = await stage.read(ready(), seq=1)
         newer = await stage.read(ready(), seq=2)

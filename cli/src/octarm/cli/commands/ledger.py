@@ -1,4 +1,4 @@
-"""`octarm ledger verify`: whether the ledger, the bus and what clients saw agree."""
+"""`octarm ledger verify` and `octarm ledger reconcile`: is all well, and mend what is not."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from octarm.cli.command import Session, command, sub_app
-from octarm.cli.output import note, table
+from octarm.cli.output import note, print_lines, table
 from octarm.cli.profiles import embedded_url
 from octarm.models.errors import InvalidRequest
 
@@ -59,6 +59,12 @@ def register(app: typer.Typer) -> None:
             "octarm ledger verify --history load.jsonl --wait 30",
         ),
     )(verify)
+    command(
+        ledger,
+        "reconcile",
+        remote=False,
+        examples=("octarm ledger reconcile", "octarm ledger reconcile --assume-empty --json"),
+    )(reconcile)
 
 
 def verify(
@@ -98,6 +104,40 @@ def verify(
         _show(document)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def reconcile(
+    session: Session,
+    nats_url: NatsUrl = "",
+    assume_empty: Annotated[
+        bool, typer.Option("--assume-empty", help="The bus has lost its streams: tell all again.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the end.")] = 600.0,
+) -> None:
+    """Let the orchestrator look now for what nobody owns, and mend it.
+
+    It does so by itself twice a second. With --assume-empty every queued task's READY message is
+    published again; where it was not lost, that changes nothing. Run `octarm bus provision` first
+    if streams are missing.
+    """
+    url = nats_url or embedded_url("nats")
+    if not url:
+        raise InvalidRequest("no NATS is known", "Give --nats-url or OCTARM_NATS_URL.")
+    mended = asyncio.run(_reconcile(url, assume_empty, timeout))
+    if session.answer({"mended": mended}):
+        return
+    print_lines(
+        "\n".join(f"{number}\t{what}" for what, number in mended.items()) or "nothing to mend"
+    )
+
+
+async def _reconcile(url: str, assume_empty: bool, timeout_s: float) -> dict[str, int]:
+    from octarm.clients.orchestrator import OrchestratorClient
+    from octarm.common.bus.connection import connected_to
+
+    async with connected_to(url, name="octarm-reconcile") as nc:
+        client = OrchestratorClient(nc, timeout_s)
+        return (await client.reconcile(assume_empty=assume_empty)).mended
 
 
 def _show(document: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ from octarm.orchestrator.storage.outbox import PostgresOutbox
 from octarm.orchestrator.storage.quotas import PostgresQuotas
 from octarm.orchestrator.storage.reading import PostgresTasks
 from octarm.orchestrator.storage.ready import ReadyStream
+from octarm.orchestrator.storage.recovering import PostgresQueued
 from octarm.orchestrator.storage.revoking import BusRevoker
 from octarm.orchestrator.storage.spending import PostgresSpending
 from octarm.orchestrator.usecases.accept import AcceptTasks
@@ -45,6 +46,7 @@ from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
 from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.quotas import ReleaseHeld
 from octarm.orchestrator.usecases.record import RecordNews
+from octarm.orchestrator.usecases.recover import Recover
 from octarm.orchestrator.usecases.relay import Relay
 
 NAME: Final = "orchestrator"
@@ -131,7 +133,8 @@ async def _serve(
         nc, publisher, ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS), results, concurrency=2
     )
     cancel = CancelTasks(endings, relay, revoke)
-    router = routes(PostgresTasks(pool, way_in.tenants), cancel)
+    recover = Recover(reconcile, PostgresQueued(pool), publisher, reconcile.ready_messages)
+    router = routes(PostgresTasks(pool, way_in.tenants), cancel, recover)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, way_in.accepting).start()
     await hear_heartbeats(nc, leases, clock)

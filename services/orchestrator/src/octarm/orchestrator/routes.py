@@ -21,6 +21,8 @@ from octarm.models.queries import (
     FindTasks,
     GetStates,
     GetTask,
+    Reconciled,
+    ReconcileLedger,
     StatesFound,
     TasksFound,
     TaskView,
@@ -34,6 +36,7 @@ from octarm.models.subjects import (
     GET_TASK,
     HEARTBEAT,
     PLACEMENTS_MADE,
+    RECONCILE_LEDGER,
     RESULT,
     RESULTS_REPORTED,
 )
@@ -42,6 +45,7 @@ from octarm.orchestrator.usecases.accept import Submitted
 from octarm.orchestrator.usecases.endings import CancelTasks
 from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.reading import Tasks
+from octarm.orchestrator.usecases.recover import Recover
 
 QUEUE: Final = "orchestrator"
 MAX_ERROR_BYTES: Final = 64 * 1024
@@ -66,7 +70,7 @@ log = get_logger()
 Accepting = Batcher[Submitted, AcceptAnswer]
 
 
-def routes(tasks: Tasks, cancel: CancelTasks) -> NatsRouter:
+def routes(tasks: Tasks, cancel: CancelTasks, recover: Recover) -> NatsRouter:
     """The control plane; nothing connects until a broker includes it."""
     router = NatsRouter()
 
@@ -92,6 +96,10 @@ def routes(tasks: Tasks, cancel: CancelTasks) -> NatsRouter:
         if not found:
             raise NotFound(f"there is no task {query.task_id}")
         return found[0]
+
+    @answer(router, RECONCILE_LEDGER, queue=QUEUE)
+    async def reconcile_ledger(query: ReconcileLedger) -> Reconciled:
+        return await recover(assume_empty=query.assume_empty)
 
     return router
 

@@ -10,7 +10,7 @@ from nats.js.errors import APIError
 
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.commands import CancelAttempt
-from octarm.models.subjects import CONTROL, DISPATCH
+from octarm.models.subjects import CONTROL, DISPATCH, dispatch_msg_id
 from octarm.orchestrator.usecases.record import Revocation
 
 TIMEOUT_S: Final = 2.0
@@ -39,15 +39,19 @@ class BusRevoker:
         message = CancelAttempt(task_id=item.task_id, attempt=item.attempt, reason=item.reason)
         try:
             if item.dispatch_seq:
-                await self._delete(item.dispatch_seq)
+                await self._delete(item, item.dispatch_seq)
             await self._nc.publish(
                 CONTROL.at(arm_id=item.arm_id), message.model_dump_json().encode()
             )
         except (NatsError, OSError, TimeoutError) as error:
             log.warning("not_revoked", task_id=item.task_id, error=repr(error))
 
-    async def _delete(self, seq: int) -> None:
+    async def _delete(self, item: Revocation, seq: int) -> None:
         try:
-            await self._js.delete_msg(DISPATCH, seq)
+            # A stream that was made anew has given the number to somebody else's command.
+            message = await self._js.get_msg(DISPATCH, seq)
+            headers = message.headers or {}
+            if headers.get("Nats-Msg-Id") == dispatch_msg_id(item.task_id, item.attempt):
+                await self._js.delete_msg(DISPATCH, seq)
         except APIError:
             log.debug("run_command_gone", seq=seq)

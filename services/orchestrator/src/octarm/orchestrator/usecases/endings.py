@@ -1,6 +1,7 @@
 """End tasks that no arm ends: cancel, and the reconciler that finds every ownerless state."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -118,6 +119,8 @@ class Reconcile:
     """Whether the schedulers have read READY, so that what it lacks is lacking for good."""
     settle_budgets: Callable[[], Awaitable[None]] = _nothing
     """Settles the budgets of tasks that ended on a way that did not."""
+    mended: Counter[str] = field(default_factory=Counter)
+    """What has been mended, in numbers of tasks; sweeping counts commits."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look twice a second, at what is rare every four seconds, until `stop` is set."""
@@ -148,8 +151,9 @@ class Reconcile:
             )
             await self._remind()
             await self.settle_budgets()
-            await self.relay.sweep()
-        _, entry = await self.endings.wake(self.announce_woken)
+            self.mended["commits told at last"] += await self.relay.sweep()
+        woken, entry = await self.endings.wake(self.announce_woken)
+        self.mended["waiting tasks made ready"] += len(woken)
         self.relay.hand_in(entry)
 
     async def _apply(
@@ -163,6 +167,7 @@ class Reconcile:
         if moved:
             failpoint("reconcile_after_commit")
             log.warning("attempts_given_up", reason=reason, number=len(moved))
+        self.mended[reason] += len(moved)
         self.relay.hand_in(entry)
         await self.revoke(revocations(moved, reason))
 
@@ -170,12 +175,14 @@ class Reconcile:
         """Make up for READY messages that were lost: no queued task waits for ever."""
         if not await self.ready_is_read():
             return
-        reminded, entry = await self.endings.remind(self._ready_messages)
+        reminded, entry = await self.endings.remind(self.ready_messages)
         if reminded:
             log.info("queued_tasks_told_again", number=len(reminded))
+        self.mended["forgotten tasks told again"] += len(reminded)
         self.relay.hand_in(entry)
 
-    def _ready_messages(self, woken: list[Woken]) -> list[Outgoing]:
+    def ready_messages(self, woken: list[Woken]) -> list[Outgoing]:
+        """Make the READY messages of tasks that may be placed."""
         tasks = [
             ready_again(
                 w.contract,
@@ -207,4 +214,4 @@ class Reconcile:
             )
             for w in woken
         ]
-        return self._ready_messages(woken) + history(events)
+        return self.ready_messages(woken) + history(events)

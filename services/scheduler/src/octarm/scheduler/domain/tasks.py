@@ -1,6 +1,7 @@
 """One waiting task, and the READY message that it came in."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from octarm.models.hot import ReadyTask
@@ -18,13 +19,21 @@ class Hold:
     """A READY message that is kept unacknowledged while one of its tasks waits.
 
     `settle` acknowledges its newest delivery; it may be called again without harm.
+    `published_at` tells it from one with the same number in a stream that was made anew.
     `split_at` is when (monotonic seconds) what is left of it was last due to be split off.
     """
 
-    __slots__ = ("left", "seq", "settle", "size", "split_at")
+    __slots__ = ("left", "published_at", "seq", "settle", "size", "split_at")
 
-    def __init__(self, seq: int, size: int, settle: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        seq: int,
+        size: int,
+        settle: Callable[[], None],
+        published_at: datetime | None = None,
+    ) -> None:
         self.seq = seq
+        self.published_at = published_at
         self.size = size
         self.left = size
         self.settle = settle

@@ -28,17 +28,27 @@ class ReadyDelivery(Protocol):
         """Its sequence in READY."""
         ...
 
+    @property
+    def published_at(self) -> datetime:
+        """When READY took it."""
+        ...
+
     def ack(self) -> None:
         """Settle it; idempotent."""
         ...
+
+
+def _nothing() -> None:
+    """There is no message any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdmitTasks:
     """Put the tasks of READY messages into the view; the messages stay unacknowledged.
 
-    A message that comes again only renews the handle by which it is acknowledged. One that
-    does not parse is dead: no later delivery would parse either.
+    A message that comes again only renews the handle by which it is acknowledged; one with the
+    number of another is from a READY that was made anew. One that does not parse is dead: no
+    later delivery would parse either.
     """
 
     desk: Desk
@@ -55,13 +65,16 @@ class AdmitTasks:
     def _admit(self, delivery: ReadyDelivery, now: datetime) -> Outcome:
         desk, seq = self.desk, delivery.stream_seq
         if (known := desk.holds.get(seq)) is not None:
-            known.settle = delivery.ack
-            return HELD
+            if known.published_at == delivery.published_at:
+                known.settle = delivery.ack
+                return HELD
+            # Its own message is gone with the old stream: settling it would settle the new one.
+            known.settle = _nothing
         try:
             tasks = _decode(delivery.data).tasks
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             return Dead(f"not PlaceTasks: {error}"[:500])
-        hold = desk.holds[seq] = Hold(seq, len(tasks), delivery.ack)
+        hold = desk.holds[seq] = Hold(seq, len(tasks), delivery.ack, delivery.published_at)
         seen_ns = time.time_ns()
         for ready in tasks:
             flight = desk.admit(ready, hold, seen_ns=seen_ns)

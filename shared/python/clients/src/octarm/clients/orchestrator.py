@@ -16,6 +16,8 @@ from octarm.models.queries import (
     GetStates,
     GetTask,
     Outcome,
+    Reconciled,
+    ReconcileLedger,
     SubmitAnswer,
     SubmitTasks,
     TasksFound,
@@ -99,6 +101,14 @@ class OrchestratorClient:
         """
         message = CancelTask(tenant=tenant, task_id=task_id, reason=reason)
         return await ask(self.nc, subjects.CANCEL_TASK, message, timeout_s=self.timeout_s)
+
+    async def reconcile(self, *, assume_empty: bool = False) -> Reconciled:
+        """Look for what nobody owns and mend it, now; the bus's lost READY messages too.
+
+        Takes as long as the ledger has queued tasks: give `timeout_s` accordingly. Idempotent.
+        """
+        message = ReconcileLedger(assume_empty=assume_empty)
+        return await ask(self.nc, subjects.RECONCILE_LEDGER, message, timeout_s=self.timeout_s)
 
 
 def _groups(

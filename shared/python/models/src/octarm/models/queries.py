@@ -224,6 +224,20 @@ class GetQueue(Message):
     shard: int = Field(default=0, ge=0, lt=64, strict=True)
 
 
+class ReconcileLedger(Message):
+    """Look now for what nobody owns, and mend it; see the guide "Verifying a ledger"."""
+
+    assume_empty: bool = Field(
+        default=False, strict=True, description="The bus has lost its streams: tell all again"
+    )
+
+
+class Reconciled(Message):
+    """What one pass of the reconciler mended."""
+
+    mended: dict[str, int] = Field(description="What was mended → number of tasks")
+
+
 class WhyWaiting(Message):
     """Ask why one task has not been placed."""
 

@@ -145,6 +145,9 @@ GET_TASK: Final = Query(f"{PREFIX}.qry.task.get", queries.GetTask, queries.TaskV
 FIND_TASKS: Final = Query(f"{PREFIX}.qry.task.find", queries.FindTasks, queries.TasksFound)
 GET_STATES: Final = Query(f"{PREFIX}.qry.task.states", queries.GetStates, queries.StatesFound)
 CANCEL_TASK: Final = Query(f"{PREFIX}.qry.task.cancel", queries.CancelTask, queries.Outcome)
+RECONCILE_LEDGER: Final = Query(
+    f"{PREFIX}.qry.ledger.reconcile", queries.ReconcileLedger, queries.Reconciled
+)
 REGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.register", queries.RegisterArm, ArmRecord)
 DEREGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.deregister", queries.ArmKey, queries.Done)
 DRAIN_ARM: Final = Query(f"{PREFIX}.qry.arm.drain", queries.ArmKey, ArmRecord)
@@ -181,6 +184,7 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     FIND_TASKS,
     GET_STATES,
     CANCEL_TASK,
+    RECONCILE_LEDGER,
     REGISTER_ARM,
     DEREGISTER_ARM,
     DRAIN_ARM,
