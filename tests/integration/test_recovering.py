@@ -1,4 +1,4 @@
-"""No state is without an owner: each row of docs/architecture/owners.md, and a bus that lost all."""
+"""No state is without an owner: each row of docs/architecture/owners.md; and a lost bus."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
