@@ -262,7 +262,8 @@ class TestRecording:
             for way in ways.values():
                 task_id = await accept(ledger)
                 await ledger.execute(
-                    "update ledger.task set state = %s where id = %s", state.value, task_id
+                    "update ledger.task set lease_until = now(), state = %s where id = %s",
+                    *(state.value, task_id),
                 )
                 for moved in await record(ledger, way(task_id)):
                     assert may_move(moved.old, moved.new), moved

@@ -4,7 +4,7 @@ from typing import Final
 
 from octarm.common.storage import Pool, connected
 from octarm.orchestrator.domain.changes import Woken
-from octarm.orchestrator.storage.waking import woken_row
+from octarm.orchestrator.storage.waking import woken_rows
 
 PAGE: Final = 500
 
@@ -26,4 +26,4 @@ class PostgresQueued:
         """Give the next queued tasks after an id, in the order of their ids; empty at the end."""
         async with connected(self._pool) as connection:
             cursor = await connection.execute(_QUEUED, [task_id])
-            return [woken_row(row) for row in await cursor.fetchall()]
+            return await woken_rows(connection, await cursor.fetchall())

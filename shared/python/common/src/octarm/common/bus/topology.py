@@ -18,7 +18,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import NoKeysError, NotFoundError
+from nats.js.errors import NotFoundError
 
 from octarm.models import subjects as s
 
@@ -175,18 +175,7 @@ async def provision(js: JetStreamContext, *, replicas: int = 1, shards: int = 1)
     for bucket, ttl_s in ((s.ARMS_BUCKET, 0.0), (s.LEADERS_BUCKET, LEADER_TTL_S)):
         await _ensure_bucket(js, bucket, ttl_s, replicas)
         done.append(f"bucket {bucket} ready")
-    for arm_id in await _known_arms(js):
-        # Arms register once; a DISPATCH that was made anew has forgotten them.
-        await ensure_arm_consumer(js, arm_id)
-        done.append(f"consumer {s.DISPATCH}/{arm_durable(arm_id)} ready")
     return done
-
-
-async def _known_arms(js: JetStreamContext) -> list[str]:
-    try:
-        return await (await js.key_value(s.ARMS_BUCKET)).keys()
-    except NoKeysError:
-        return []
 
 
 async def _ensure_bucket(js: JetStreamContext, bucket: str, ttl_s: float, replicas: int) -> None:
