@@ -9,8 +9,9 @@ RUN := $(UV) run --frozen --no-sync
 export FOLDER
 N ?= 20000
 FUZZ_S ?= 600
+PEERS_N ?= 5000
 
-.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints fuzz coverage bench schemas demo check up clean
+.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints fuzz coverage bench bench-peers schemas demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -77,6 +78,10 @@ test: sync sandbox ## Run all tests
 
 bench: sync ## Measure against the bare pipeline in the same run (N=20000)
 	$(RUN) python -m bench --n $(N)
+
+bench-peers: sync ## The same, and other task queues in the same run (N=20000 PEERS_N=5000)
+	$(UV) sync --frozen --quiet --group peers
+	$(RUN) python -m bench --n $(N) --peers --peers-n $(PEERS_N)
 
 schemas: sync ## Generate shared/schemas, shared/proto, the API documents and the page of settings
 	$(RUN) python -m octarm.models.schemas

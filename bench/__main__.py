@@ -7,10 +7,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from bench.peers import session
+from bench.peers.harness import NAMES
 from octarm.cli.stack.supervisor import running_stack
 
 OUT = Path(__file__).parent / "out" / "latest.json"
@@ -51,17 +54,35 @@ async def measured(folder: Path, n: int) -> Figures:
     return figures
 
 
-def main(n: int) -> None:
-    """Measure, write `bench/out/latest.json`, show a table."""
+def measured_peers(names: list[str], n: int) -> dict[str, Any]:
+    """Measure the other queues on the same servers, in a folder of their own."""
+    with tempfile.TemporaryDirectory(prefix="octarm-peers-") as folder:
+        return asyncio.run(session.session(Path(folder), names, n))
+
+
+def main(given: argparse.Namespace) -> None:
+    """Measure, write `bench/out/latest.json`, show tables."""
     with tempfile.TemporaryDirectory(prefix="octarm-bench-") as folder:
-        figures = asyncio.run(measured(Path(folder), n))
+        figures = asyncio.run(measured(Path(folder), given.n))
+    written: dict[str, Any] = {**figures}
+    if given.peers is not None:
+        written["peers"] = measured_peers(given.peers, given.peers_n)
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(figures, indent=2) + "\n")
+    OUT.write_text(json.dumps(written, indent=2) + "\n")
     show(figures)
+    if given.peers is not None:
+        ours, bare_rate = (figures[name] for name in ("tasks_per_s", "bare_tasks_per_s"))
+        assert not isinstance(ours, dict)
+        assert not isinstance(bare_rate, dict)
+        session.show(written["peers"], ours, bare_rate)
     print(f"written to bench/out/{OUT.name}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=20_000, help="tasks of the throughput runs")
-    main(parser.parse_args().n)
+    parser.add_argument(
+        "--peers", nargs="*", metavar="PEER", help=f"others to measure (none named: all): {NAMES}"
+    )
+    parser.add_argument("--peers-n", type=int, default=5_000, help="tasks of each peer's run")
+    main(parser.parse_args())
