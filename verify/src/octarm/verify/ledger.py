@@ -7,6 +7,7 @@ from typing import Any, Final
 from psycopg import AsyncConnection, Error, IsolationLevel, sql
 
 from octarm.models.errors import Unavailable
+from octarm.verify.budget_rules import BUDGET_RULES
 from octarm.verify.invariants import Mode, Violation
 from octarm.verify.ledger_rules import LEDGER_RULES, LedgerRule
 from octarm.verify.notebook import Notebook
@@ -57,7 +58,7 @@ async def check_ledger(
 ) -> None:
     """Run every rule that fits the mode and the tables that are there."""
     there = await tables(connection)
-    for rule in LEDGER_RULES:
+    for rule in (*LEDGER_RULES, *BUDGET_RULES):
         if rule.when_idle and report.mode is Mode.LIVE:
             continue
         if not there.issuperset(rule.tables):
