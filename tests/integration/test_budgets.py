@@ -134,6 +134,7 @@ class TestReserving:
 
         assert kinds(answers) == [BudgetExceeded] * 2
 
+    @pytest.mark.bad_input(15)
     async def test_money_is_counted_in_micro_dollars(self, ledger: Ledger) -> None:
         parent = await accept(ledger, budget={"max_cost_dollars": 0.3})
         tasks = [
@@ -180,6 +181,7 @@ class TestReserving:
 
 
 class TestRacing:
+    @pytest.mark.bad_input(15)
     @pytest.mark.parametrize("turn", range(3))
     async def test_a_thousand_tasks_race_for_a_budget_that_affords_613(
         self, ledger: Ledger, postgres_url: str, turn: int

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from octarm.models.errors import Problem
+from octarm.models.errors import BudgetExceeded, Problem
 from octarm.models.ids import is_task_id
 from tests.support.fleet import FULL, FakeFleet
 from tests.support.gateway import a_client
@@ -96,11 +96,35 @@ class TestSubmit:
         assert response.headers["retry-after"] == "7"
 
     @pytest.mark.bad_input(15)
-    async def test_names_the_budget_when_the_budget_is_wrong(self) -> None:
+    @pytest.mark.parametrize(
+        "budget",
+        [
+            {"max_tokens": 0},
+            {"max_tokens": -1},
+            {"max_tokens": 1.5},
+            {"max_cost_dollars": 0.0},
+            {"max_cost_dollars": -0.01},
+            {"max_cost_dollars": 0.000_000_9},
+            {"max_cost_dollars": 1e10},
+            {"max_llm_calls": True},
+            {"max_time_seconds": 2**54},
+        ],
+    )
+    async def test_names_the_budget_when_the_budget_is_wrong(self, budget: dict[str, Any]) -> None:
         async with a_client(FakeFleet()) as client:
-            response = await client.post("/v1/tasks", json={**GOAL, "budget": {"max_tokens": 0}})
+            response = await client.post("/v1/tasks", json={**GOAL, "budget": budget})
 
         assert problem_of(response).code == "INVALID_BUDGET"
+        assert response.status_code == 422
+
+    @pytest.mark.bad_input(15)
+    async def test_says_that_the_parent_cannot_afford_it(self) -> None:
+        fake = FakeFleet()
+        fake.tasks.refuse_with = BudgetExceeded("3 tokens are left of the parent's budget")
+        async with a_client(fake) as client:
+            response = await client.post("/v1/tasks", json=GOAL)
+
+        assert (response.status_code, problem_of(response).code) == (402, "BUDGET_EXCEEDED")
 
     async def test_sends_what_arrives_together_in_one_request(self) -> None:
         fake = FakeFleet()

@@ -57,6 +57,7 @@ _PROBLEM: Final[Json] = {
 _REFUSALS: Final = {
     "400": "The body is not JSON as we accept it, or the cursor is not one that we gave",
     "401": "No credential, or one that is not accepted",
+    "402": "What is left of the parent's budget does not cover it",
     "403": "The credential does not permit this",
     "404": "No such thing for this tenant",
     "408": "The body did not arrive in time",
@@ -107,6 +108,7 @@ SUBMIT_ONE: Final[Json] = {
         "200": _answer(
             "The key was known: the same task", "Receipt", _RECEIPT, Location="URL of the task"
         ),
+        "402": {},
         "409": {},
     },
 }
@@ -184,7 +186,7 @@ def _pages(operation: Json) -> bool:
 def _add_refusals(path: str, operation: Json) -> None:
     responses = operation["responses"]
     guarded = path.startswith("/v1/")
-    rare = {"403", "409"} - set(responses)
+    rare = {"402", "403", "409"} - set(responses)
     responses.pop("422", None)
     for status in _REFUSALS if guarded else ():
         if status == "400" and _pages(operation):
