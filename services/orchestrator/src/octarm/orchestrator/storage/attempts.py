@@ -8,6 +8,15 @@ import msgspec
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, transaction
+from octarm.common.storage.arrays import (
+    Bools,
+    Float8s,
+    Int4s,
+    Int8s,
+    Texts,
+    Timestamps,
+    packed,
+)
 from octarm.common.storage.connections import Connection
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stray
@@ -60,6 +69,9 @@ returning t.id, t.tenant, old.attempt, old.state, t.state, old.event_seq + 1, t.
     t.traceparent, t.goal, now(), r.arm_id, t.instance_id, t.not_before, null,
     coalesce((select true from ledger.budget b where b.task_id = t.id), false)
 """
+_MOVE_COLUMNS: Final = (
+    *(Texts, Int4s, Texts, Texts, Int4s, Bools, Bools, Float8s, Int8s, Timestamps, Texts),
+)
 _ATTEMPTS: Final = """
 insert into ledger.attempt as a (task_id, attempt, arm_id, instance_id, placed_at, started_at,
     ended_at, outcome, reason, decision, tokens_used, cost_microdollars, llm_calls)
@@ -83,6 +95,11 @@ on conflict (task_id, attempt) do update set
     cost_microdollars = greatest(a.cost_microdollars, excluded.cost_microdollars),
     llm_calls = greatest(a.llm_calls, excluded.llm_calls)
 """
+_ATTEMPT_COLUMNS: Final = (
+    *(Texts, Int4s, Texts, Texts, Timestamps, Timestamps, Texts, Texts, Texts),
+    *(Int8s, Int8s, Int8s),
+)
+_RESULT_COLUMNS: Final = (Texts, Int4s, Texts)
 _RESULTS: Final = """
 insert into ledger.result (task_id, attempt, body, sha256)
 select id, attempt, body::json, sha256(convert_to(body, 'UTF8'))
@@ -153,8 +170,12 @@ class PostgresAttempts:
         self, connection: Connection, news: Sequence[AttemptNews], delays_s: Sequence[float]
     ) -> list[Moved]:
         rows = [_row(item, delay) for item, delay in zip(news, delays_s, strict=True)]
-        columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
-        parameters = [*columns, ATTEMPTED, self._dispatch_lease_s, self._run_lease_s]
+        parameters = [
+            *packed(_MOVE_COLUMNS, rows),
+            ATTEMPTED,
+            self._dispatch_lease_s,
+            self._run_lease_s,
+        ]
         cursor = await connection.execute(_MOVE, parameters)
         return [moved_row(row) for row in await cursor.fetchall()]
 
@@ -186,9 +207,7 @@ class PostgresAttempts:
             or (key in known and not known[key].is_foreign_to(item.arm_id))
         ]
         if rows:
-            await connection.execute(
-                _ATTEMPTS, [list(column) for column in zip(*rows, strict=True)]
-            )
+            await connection.execute(_ATTEMPTS, packed(_ATTEMPT_COLUMNS, rows))
 
     async def _write_results(
         self, connection: Connection, ended: list[Moved], news: Sequence[AttemptNews]
@@ -196,14 +215,8 @@ class PostgresAttempts:
         if not ended:
             return
         bodies = {(n.task_id, n.attempt): n.body.decode() for n in news}
-        await connection.execute(
-            _RESULTS,
-            [
-                [m.task_id for m in ended],
-                [m.attempt for m in ended],
-                [bodies[m.task_id, m.attempt] for m in ended],
-            ],
-        )
+        rows = [(m.task_id, m.attempt, bodies[m.task_id, m.attempt]) for m in ended]
+        await connection.execute(_RESULTS, packed(_RESULT_COLUMNS, rows))
 
     async def _write_late(
         self, connection: Connection, strays: list[Stray], news: Sequence[AttemptNews]

@@ -9,6 +9,7 @@ import msgspec
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, connected, transaction
+from octarm.common.storage.arrays import Byteas, Int4s, Texts, Timestamps, packed
 from octarm.common.storage.connections import Connection
 from octarm.models.errors import Conflict, InvalidRequest, NotFound, OctarmError
 from octarm.models.states import TaskState
@@ -38,6 +39,10 @@ as r(id, tenant, idem_key, req_hash, state, event_seq, deadline, timeout_s, max_
 on conflict do nothing
 returning id
 """
+_COLUMNS: Final = (
+    *(Texts, Texts, Texts, Byteas, Texts, Int4s, Timestamps, Int4s, Int4s, Int4s, Texts, Texts),
+    *(Texts, Int4s, Texts, Texts, Texts, Texts, Timestamps),
+)
 _KNOWN: Final = """
 select t.id, t.tenant, t.idem_key, t.req_hash, t.state from ledger.task t
 where t.id = any(%b::text[])
@@ -137,9 +142,7 @@ class PostgresIntake:
         if not tasks:
             return set()
         rows = [_columns(task, places.get(task.task_id)) for task in tasks]
-        cursor = await connection.execute(
-            _INSERT, [list(column) for column in zip(*rows, strict=True)]
-        )
+        cursor = await connection.execute(_INSERT, packed(_COLUMNS, rows))
         return {row[0] for row in await cursor.fetchall()}
 
     async def _known(

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from octarm.common.storage.arrays import teach
 from octarm.models.errors import Unavailable
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -23,6 +24,12 @@ WAIT_S = 1.5
 RECONNECT_S = 3.0
 # A process that is paused in a transaction must not hold the others' rows for ever.
 IDLE_IN_TRANSACTION_S = 15
+# Our statements find rows by key, a batch of them at a time. A generic plan does that; a plan
+# for the very arrays of a call hashes whole tables while their statistics are young.
+_OPTIONS = (
+    "-c timezone=UTC -c jit=off -c plan_cache_mode=force_generic_plan"
+    f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s"
+)
 
 
 async def open_pool(url: str, *, name: str, min_size: int = 1, max_size: int = 4) -> Pool:
@@ -46,9 +53,9 @@ async def open_pool(url: str, *, name: str, min_size: int = 1, max_size: int = 4
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
-            "options": "-c timezone=UTC -c jit=off"
-            f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s",
+            "options": _OPTIONS,
         },
+        configure=teach,
         name=name,
     )
     try:
