@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import Struct
+
 from octarm.common.bus.publisher import Outgoing
 from octarm.models.errors import OctarmError
 from octarm.models.states import TaskState
@@ -18,8 +20,7 @@ class Entry:
     messages: list[Outgoing] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True, gc=False):
     """The ledger holds this task; `created` is false when it did before."""
 
     task_id: str
@@ -30,8 +31,7 @@ class Known:
 AcceptAnswer = Known | OctarmError
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Struct, frozen=True):
     """One task's committed transition; its events are numbered `first_seq` and following."""
 
     task_id: str
@@ -50,7 +50,7 @@ class Moved:
     dispatch_seq: int | None = None
     budgeted: bool = True
     """Whether it has a budget to be kept; true when that was not looked up."""
-    error: bytes = field(default=b"", repr=False)
+    error: bytes = b""
     """The problem, as JSON, that ended it in the ledger itself."""
 
 

@@ -1,7 +1,6 @@
 """What a submission becomes before it is written."""
 
 import hashlib
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -17,14 +16,13 @@ _HASHED_WITHOUT: Final = {"idempotency_key"}
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
+class NewTask(msgspec.Struct, frozen=True):
     """A task that is ready to be written to the ledger."""
 
     task_id: str
     tenant: str
     idem_key: str | None
-    req_hash: bytes = field(repr=False)
+    req_hash: bytes
     deadline: datetime | None
     timeout_s: int
     max_retries: int
@@ -36,7 +34,7 @@ class NewTask:
     assigned_arm: str | None
     labels: dict[str, str]
     goal: str
-    contract: bytes = field(repr=False)
+    contract: bytes
     traceparent: str
     created_at: datetime
     grant: Limits = UNLIMITED

@@ -5,8 +5,9 @@ of tasks and attempts: so two of them never deadlock, and what is read stays tru
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec import structs
 
 from octarm.common.storage.connections import Connection
 from octarm.models.errors import BudgetExceeded, OctarmError
@@ -250,14 +251,14 @@ def _stopped(moved: Moved, what: str) -> Moved:
         "Read the attempts for what went wrong; submit it again with a larger budget.",
     )
     body = error.problem().model_dump_json().encode()
-    return replace(moved, new=TaskState.FAILED, not_before=None, error=body)
+    return structs.replace(moved, new=TaskState.FAILED, not_before=None, error=body)
 
 
 def _with_left(task: NewTask, accounts: Accounts) -> NewTask:
     if task.task_id not in accounts:
         return task
     left = accounts.left(task.task_id)
-    return task if left == task.grant else replace(task, left=left)
+    return task if left == task.grant else structs.replace(task, left=left)
 
 
 def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -43,12 +43,11 @@ class Intake(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(msgspec.Struct, frozen=True):
     """One submission as it reached us; `origin` fixes the id of a keyless one from INTAKE."""
 
     tenant: str
-    item: hot.SubmitTask = field(repr=False)
+    item: hot.SubmitTask
     origin: str | None = None
     arrived_at: datetime | None = None
 

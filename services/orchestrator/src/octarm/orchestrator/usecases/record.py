@@ -3,9 +3,11 @@
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
+
+from msgspec import structs
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.telemetry import metrics, tracing
@@ -97,7 +99,7 @@ def _traced(announce: Announcement, news: list[AttemptNews], began_ns: int) -> A
             return change
         parent = senders.get(change.task_id) or change.traceparent
         own = tracing.record(SPAN, parent, began_ns, task_id=change.task_id, state=change.new.value)
-        return replace(change, traceparent=own)
+        return structs.replace(change, traceparent=own)
 
     def with_spans(moved: list[Moved]) -> list[Outgoing]:
         return announce([spanned(change) for change in moved])

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -29,8 +28,7 @@ _NOT_IN_NAME: Final = re.compile(r"[^A-Za-z0-9_-]")
 _NOT_IN_VALUE: Final = re.compile(r"[\r\n\0]")
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A message for a stream; the same `msg_id` within the window is stored once.
 
     `head` holds further headers as `encode_headers` writes them.
@@ -42,8 +40,7 @@ class Outgoing:
     head: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class PubAck:
+class PubAck(msgspec.Struct, frozen=True, gc=False):
     """The stream has it."""
 
     stream: str

@@ -6,7 +6,6 @@ message. Whoever knows the last place that it saw goes on behind it.
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -23,8 +22,7 @@ _bundle = msgspec.json.Decoder(hot.TaskEvents).decode
 _key = msgspec.json.Decoder(hot.TaskEventKey).decode
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedEvent:
+class PlacedEvent(msgspec.Struct, frozen=True, gc=False):
     """One event and its place in the stream; `verb` is its type without `task.`."""
 
     place: int

@@ -104,7 +104,8 @@ def array(kind: type[Array], values: Sequence[Any]) -> Array:
         return kind(_empty(0, 0, kind.element_oid))
     element = _ELEMENTS[kind]
     parts = [_NULL if value is None else element(value) for value in values]
-    return kind(_head(1, 1, kind.element_oid, len(parts), 1) + b"".join(parts))
+    has_nulls = None in values
+    return kind(_head(1, has_nulls, kind.element_oid, len(parts), 1) + b"".join(parts))
 
 
 def packed(kinds: Sequence[type[Array]], rows: Iterable[Sequence[Any]]) -> list[Array]:

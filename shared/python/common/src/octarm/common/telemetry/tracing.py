@@ -123,11 +123,16 @@ def is_sampled(traceparent: str) -> bool:
     return traceparent.endswith("1") and len(traceparent) == 55
 
 
+# An id of zeros is no id (W3C Trace Context §3.2.2.3); this sets a bit in each of the two.
+_NOT_ZERO: Final = 1 << 64 | 1
+
+
 def root(sample: float | None = None) -> str:
     """Begin a trace; sampled with probability `sample` (default: the process's setting)."""
     share = _state.sample if sample is None else sample
     flag = 1 if random.random() < share else 0  # noqa: S311 - ids of traces are no secrets
-    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-{flag:02x}"
+    ids = f"{random.getrandbits(192) | _NOT_ZERO:048x}"
+    return f"00-{ids[:32]}-{ids[32:]}-0{flag}"
 
 
 def record(
