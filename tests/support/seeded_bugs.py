@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from octarm.common.bus.delivery import ACK, Delivery, Outcome
 from octarm.common.bus.publisher import Outgoing, PubAck
@@ -348,6 +349,8 @@ def confirms_a_cancel_whose_commit_is_lost(world: World, patch: pytest.MonkeyPat
 def makes_a_second_task_for_a_known_key(world: World, patch: pytest.MonkeyPatch) -> None:
     class Keyless(PostgresIntake):
         async def accept(self, tasks: Sequence[NewTask], announce: Any) -> Any:
-            return await super().accept([replace(task, idem_key=None) for task in tasks], announce)
+            return await super().accept(
+                [structs.replace(task, idem_key=None) for task in tasks], announce
+            )
 
     world.intake = Keyless(world.pool)

@@ -144,7 +144,7 @@ class TestRedriving:
             ("orchestrator-finish-task", "octarm.v1.evt.result.echo", True),
             ("scheduler-place-task-3", "octarm.v1.cmd.task.place.3", True),
             ("arm-run-echo", "octarm.v1.cmd.arm.run.echo", True),
-            ("memory-remember-task", "octarm.v1.evt.tasks.ended", True),
+            ("memory-remember-task", "octarm.v1.evt.endings", True),
             ("arm-run-echo", "octarm.v1.cmd.arm.run.other", False),
             ("scheduler-place-task-3", "octarm.v1.cmd.task.place.4", False),
             ("orchestrator-accept-task", "octarm.v1.cmd.arm.run.echo", False),

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from octarm.common.bus.publisher import Outgoing, PubAck
 from octarm.common.testing import RecordingPublisher
@@ -55,8 +55,8 @@ class TestOutbox:
         publisher.refused["large"] = PayloadTooLarge("it does not fit the bus")
         outbox = Outbox(publisher, "one", first_backoff_s=0.001)
         running = asyncio.create_task(outbox.run())
-        outbox.put(replace(a_message(1, "large"), head=b"x: y\r\n"))
-        outbox.put(replace(a_message(2), head=b"x: y\r\n"))
+        outbox.put(structs.replace(a_message(1, "large"), head=b"x: y\r\n"))
+        outbox.put(structs.replace(a_message(2), head=b"x: y\r\n"))
 
         await asyncio.wait_for(outbox.emptied(), 2)
         running.cancel()

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from msgspec import structs
+
 from octarm.common.bus.publisher import Outgoing, Publishes
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError
@@ -65,7 +67,9 @@ class Recover:
     async def _tell_again(self) -> int:
         told, last, mark = 0, "", self.mark()
         while page := await self.queued.after(last):
-            messages = [replace(m, msg_id=f"{m.msg_id}:{mark}") for m in self.make_ready(page)]
+            messages = [
+                structs.replace(m, msg_id=f"{m.msg_id}:{mark}") for m in self.make_ready(page)
+            ]
             for answer in await self.publisher.publish_many(messages):
                 if isinstance(answer, OctarmError):
                     raise answer
