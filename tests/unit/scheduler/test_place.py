@@ -25,6 +25,7 @@ from tests.support.scheduling import (
     FakeDelivery,
     FakeDispatched,
     a_desk,
+    an_empty_queue,
     beat,
     facts,
     ready,
@@ -123,6 +124,19 @@ class TestAdmitting:
 
         assert (older.acked, newer.acked) == (1, 0)
         assert len(stage.desk.queue) == 1
+
+    async def test_what_waited_under_an_earlier_leadership_is_never_placed(self) -> None:
+        stage = Stage(a_desk(facts("one"), slots=1))
+        await stage.read(ready(1), ready(2))
+        await stage.place.cycle()
+        await stage.place.cycle()
+
+        stage.desk.clear(an_empty_queue())
+        stage.desk.fleet.release(task_id(1), 1)
+        await stage.read(ready(3), seq=9)
+        await stage.place.cycle()
+
+        assert [command.task_id for command in stage.commands()] == [task_id(1), task_id(3)]
 
     async def test_a_newer_attempt_replaces_an_older_and_not_the_other_way(
         self, stage: Stage

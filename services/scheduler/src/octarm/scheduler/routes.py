@@ -12,7 +12,7 @@ from nats.aio.subscription import Subscription
 
 from octarm.common.bus import flood
 from octarm.common.bus.requests import answer
-from octarm.common.clock import SystemClock
+from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import get_logger
 from octarm.models.hot import Heartbeat, ResultKey, ResultKeys
 from octarm.models.queries import GetQueue, QueueView, Waiting, WhyWaiting
@@ -50,10 +50,12 @@ def questions(show_queue: ShowQueue, explain_wait: ExplainWait, *, shard: int) -
     return router
 
 
-async def hear_heartbeats(nc: NATS, hear: Callable[[Heartbeat], Awaitable[None]]) -> Subscription:
+async def hear_heartbeats(
+    nc: NATS, hear: Callable[[Heartbeat], Awaitable[None]], *, clock: Clock | None = None
+) -> Subscription:
     """Follow every instance of every arm; the caller unsubscribes."""
     received = _reading(Heartbeat, hear)
-    return await flood.hear_beats(nc, HEARTBEAT.pattern, received, clock=SystemClock())
+    return await flood.hear_beats(nc, HEARTBEAT.pattern, received, clock=clock or SystemClock())
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,11 @@ class Fleet:
         self.freed.clear()
         return waiters
 
+    def forget_waiters(self) -> None:
+        """Forget the groups of a queue that is no more: its tasks must not be placed."""
+        for arm in self.arms.values():
+            arm.waiters.clear()
+
     def _count_slots(self, arm: Arm) -> None:
         slots = sum(it.slots for it in arm.instances.values() if it.ready)
         if slots > arm.slots:

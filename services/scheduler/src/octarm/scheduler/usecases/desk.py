@@ -56,6 +56,7 @@ class Desk:
     def clear(self, queue: QueueView) -> None:
         """Forget what waits; another leader reads it again."""
         self.queue = queue
+        self.fleet.forget_waiters()
         self.holds.clear()
         self.more_room = _nothing
         self.full = False
