@@ -8,10 +8,12 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 export FOLDER
 N ?= 20000
+SEEDS ?= 2000
+FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 
-.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints fuzz coverage bench bench-peers schemas demo check up clean
+.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints fuzz coverage sim bench bench-peers schemas demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -75,6 +77,9 @@ coverage: sync ## Check that models and domains are covered to the last branch (
 
 test: sync sandbox ## Run all tests
 	$(RUN) pytest
+
+sim: sync ## Simulate on virtual time (SEEDS=2000 FIRST=1; OCTARM_SIM_… in `make test`)
+	OCTARM_SIM_SEEDS=$(SEEDS) OCTARM_SIM_FIRST=$(FIRST) $(RUN) pytest tests/simulation -k every_seed --timeout 0
 
 bench: sync ## Measure against the bare pipeline in the same run (N=20000)
 	$(RUN) python -m bench --n $(N)

@@ -1,0 +1,186 @@
+"""The processes of the product, wired as their `__main__` does, on the simulated parts."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from octarm.arm_registry.domain.beats import NotABeat, read_beat
+from octarm.arm_registry.storage import BusAnnouncer, BusConsumers, KvDirectory
+from octarm.arm_registry.usecases import RegisterArm, WatchArms
+from octarm.common.bus.connection import connected_to
+from octarm.common.bus.leadership import Leadership
+from octarm.common.bus.publisher import Publisher
+from octarm.common.bus.requests import ok, problem
+from octarm.common.bus.runner import ConsumerRef, PullRunner
+from octarm.common.bus.topology import ORCHESTRATOR_INTAKE, ORCHESTRATOR_RESULTS
+from octarm.common.clock import Clock
+from octarm.common.service import until_stopped
+from octarm.models import hot, queries
+from octarm.models.errors import OctarmError
+from octarm.models.subjects import CANCEL_TASK, HEARTBEAT, INTAKE, REGISTER_ARM, RESULTS
+from octarm.orchestrator.intake import IntakeConsumer, SubmitResponder, gathered
+from octarm.orchestrator.results import ResultsConsumer
+from octarm.orchestrator.routes import QUEUE, hear_heartbeats
+from octarm.orchestrator.storage.ready import ReadyStream
+from octarm.orchestrator.storage.revoking import BusRevoker
+from octarm.orchestrator.usecases.accept import AcceptTasks
+from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
+from octarm.orchestrator.usecases.leases import KeepLeases
+from octarm.orchestrator.usecases.record import RecordNews
+from octarm.orchestrator.usecases.relay import Relay
+from octarm.scheduler import routes as scheduler_routes
+from octarm.scheduler.leader import ShardLeader
+from octarm.scheduler.settings import Settings as SchedulerSettings
+from octarm.scheduler.storage import ArmDirectory
+from tests.simulation.timeline import Process, VirtualClock
+from tests.simulation.wires import URL
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+SHARDS: Final = 1
+
+
+async def orchestrator(world: "World", process: Process, stop: asyncio.Event) -> None:
+    """One replica of the orchestrator."""
+    async with connected_to(URL, name="orchestrator", on_closed=stop.set) as nc:
+        await _orchestrate(world, nc, VirtualClock(world.loop, process), stop)
+
+
+async def _orchestrate(world: "World", nc: NATS, clock: Clock, stop: asyncio.Event) -> None:
+    ledger, publisher = world.ledger, Publisher(nc)
+    relay = Relay(publisher, ledger, clock=clock, connected=lambda: nc.is_connected)
+    revoke = BusRevoker(nc)
+    accept = AcceptTasks(ledger, relay, clock, SHARDS, fresh_id=world.fresh_id)
+    accepting = gathered(accept)
+    record = RecordNews(ledger, relay, revoke, chance=world.chances.rng.random)
+    results = ResultsConsumer(record, clock)
+    runners = [
+        PullRunner(
+            nc,
+            publisher,
+            ConsumerRef(INTAKE, ORCHESTRATOR_INTAKE),
+            IntakeConsumer(accepting),
+            clock=clock,
+        ),
+        PullRunner(
+            nc,
+            publisher,
+            ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS),
+            results,
+            concurrency=2,
+            clock=clock,
+        ),
+    ]
+    leases = KeepLeases(ledger, clock, lambda: nc.is_connected)
+    ready = ReadyStream(nc, SHARDS)
+    reconcile = Reconcile(ledger, relay, revoke, SHARDS, leases.hears_beats, ready.is_read)
+    await SubmitResponder(nc, accepting).start()
+    await hear_heartbeats(nc, leases, clock)
+    await _answer_cancels(nc, CancelTasks(ledger, relay, revoke))
+    relaying = asyncio.Event()
+    relay_task = asyncio.create_task(relay.run(relaying))
+    try:
+        work = [results.run(stop), *(runner.run(stop) for runner in runners)]
+        await until_stopped(stop, *work, leases.run(stop), reconcile.run(stop))
+        await accepting.drain()
+    finally:
+        relaying.set()
+        await relay_task
+
+
+async def _answer_cancels(nc: NATS, cancel: CancelTasks) -> None:
+    decode = msgspec.json.Decoder(type=dict[str, str]).decode
+
+    async def asked(msg: Msg) -> None:
+        query = decode(msg.data)
+        try:
+            done = await cancel(query["task_id"], query["tenant"], "enough")
+            answer = ok(b"true" if done else b"false")
+        except OctarmError as error:
+            answer = problem(error)
+        try:
+            await nc.publish(msg.reply, answer)
+        except (NatsError, OSError):
+            return
+
+    await nc.subscribe(CANCEL_TASK.at(), queue=QUEUE, cb=asked)
+
+
+class SimShardLeader(ShardLeader):
+    """Leads without answering questions: FastStream has no part in the simulation."""
+
+    def _answering(self) -> AbstractAsyncContextManager[object]:
+        return nullcontext()
+
+
+async def scheduler(world: "World", process: Process, stop: asyncio.Event) -> None:
+    """One replica of the scheduler."""
+    clock = VirtualClock(world.loop, process)
+    settings = SchedulerSettings(instance=process.name, nats_url=URL)
+    async with connected_to(URL, name="scheduler", on_closed=stop.set) as nc:
+        leader = SimShardLeader(settings, nc, Publisher(nc), shard=0, clock=clock)
+        world.leaders[process] = leader
+
+        async def hear(beat: hot.Heartbeat) -> None:
+            leader.tend.hear(beat)
+
+        await scheduler_routes.hear_heartbeats(nc, hear, clock=clock)
+        directory = ArmDirectory(
+            nc,
+            relisted=leader.desk.directory_listed,
+            learned=leader.desk.arm_learned,
+            unlearned=leader.desk.arm_unlearned,
+            clock=clock,
+        )
+        background = [asyncio.create_task(directory.run()), asyncio.create_task(leader.tend.run())]
+        try:
+            await until_stopped(stop, leader.run(stop))
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+
+
+async def registry(world: "World", process: Process, stop: asyncio.Event) -> None:
+    """One replica of the arm registry."""
+    clock = VirtualClock(world.loop, process)
+    async with connected_to(URL, name="arm-registry", on_closed=stop.set) as nc:
+        directory, announcer = KvDirectory(nc), BusAnnouncer(Publisher(nc))
+
+        def hearing() -> int | None:
+            return nc.stats["reconnects"] if nc.is_connected else None
+
+        watch = WatchArms(directory, announcer, clock, hearing)
+        register = RegisterArm(directory, BusConsumers(nc), announcer, clock)
+        await _answer_registrations(nc, register)
+
+        async def heard(msg: Msg) -> None:
+            try:
+                watch.hear(read_beat(msg.subject, msg.data))
+            except NotABeat as error:
+                world.problems.append(f"a beat was refused: {error}")
+
+        await nc.subscribe(HEARTBEAT.pattern, cb=heard)
+        leadership = Leadership(nc, "arm-registry", holder=process.name, clock=clock)
+        await until_stopped(stop, leadership.run(stop, watch.lead), announcer.run(stop))
+
+
+async def _answer_registrations(nc: NATS, register: RegisterArm) -> None:
+    async def asked(msg: Msg) -> None:
+        try:
+            record = await register(queries.RegisterArm.model_validate_json(msg.data))
+            answer = ok(record.model_dump_json().encode())
+        except OctarmError as error:
+            answer = problem(error)
+        try:
+            await nc.publish(msg.reply, answer)
+        except (NatsError, OSError):
+            return
+
+    await nc.subscribe(REGISTER_ARM.at(), queue="arm-registry", cb=asked)
