@@ -22,6 +22,8 @@ from octarm.orchestrator.storage.intake import PostgresIntake
 from octarm.orchestrator.storage.spending import PostgresSpending
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.budgets import MeterSpend, SettleBudgets
+from octarm.verify.check import Sources, verify
+from octarm.verify.invariants import Mode
 from tests.support.ledger import (
     Ledger,
     a_failure,
@@ -43,6 +45,8 @@ pytestmark = pytest.mark.integration
 async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
     async with a_ledger(postgres_url) as ledger:
         yield ledger
+    report = await verify(Sources(postgres_url), mode=Mode.LIVE)
+    assert report.ok, report
 
 
 async def answers_to(ledger: Ledger, *tasks: NewTask) -> list[AcceptAnswer]:

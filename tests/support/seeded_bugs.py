@@ -15,11 +15,12 @@ from octarm.common.storage.connections import Connection
 from octarm.models.errors import OctarmError
 from octarm.models.queries import FindTasks, TasksFound
 from octarm.models.queries import Outcome as Found
+from octarm.orchestrator.domain.budgets import Accounts, Amounts
 from octarm.orchestrator.domain.changes import Announce
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.domain.news import AttemptNews, Step
 from octarm.orchestrator.domain.tasks import NewTask
-from octarm.orchestrator.storage import attempts, endings, intake
+from octarm.orchestrator.storage import attempts, budgets, endings, intake
 from octarm.orchestrator.storage.attempts import PostgresAttempts
 from octarm.orchestrator.storage.endings import Change, PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake
@@ -225,6 +226,46 @@ def tells_of_progress_after_the_end(world: World, patch: pytest.MonkeyPatch) -> 
     condition = "and t.state in ('dispatched', 'running')"
     assert condition in attempts._PROGRESS
     patch.setattr(attempts, "_PROGRESS", attempts._PROGRESS.replace(condition, ""))
+
+
+@breaks("I5")
+@breaks("H")
+def loses_an_update_of_a_parents_budget(world: World, patch: pytest.MonkeyPatch) -> None:
+    write = budgets._write
+
+    async def lose(connection: Connection, accounts: Accounts) -> None:
+        for account in accounts.changed():
+            account.changed = account.parent_id is not None
+        await write(connection, accounts)
+
+    patch.setattr(budgets, "_write", lose)
+
+
+@breaks("I5")
+def keeps_the_reservation_of_a_child_that_has_ended(
+    world: World, patch: pytest.MonkeyPatch
+) -> None:
+    def keep(accounts: Accounts, task_id: str) -> None:
+        accounts[task_id].settled = accounts[task_id].changed = True
+
+    patch.setattr(Accounts, "settle", keep)
+
+
+@breaks("I5")
+def books_what_an_attempt_has_used_twice(world: World, patch: pytest.MonkeyPatch) -> None:
+    book = Accounts.book
+
+    def twice(accounts: Accounts, task_id: str, used: Amounts) -> None:
+        book(accounts, task_id, used)
+        accounts[task_id].used = [0, 0, 0, 0]
+        book(accounts, task_id, used)
+
+    patch.setattr(Accounts, "book", twice)
+
+
+@breaks("I5")
+def forgets_what_an_attempt_has_used(world: World, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Accounts, "book", lambda *_: None)
 
 
 @breaks("I6")

@@ -34,10 +34,11 @@ from octarm.common.clock import SystemClock
 from octarm.common.storage import Batcher, Pool, open_pool
 from octarm.common.storage.migrations import upgrade
 from octarm.models import hot
+from octarm.models.errors import BudgetExceeded, OctarmError
 from octarm.models.ids import new_id
 from octarm.models.queries import FindTasks
 from octarm.models.subjects import ENDED, INTAKE, READY, SUBMIT_TASK
-from octarm.orchestrator.domain.changes import AcceptAnswer, Known
+from octarm.orchestrator.domain.changes import AcceptAnswer
 from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.intake import IntakeConsumer
 from octarm.orchestrator.migrate import MIGRATIONS, SCHEMA
@@ -106,12 +107,24 @@ class World:
         item = hot.SubmitTask(msgspec.Raw(json.dumps(body).encode()))
         with self.history.doing("submit", tenant=tenant, key=body["idempotency_key"]) as asked:
             (answer,) = await self._accept()([Submitted(tenant, item)])
-            assert isinstance(answer, Known), answer
+            if isinstance(answer, OctarmError):
+                raise answer
             asked.ok(task_id=answer.task_id, created=answer.created)
         return answer.task_id
 
     def _accept(self) -> AcceptTasks:
         return AcceptTasks(self.intake, self.relay, SystemClock(), 1)
+
+    async def delegate(self, parent: str, max_tokens: int) -> str | None:
+        """Submit a child that takes its budget from its parent's; None when it is refused."""
+        asked = self.history.invoke("reserve", budget=parent, amount=max_tokens)
+        try:
+            child = await self.submit(parent_task_id=parent, budget={"max_tokens": max_tokens})
+        except BudgetExceeded as error:
+            asked.fail(code=error.code)
+            return None
+        asked.ok(task_id=child)
+        return child
 
     async def publish(self, submission: dict[str, Any], tenant: str = HERE) -> str:
         """Publish a submission to INTAKE, as one does who does not wait."""
@@ -175,7 +188,8 @@ class World:
 
     async def report(self, task_id: str, attempt: int, *, fails: bool = False) -> None:
         """Report an attempt's result; the history says whether the ledger took it."""
-        body = a_failure(task_id, attempt) if fails else a_result(task_id, attempt)
+        make = a_failure if fails else a_result
+        body = make(task_id, attempt, tokens_used=5)
         write = self.history.invoke("write", lease=task_id, token=attempt)
         before = await self.state_of(task_id)
         await self.record(*news(body))
@@ -248,6 +262,10 @@ async def work(world: World) -> None:
     await world.submit(THERE, key="k")
     waits = await world.submit(depends_on=[plain[0]])
     retried, lost, cancelled = [await world.submit() for _ in range(3)]
+    root = await world.submit(budget={"max_tokens": 100})
+    world.history.note("grant", budget=root, amount=100)
+    for tokens in (60, 60, 30):
+        await world.delegate(root, tokens)
     await world.publish({"goal": "published"})
     await world.publish({"goal": ""})
     await world.take_in()

@@ -130,4 +130,20 @@ BUDGET_RULES: Final = (
         when_idle=True,
         tables=_TABLES,
     ),
+    LedgerRule(
+        "I2",
+        "a budget of a task that is not in the ledger",
+        "A refused or lost task has left its budget behind.",
+        "select b.task_id, coalesce(b.parent_id, '') from ledger.budget b"
+        " left join ledger.task t on t.id = b.task_id where t.id is null",
+        tables=_TABLES,
+    ),
+    LedgerRule(
+        "I2",
+        "a spend of a task that is not in the ledger",
+        "Something was charged that was never accepted.",
+        "select s.task_id, s.attempt::text from ledger.spend s"
+        " left join ledger.task t on t.id = s.task_id where t.id is null",
+        tables=_TABLES,
+    ),
 )
