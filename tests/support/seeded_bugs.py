@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -335,7 +334,10 @@ def tells_an_event_to_another_tenant(world: World, patch: pytest.MonkeyPatch) ->
 
         async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
             return await self._inner.publish_many(
-                [replace(m, payload=m.payload.replace(b'"there"', b'"here"')) for m in messages]
+                [
+                    structs.replace(m, payload=m.payload.replace(b'"there"', b'"here"'))
+                    for m in messages
+                ]
             )
 
     world.relay._publisher = Mixed()
