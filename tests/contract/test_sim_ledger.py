@@ -1,13 +1,14 @@
 """The simulated ledger answers as Postgres does: the same calls, the same answers and rows."""
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from octarm.models import hot
 from octarm.models.ids import typeid, uuid7

@@ -1,6 +1,7 @@
 """Run seeds: `python -m tests.simulation --first 1 --seeds 100`, or replay one with `--lines`."""
 
 import argparse
+import gc
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from tests.simulation.bugs import BUGS, planted
 from tests.simulation.plans import plan_of
 from tests.simulation.world import World, hush
 
+COLLECT_EVERY = 8
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 
 
@@ -37,6 +39,8 @@ def main() -> int:
     asked = parser.parse_args()
     hush()
     began, found = time.process_time(), 0
+    # Runs end before memory does; collecting while they run takes a sixth of the time.
+    gc.disable()
     with planted(asked.bug):
         for seed in range(asked.first, asked.first + asked.seeds, asked.step):
             world = run(seed, tasks=asked.tasks, keep_lines=asked.lines)
@@ -44,6 +48,8 @@ def main() -> int:
                 sys.stdout.write("\n".join(world.chronicle.lines or []) + "\n")
             if asked.digest:
                 sys.stdout.write(f"{seed} {world.digest}\n")
+            if seed % COLLECT_EVERY == 0:
+                gc.collect()
             if world.problems:
                 found += 1
                 sys.stdout.write(f"seed {seed} ({world.plan.name}):\n")

@@ -5,9 +5,11 @@ read committed with rows locked in order has no outcome that some order of calls
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.models.errors import OctarmError

@@ -1,6 +1,7 @@
 """Connections of the simulated bus: what nats-py believes to be TCP."""
 
 import asyncio
+import itertools
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -167,9 +168,14 @@ class _Time:
 def plugged_in(bus: "SimBus") -> Generator[None, None, None]:
     """Let every nats-py connection of this thread meet the simulated server."""
     module: Any = nats.aio.client
-    real = module.TcpTransport, module.time
-    module.TcpTransport, module.time = lambda: SimTransport(bus), _Time(bus.loop)
+    names = ("TcpTransport", "time", "token_hex")
+    real = [getattr(module, name) for name in names]
+    numbers = itertools.count()
+    parts = (lambda: SimTransport(bus), _Time(bus.loop), lambda _: f"{next(numbers):x}")
     try:
+        for name, part in zip(names, parts, strict=True):
+            setattr(module, name, part)
         yield
     finally:
-        module.TcpTransport, module.time = real
+        for name, part in zip(names, real, strict=True):
+            setattr(module, name, part)
