@@ -29,14 +29,14 @@ from octarm.orchestrator.storage.outbox import write_entry
 # Rows are locked in the order of their ids, so two of these statements never deadlock. The
 # number of events added is that of `lifecycle.events_to`; a test holds the two equal.
 _MOVE: Final = """
-with r as (
+with given as (
     select * from unnest(%b::text[], %b::int[], %b::text[], %b::text[], %b::int[], %b::bool[],
         %b::bool[], %b::float8[], %b::bigint[], %b::timestamptz[], %b::text[])
-    as r(id, attempt, arm_id, instance_id, step, ok, retry, delay_s, dispatch_seq, started_at,
+    as given(id, attempt, arm_id, instance_id, step, ok, retry, delay_s, dispatch_seq, started_at,
         error)
-), old as (
-    select t.id, t.state, t.event_seq, t.attempt from ledger.task t
-    join r on t.id = r.id and t.attempt = r.attempt
+), r as (
+    select r.*, t.state as old_state, t.event_seq as old_seq from ledger.task t
+    join given r on t.id = r.id and t.attempt = r.attempt
     where (t.arm_id is null or t.arm_id = r.arm_id) and (
         (r.step = 0 and t.state = 'queued')
         or (r.step = 1 and t.state in ('queued', 'dispatched'))
@@ -50,7 +50,7 @@ update ledger.task t set
     attempt = t.attempt + case when r.step = 2 and not r.ok and r.retry
         and t.attempt <= t.max_retries then 1 else 0 end,
     event_seq = t.event_seq
-        + case old.state when 'queued' then r.step + 1 when 'dispatched' then r.step else 1 end,
+        + case r.old_state when 'queued' then r.step + 1 when 'dispatched' then r.step else 1 end,
     arm_id = case when r.step = 2 and not r.ok and r.retry and t.attempt <= t.max_retries
         then null else r.arm_id end,
     instance_id = coalesce(r.instance_id, t.instance_id),
@@ -64,8 +64,8 @@ update ledger.task t set
     terminal_at = case when r.step = 2 and not (not r.ok and r.retry
         and t.attempt <= t.max_retries) then now() end,
     updated_at = now()
-from r join old using (id) where t.id = r.id
-returning t.id, t.tenant, old.attempt, old.state, t.state, old.event_seq + 1, t.event_seq,
+from r where t.id = r.id
+returning t.id, t.tenant, r.attempt, r.old_state, t.state, r.old_seq + 1, t.event_seq,
     t.traceparent, t.goal, now(), r.arm_id, t.instance_id, t.not_before, null,
     coalesce((select true from ledger.budget b where b.task_id = t.id), false)
 """
