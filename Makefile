@@ -13,7 +13,7 @@ FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 
-.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints fuzz coverage sim bench bench-peers schemas demo check up clean
+.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints storms fuzz coverage sim bench bench-peers schemas demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ fuzz: sync ## Fuzz decoders (atheris) and the HTTP API (schemathesis), ten minut
 	$(UV) sync --frozen --quiet --group fuzz
 	$(RUN) python -m tests.fuzz.run --seconds $(FUZZ_S)
 	$(RUN) python -m tests.fuzz.http_api --seconds $(FUZZ_S)
+
+storms: sync ## Run every scenario of the chaos driver (half an hour; SCENARIO=… for one)
+	$(RUN) python -m tests.chaos.drive $(or $(SCENARIO),all)
 
 coverage: sync ## Check that models and domains are covered to the last branch (ALL=1: measure everything)
 	$(RUN) coverage erase

@@ -65,7 +65,7 @@ class Cluster:
 
     async def leader(self) -> int:
         """The node that leads the stream READY."""
-        connection = await nats.connect(servers(URL), connect_timeout=2)
+        connection = await nats.connect(servers(URL), connect_timeout=2, error_cb=_ignore)
         try:
             info = await connection.jetstream(timeout=5).stream_info(READY)
             assert info.cluster is not None
@@ -82,7 +82,7 @@ class Cluster:
         until = asyncio.get_running_loop().time() + UP_WITHIN_S
         while asyncio.get_running_loop().time() < until:
             try:
-                connection = await nats.connect(servers(URL), connect_timeout=2)
+                connection = await nats.connect(servers(URL), connect_timeout=2, error_cb=_ignore)
                 try:
                     await connection.jetstream(timeout=2).account_info()
                     return
@@ -91,6 +91,10 @@ class Cluster:
             except (NatsError, OSError, TimeoutError):
                 await asyncio.sleep(0.3)
         raise StackError("the cluster has no leader")
+
+
+async def _ignore(_: Exception) -> None:
+    """A node that is down is what this is about."""
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ from tests.support.servers import running
 ALL: Final = PLANS | CLUSTER_PLANS
 # The name of the hosts that were made, told to the driver that runs in the hub.
 HOSTS: Final = "CHAOS_HOSTS"
+EVERY: Final = "all"
 SKIPPED: Final = 77
 ENDS_WITHIN_S: Final = 240.0
 FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
@@ -64,14 +66,22 @@ async def run(plan: Plan, data: Path, chance: random.Random) -> tuple[Wind, Audi
                 await asyncio.sleep(WARM_UP_S)
                 await plan.scenario(Storm(stage, wind, plan.seconds, chance, cluster))
                 await asyncio.sleep(WARM_UP_S)
-            finally:
                 stop.set()
                 await blowing
+            finally:
+                blowing.cancel()
+                await asyncio.wait({blowing})
             await stage.all_ready(120)
             await wind.load.all_ended(ENDS_WITHIN_S)
             history.close()
             ids = wind.load.ids
-            found = await audit(stage.stack.urls, ids, histories=[path], effects=stage.sink)
+            found = await audit(
+                stage.stack.urls,
+                ids,
+                histories=[path],
+                effects=stage.sink,
+                history_lost=plan.history_lost,
+            )
     return wind, found
 
 
@@ -185,15 +195,32 @@ def in_the_hub() -> int:
         return subprocess.run(command, env={**os.environ, HOSTS: made.name}, check=False).returncode
 
 
+def every_one(arguments: list[str]) -> int:
+    """Run all scenarios one after the other; gives 0 when each that could run kept its word."""
+    words = {0: "kept", SKIPPED: "skipped"}
+    codes = {}
+    for name in ALL:
+        command = [sys.executable, "-m", "tests.chaos.drive", name, *arguments]
+        codes[name] = subprocess.run(command, check=False).returncode
+    print(
+        "\n" + "\n".join(f"{name:24} {words.get(code, 'BROKEN')}" for name, code in codes.items())
+    )
+    return 0 if set(codes.values()) <= words.keys() else 1
+
+
 def main() -> int:
     """Run a scenario from the command line; gives its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenario", choices=sorted(ALL))
+    parser.add_argument("scenario", choices=[*ALL, EVERY])
     parser.add_argument("--seconds", type=float, help="how long what can be long lasts")
     parser.add_argument("--rate", type=int, help="tasks a second")
     parser.add_argument("--seed", type=int, default=1, help="what is random repeats with it")
     parser.add_argument("--keep", action="store_true", help="keep the data folder and its logs")
     given = parser.parse_args()
+    # Hosts and disks are to be removed however we end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if given.scenario == EVERY:
+        return every_one([argument for argument in sys.argv[1:] if argument != EVERY])
     plan = ALL[given.scenario]
     if (reason := why_not(plan)) is not None:
         print(f"{given.scenario} skipped: {reason}")

@@ -76,10 +76,18 @@ def killing(role: str, times: int = 3) -> Scenario:
 
 
 def pausing(role: str) -> Scenario:
-    """SIGSTOP of a role and of what it started, SIGCONT after a minute."""
+    """SIGSTOP of a role and of what it started, SIGCONT after a minute.
+
+    Of two that compete to lead it is the leader: the other one has just been started.
+    """
 
     async def scenario(storm: Storm) -> None:
-        pid = storm.stage.stack.pids()[role]
+        pids = storm.stage.stack.pids()
+        if f"{role}-2" in pids and role != NAME:
+            storm.stage.signal(f"{role}-2", signal.SIGKILL)
+            await asyncio.sleep(12)
+            await storm.stage.all_ready()
+        pid = pids[role]
         async with storm.wind.fault(f"SIGSTOP {role} for {PAUSE_S:.0f} s"):
             os.killpg(pid, signal.SIGSTOP)
             try:
@@ -205,7 +213,10 @@ async def slow_fsync(storm: Storm) -> None:
 
 
 def disk_full(folder: str) -> Scenario:
-    """The disk below a folder of the data is full for 20 s, then has room again."""
+    """The disk below a folder of the data is full for 20 s, then has room again.
+
+    nats-server refuses to write from then on until it is restarted, so the operator does that.
+    """
 
     async def scenario(storm: Storm) -> None:
         disk = storm.stage.points.parent / folder
@@ -220,6 +231,7 @@ def disk_full(folder: str) -> Scenario:
             await asyncio.sleep(20)
             remount(disk, DISK_BYTES)
             filler.unlink()
+            storm.stage.signal("nats", signal.SIGTERM)
         await asyncio.sleep(20)
 
     return scenario
@@ -275,6 +287,8 @@ class Plan:
     """From the end of a fault until a task that was handed in later has ended."""
     silent_within_s: float = float("inf")
     """The longest time without any end."""
+    history_lost: bool = False
+    """Whether it destroys the public history too."""
     nap_s: float = NAP_S
     """How long a task takes."""
 
@@ -294,7 +308,7 @@ PLANS: Final[dict[str, Plan]] = {
     "purge": Plan(scenario=purge),
     "lost-messages": Plan(scenario=lost_messages),
     "streams-deleted": Plan(scenario=streams_deleted, recovers_within_s=30.0),
-    "nats-wiped": Plan(scenario=nats_wiped, recovers_within_s=30.0),
+    "nats-wiped": Plan(scenario=nats_wiped, recovers_within_s=30.0, history_lost=True),
     "disk-full-nats": Plan(scenario=disk_full("nats"), disk="nats", recovers_within_s=30.0),
     "disk-full-all": Plan(scenario=disk_full(""), disk="", recovers_within_s=60.0),
     "slow-fsync": Plan(scenario=slow_fsync),

@@ -53,6 +53,16 @@ class Wind:
     async def blow(self, stop: asyncio.Event) -> None:
         """Submit until `stop`, then wait for the answers that are still to come."""
         self.began = time.monotonic()
+        try:
+            await self._hand_in(stop)
+            self.over = time.monotonic()
+            while self._bursts:
+                await asyncio.wait(self._bursts)
+        finally:
+            for burst in self._bursts:
+                burst.cancel()
+
+    async def _hand_in(self, stop: asyncio.Event) -> None:
         bursts = 0
         while not stop.is_set():
             if len(self._bursts) < MAX_BURSTS:
@@ -62,9 +72,6 @@ class Wind:
             bursts += 1
             due = self.began + bursts * BURST_S
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-        self.over = time.monotonic()
-        while self._bursts:
-            await asyncio.wait(self._bursts)
 
     async def _burst(self, count: int) -> None:
         self.handed_in += count

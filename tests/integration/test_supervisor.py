@@ -281,6 +281,18 @@ class TestRestarts:
             up_file = json.loads((tmp_path / "up.json").read_text())
             assert up_file["pids"] == stack.pids()
 
+    async def test_a_disk_that_takes_nothing_does_not_end_the_keeping(self, tmp_path: Path) -> None:
+        async with running_stack(tmp_path, system=a_fake_system()) as stack:
+            first = stack.pids()["orchestrator"]
+            (tmp_path / "up.json.unfinished").mkdir()
+
+            stack.kill("orchestrator")
+
+            await wait_until(
+                lambda: stack.pids()["orchestrator"] != first and _is_ready(stack, "orchestrator"),
+                timeout_s=20,
+            )
+
     async def test_postgres_comes_back_after_its_last_backend_has_noticed(
         self, tmp_path: Path
     ) -> None:

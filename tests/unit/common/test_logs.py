@@ -1,7 +1,10 @@
 """Logs: one JSON object a line, whatever a user wrote, and no secrets."""
 
+import errno
+import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -60,3 +63,20 @@ def test_what_is_below_the_level_is_silent(capsys: Capture) -> None:
         get_logger().debug("detail")
 
     assert capsys.readouterr().err == ""
+
+
+class FullDisk(io.StringIO):
+    """A file on a disk without room."""
+
+    def write(self, _: str, /) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    with logging_as_a_service():
+        get_logger().warning("seen")
+        get_logger().error("seen")
+        get_logger().info("seen")

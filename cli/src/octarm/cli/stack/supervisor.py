@@ -174,8 +174,12 @@ class Stack:
         return Keeper(server, changed=self._changed, lives=lives)
 
     def _changed(self, line: str) -> None:
-        if self._urls is not None:
-            self._write_up_file()
+        try:
+            if self._urls is not None:
+                self._write_up_file()
+        except OSError as error:
+            # A full disk must not end the keeping of what will run again once there is room.
+            self._say(f"up.json could not be written: {error}")
         self._say(line)
 
     def _write_up_file(self) -> None:

@@ -10,6 +10,20 @@ from structlog.typing import EventDict, WrappedLogger
 SECRET_NAMES: Final = ("password", "secret", "token", "api_key", "authorization", "credential")
 
 
+class UnfailingLogger(structlog.PrintLogger):
+    """Loses a line that cannot be written: a full disk must not end the work that it tells of."""
+
+    def msg(self, message: str) -> None:
+        """Write a line."""
+        try:
+            super().msg(message)
+        except OSError:
+            return
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
 def get_logger() -> Any:
     """Give the logger; event names are snake_case, everything else goes into fields."""
     return structlog.get_logger()
@@ -43,7 +57,7 @@ def setup_logs(service: str, level: str) -> None:
             structlog.processors.JSONRenderer(ensure_ascii=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: UnfailingLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
