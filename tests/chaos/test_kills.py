@@ -2,18 +2,14 @@
 
 import asyncio
 import sys
-from collections import Counter
 from pathlib import Path
 
-import nats
 import pytest
 
 from octarm.cli.stack.keeper import State
 from octarm.cli.stack.supervisor import Stack, running_stack
-from octarm.common.bus.task_history import events_in
-from octarm.models.events import TERMINAL_VERBS
-from octarm.models.subjects import EVENTS
 from octarm.sdk import Client, Task
+from octarm.verify.check import Sources, verify
 from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
@@ -51,9 +47,10 @@ async def test_a_thousand_tasks_end_exactly_once_whatever_is_killed(
             await _kill_and_await_return(stack, victim)
 
         numbers = await _numbers(tasks)
-        endings = await _endings(stack.urls.nats)
+        report = await verify(Sources(stack.urls.postgres, stack.urls.nats), wait_s=60)
         assert numbers == list(range(TASKS))
-        assert endings == Counter({task.id: 1 for task in tasks})
+        assert report.ok, report
+        assert report.counts["tasks"] == TASKS
 
 
 async def _kill_and_await_return(stack: Stack, role: str) -> None:
@@ -70,17 +67,3 @@ async def _numbers(tasks: list[Task]) -> list[object]:
     async with asyncio.timeout(ALL_ENDED_WITHIN_S):
         results = [await task.result() for task in tasks]
     return [result.output["number"] for result in results if isinstance(result.output, dict)]
-
-
-async def _endings(nats_url: str) -> Counter[str]:
-    """How many terminal events each task has in the public history."""
-    connection = await nats.connect(nats_url)
-    endings: Counter[str] = Counter()
-    last = (await connection.jetstream().stream_info(EVENTS)).state.last_seq
-    for seq in range(1, last + 1):
-        message = await connection.jetstream().get_msg(EVENTS, seq)
-        if ".evt.tasks." in (message.subject or ""):
-            told = events_in(message.data or b"")
-            endings.update(event.task_id for event in told if event.verb in TERMINAL_VERBS)
-    await connection.close()
-    return endings

@@ -67,7 +67,10 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
             asyncio.run(wait_until(lambda: file.exists() or process.poll() is not None, START_S))
             assert process.poll() is None, (data / "up.log").read_text()
             content = json.loads(file.read_text())
-            yield Up(data, content["gateway"], content["nats"], content["pids"])
+            up = Up(data, content["gateway"], content["nats"], content["pids"])
+            yield up
+            verified = up.octarm("ledger", "verify", "--live", "--wait", "30")
+            assert verified.returncode == 0, verified.stderr
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(STOP_S)

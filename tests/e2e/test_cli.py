@@ -153,6 +153,21 @@ def test_migrating_and_provisioning_again_changes_nothing(up: Up) -> None:
     assert "stream OCTARM_EVENTS updated" in provisioned.stdout
 
 
+def test_verifies_the_ledger_and_has_it_mended(up: Up) -> None:
+    up.octarm("run", "greet", *SHELL, "command=true")
+
+    verified = document(up.octarm("ledger", "verify", "--live", "--wait", "10", "--json"))
+    reconciled = document(up.octarm("ledger", "reconcile", "--assume-empty", "--json"))
+    shown = up.octarm("ledger", "verify", "--live", "--wait", "10")
+
+    assert verified["ok"] is True
+    assert {line["invariant"]: line["status"] for line in verified["invariants"]}["I9"] == "held"
+    assert verified["counts"]["tasks"] > 0
+    assert isinstance(reconciled["mended"], dict)
+    assert "I11\tnot checked" in shown.stdout
+    assert "clean (live;" in shown.stderr
+
+
 def test_names_the_gateway_that_does_not_answer(up: Up) -> None:
     ran = up.octarm("arms", "list", "--url", "http://127.0.0.1:1")
 

@@ -61,10 +61,12 @@ async def verify(
     clock = asyncio.get_running_loop().time
     give_up_at = clock() + wait_s
     while True:
+        began = clock()
         report = await _verify_once(sources, mode, grace_s, first)
         if report.ok or clock() >= give_up_at:
             return report
-        await asyncio.sleep(PAUSE_S)
+        # At most half of the time is spent looking: the others have work to do.
+        await asyncio.sleep(max(PAUSE_S, clock() - began))
 
 
 async def _verify_once(sources: Sources, mode: Mode, grace_s: float, first: int) -> Report:
