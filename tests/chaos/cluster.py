@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -57,6 +58,15 @@ class Cluster:
         """`kill -9` of a node's server."""
         self._children[node].kill()
         await self._children[node].wait()
+
+    def flip_bits(self, node: int, chance: random.Random) -> int:
+        """Flip one bit in each message block that a stopped node has; gives how many it had."""
+        blocks = [p for p in (self._data / f"nats-{node}").rglob("*.blk") if p.stat().st_size]
+        for block in blocks:
+            content = bytearray(block.read_bytes())
+            content[chance.randrange(len(content))] ^= 1
+            block.write_bytes(content)
+        return len(blocks)
 
     async def stop(self) -> None:
         """End all servers."""

@@ -81,6 +81,22 @@ async def flapping(storm: Storm, cluster: Cluster) -> None:
     await asyncio.sleep(15)
 
 
+async def bits_flipped(storm: Storm, cluster: Cluster) -> None:
+    """A follower is killed, a bit of each of its message blocks flips, it is started again."""
+    leader = await _leader(cluster)
+    node = next(other for other in NODES if other != leader)
+    async with storm.wind.fault(f"flip a bit in each message block of node {node}"):
+        await cluster.kill(node)
+        assert cluster.flip_bits(node, storm.chance)
+        await cluster.start(node)
+    await asyncio.sleep(20)
+    async with storm.wind.fault(f"kill -9 node {leader}, so that node {node} may lead"):
+        await cluster.kill(leader)
+    await asyncio.sleep(10)
+    await cluster.start(leader)
+    await asyncio.sleep(10)
+
+
 async def all_killed(storm: Storm, cluster: Cluster) -> None:
     """`kill -9` of all three nodes, back after a minute."""
     async with storm.wind.fault("kill -9 all nodes, start them after 60 s"):
@@ -104,5 +120,6 @@ CLUSTER_PLANS = {
     "cluster-leader-cut-off": plan(leader_cut_off, 12.0),
     "cluster-one-way": plan(one_way, 12.0),
     "cluster-flapping": plan(flapping, 12.0),
+    "cluster-bits-flipped": plan(bits_flipped, 12.0),
     "cluster-all-killed": plan(all_killed, 90.0),
 }
