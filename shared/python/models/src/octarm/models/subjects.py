@@ -31,7 +31,7 @@ DLQ: Final = "OCTARM_DLQ"
 ARMS_BUCKET: Final = "octarm_arms"
 LEADERS_BUCKET: Final = "octarm_leaders"
 MAX_SHARDS: Final = 64
-EVENT_BUCKETS: Final = 16
+EVENT_BUCKETS: Final = 8
 # `what` of TASK_EVENTS, so that nobody has to read what is of no use to him.
 MOVED: Final = "moved"
 COMPLETED: Final = "completed"
@@ -203,7 +203,7 @@ def shard_of(tenant: str, task_id: str, shards: int) -> int:
 
 
 def event_bucket(task_id: str) -> int:
-    """Give the bucket (0 … 15) of a task's events: the same in every process, for ever."""
+    """Give the bucket (0 … 7) of a task's events: the same in every process, for ever."""
     return zlib.crc32(task_id.encode()) % EVENT_BUCKETS
 
 

@@ -25,7 +25,7 @@ _PARAMETERS: Final = {
     "shard": "Number of the shard, 0 – 63",
     "verb": "Last part of the event's type",
     "what": "moved, completed, or stopped: every other end of an attempt or a task",
-    "bucket": "CRC-32 of the task id modulo 16",
+    "bucket": "CRC-32 of the task id modulo 8",
     "memory_id": "Id of the memory",
     "policy": "Id of the policy version",
     "origin": "Stream that the message came from",
