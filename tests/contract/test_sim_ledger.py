@@ -184,10 +184,8 @@ class Real:
 
     async def empty(self) -> None:
         """Start over."""
-        await self.ledger.execute(
-            "truncate ledger.task, ledger.dependency, ledger.attempt, ledger.result,"
-            " ledger.late_result, ledger.outbox"
-        )
+        for table in ("task", "attempt", "result", "late_result"):
+            await self.ledger.execute(f"delete from ledger.{table}")
 
 
 @dataclass
