@@ -184,8 +184,10 @@ class Real:
 
     async def empty(self) -> None:
         """Start over."""
-        for table in ("task", "attempt", "result", "late_result"):
-            await self.ledger.execute(f"delete from ledger.{table}")
+        await self.ledger.execute(
+            "truncate ledger.task, ledger.dependency, ledger.attempt, ledger.result,"
+            " ledger.late_result, ledger.outbox"
+        )
 
 
 @dataclass

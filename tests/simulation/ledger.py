@@ -12,7 +12,9 @@ from octarm.orchestrator.domain.changes import (
     AcceptAnswer,
     Announce,
     Entry,
+    Mark,
     Moved,
+    Name,
     Stray,
     Woken,
 )
@@ -93,7 +95,11 @@ class SimLedger:
         """`Intake`."""
         return await self._commit(self.tables.accept, tasks, announce)
 
-    async def look_up(self, tasks: Sequence[NewTask]) -> list[AcceptAnswer | None]:
+    async def held(self, names: Sequence[Name]) -> set[Mark]:
+        """`Intake`."""
+        return await self._commit(self.tables.held, names)
+
+    async def look_up(self, tasks: list[NewTask]) -> list[AcceptAnswer]:
         """`Intake`."""
         return await self._commit(self.tables.look_up, tasks)
 

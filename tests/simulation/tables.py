@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from octarm.common.bus.publisher import Outgoing
 from octarm.models.errors import OctarmError
 from octarm.models.states import TERMINAL, TaskState
-from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Moved, Stray, Woken
+from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Mark, Moved, Name, Stray, Woken
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.domain.messages import pack, unpack
 from octarm.orchestrator.domain.news import AttemptNews, Step
@@ -22,6 +22,7 @@ from octarm.orchestrator.domain.tasks import NewTask
 from octarm.orchestrator.storage import attempts as sql_attempts
 from octarm.orchestrator.storage import endings as sql_endings
 from octarm.orchestrator.storage import intake as sql_intake
+from octarm.orchestrator.storage import known as sql_known
 from octarm.orchestrator.storage.outbox import PAGE
 
 S: Final = TaskState
@@ -112,13 +113,16 @@ class Tables:
             for it in self.tasks.values()
         ]
 
-    def look_up(self, tasks: Sequence[NewTask]) -> list[AcceptAnswer | None]:
+    def held(self, names: Sequence[Name]) -> set[Mark]:
+        """Find the keys and ids that are there."""
+        keys: set[Mark] = {(name.tenant, name.idem_key) for name in names if name.idem_key}
+        ids: set[Mark] = {name.task_id for name in names if name.task_id}
+        return (keys & self._keys.keys()) | (ids & self.tasks.keys())
+
+    def look_up(self, tasks: list[NewTask]) -> list[AcceptAnswer]:
         """Answer the tasks that are there already."""
-        known, same = self._known(), sql_intake._is_same
-        return [
-            sql_intake._answer(task, {}, {}, known) if any(same(task, it) for it in known) else None
-            for task in tasks
-        ]
+        known = self._known()
+        return [sql_known.repetition(task, known) for task in tasks]
 
     def _insert(self, task: NewTask, places: dict[str, Any]) -> bool:
         key = (task.tenant, task.idem_key) if task.idem_key is not None else None

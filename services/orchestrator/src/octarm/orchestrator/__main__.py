@@ -33,7 +33,6 @@ from octarm.orchestrator.storage.backlog import PostgresBacklog
 from octarm.orchestrator.storage.endings import PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake
 from octarm.orchestrator.storage.outbox import PostgresOutbox
-from octarm.orchestrator.storage.partitions import PostgresPartitions
 from octarm.orchestrator.storage.quotas import PostgresQuotas
 from octarm.orchestrator.storage.reading import PostgresTasks
 from octarm.orchestrator.storage.ready import ReadyStream
@@ -49,7 +48,6 @@ from octarm.orchestrator.usecases.quotas import ReleaseHeld
 from octarm.orchestrator.usecases.record import RecordNews
 from octarm.orchestrator.usecases.recover import Recover
 from octarm.orchestrator.usecases.relay import Relay
-from octarm.orchestrator.usecases.retention import KeepRetention
 
 NAME: Final = "orchestrator"
 FIRST_RUN_LEASE_S: Final = 15.0
@@ -110,9 +108,6 @@ async def _serve(
     stack: AsyncExitStack, settings: Settings, stop: asyncio.Event, *, pool: Pool, nc: NATS
 ) -> None:
     publisher, clock = Publisher(nc), SystemClock()
-    retention = KeepRetention(PostgresPartitions(pool), clock, settings.retention_days)
-    # Before the first task: where a month has rows already, it gets no partitions any more.
-    await retention.prepare()
     relay = Relay(publisher, PostgresOutbox(pool), connected=lambda: nc.is_connected)
     endings, revoke = PostgresEndings(pool), BusRevoker(nc)
     leases = KeepLeases(endings, clock, lambda: nc.is_connected)
@@ -157,7 +152,6 @@ async def _serve(
             reconcile.run(stop),
             way_in.release.run(stop),
             way_in.watch.run(stop),
-            retention.run(stop),
         )
         await way_in.accepting.drain()
     finally:

@@ -31,6 +31,18 @@ class Known(Struct, frozen=True, gc=False):
 AcceptAnswer = Known | OctarmError
 
 
+class Name(Struct, frozen=True, gc=False):
+    """By what a submission can be recognised as one that came before."""
+
+    tenant: str
+    idem_key: str | None
+    task_id: str | None
+
+
+Mark = str | tuple[str, str]
+"""A task's id, or a tenant and its idempotency key."""
+
+
 class Moved(Struct, frozen=True):
     """One task's committed transition; its events are numbered `first_seq` and following."""
 

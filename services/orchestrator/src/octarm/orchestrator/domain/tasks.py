@@ -7,10 +7,9 @@ from typing import Final
 import msgspec
 
 from octarm.models import hot
-from octarm.models.contracts import SCHEMA_VERSION, ResourceBudget, TaskSubmission
+from octarm.models.contracts import SCHEMA_VERSION, TaskSubmission
 from octarm.models.errors import InvalidRequest
 from octarm.orchestrator.domain.budgets import UNLIMITED, Limits, grant_of
-from octarm.orchestrator.domain.tenants import NO_RULES, TenantRules
 
 GOAL_CHARS: Final = 500
 _HASHED_WITHOUT: Final = {"idempotency_key"}
@@ -57,15 +56,16 @@ def new_task(
     tenant: str,
     traceparent: str,
     now: datetime,
-    rules: TenantRules = NO_RULES,
+    has_quota: bool = False,
 ) -> NewTask:
-    """Turn a submission into a ledger row, under the rules of its tenant.
+    """Turn a submission into a ledger row.
+
+    With `has_quota` it is held until its tenant has room for one more.
 
     Raises:
         InvalidRequest: the deadline has passed, or the task would be its own relative.
     """
     _check(submission, task_id, now)
-    budget = _budget(submission, rules)
     body = submission.model_dump_json(exclude=_HASHED_WITHOUT, exclude_defaults=True).encode()
     return NewTask(
         task_id=task_id,
@@ -74,7 +74,7 @@ def new_task(
         req_hash=hashlib.sha256(body).digest(),
         deadline=submission.deadline,
         timeout_s=submission.timeout_seconds,
-        max_retries=budget.max_retries,
+        max_retries=submission.budget.max_retries,
         priority=submission.priority,
         tier=submission.effective_tier,
         parent_id=submission.parent_task_id,
@@ -83,11 +83,11 @@ def new_task(
         assigned_arm=submission.assigned_arm,
         labels=submission.labels,
         goal=without_nul(submission.goal[:GOAL_CHARS]),
-        contract=_contract(submission, body, budget, task_id=task_id, tenant=tenant, now=now),
+        contract=_contract(body, task_id, tenant, now=now, idem_key=submission.idempotency_key),
         traceparent=traceparent,
         created_at=now,
-        held=rules.max_in_flight is not None and not submission.depends_on,
-        grant=grant_of(budget),
+        held=has_quota and not submission.depends_on,
+        grant=grant_of(submission.budget),
     )
 
 
@@ -100,33 +100,18 @@ def _check(submission: TaskSubmission, task_id: str, now: datetime) -> None:
         raise InvalidRequest("a task can neither depend on itself nor be its own parent")
 
 
-def _budget(submission: TaskSubmission, rules: TenantRules) -> ResourceBudget:
-    """Give a task that brings no budget its tenant's; a child has its parent's to draw on."""
-    if rules.default_budget is None or submission.parent_task_id is not None:
-        return submission.budget
-    return rules.default_budget if submission.budget == ResourceBudget() else submission.budget
-
-
 def _contract(
-    submission: TaskSubmission,
-    body: bytes,
-    budget: ResourceBudget,
-    *,
-    task_id: str,
-    tenant: str,
-    now: datetime,
+    body: bytes, task_id: str, tenant: str, *, now: datetime, idem_key: str | None
 ) -> bytes:
     """Add what the server sets to a submission's JSON object (goal is always in it)."""
-    added: dict[str, object] = {
+    added = {
         "task_id": task_id,
         "tenant": tenant,
         "created_at": now,
         "schema_version": SCHEMA_VERSION,
     }
-    if submission.idempotency_key is not None:
-        added["idempotency_key"] = submission.idempotency_key
-    if budget is not submission.budget:
-        added["budget"] = budget.model_dump(exclude_defaults=True)
+    if idem_key is not None:
+        added["idempotency_key"] = idem_key
     return body[:-1] + b"," + _encode(added)[1:]
 
 

@@ -13,10 +13,11 @@ from octarm.common.storage.arrays import Byteas, Int4s, Texts, Timestamps, packe
 from octarm.common.storage.connections import Connection
 from octarm.models.errors import Conflict, InvalidRequest, NotFound, OctarmError
 from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Known
+from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Known, Mark, Name
 from octarm.orchestrator.domain.tasks import NewTask
 from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.storage.budgets import reserve
+from octarm.orchestrator.storage.known import find_held, find_known, is_same, repetition
 from octarm.orchestrator.storage.outbox import write_entry
 from octarm.orchestrator.storage.quotas import PostgresQuotas
 
@@ -43,14 +44,6 @@ _COLUMNS: Final = (
     *(Texts, Texts, Texts, Byteas, Texts, Int4s, Timestamps, Int4s, Int4s, Int4s, Texts, Texts),
     *(Texts, Int4s, Texts, Texts, Texts, Texts, Timestamps),
 )
-_KNOWN: Final = """
-select t.id, t.tenant, t.idem_key, t.req_hash, t.state from ledger.task t
-where t.id = any(%b::text[])
-union
-select t.id, t.tenant, t.idem_key, t.req_hash, t.state from ledger.task t
-join unnest(%b::text[], %b::text[]) as r(tenant, idem_key)
-    on t.tenant = r.tenant and t.idem_key = r.idem_key
-"""
 _RELATIVES: Final = """
 select p.id, p.tenant, p.root_id, p.depth, p.state,
     (select count(*) from ledger.task c where c.root_id = p.root_id and c.depth > 0),
@@ -104,19 +97,25 @@ class PostgresIntake:
                 await connection.execute(_EDGES, [list(part) for part in zip(*edges, strict=True)])
             await self._quotas.mark(connection, new)
             entry = await write_entry(connection, announce(new))
-            known = await self._known(connection, fresh, created)
+            known = await find_known(
+                connection, [task for task in fresh if task.task_id not in created]
+            )
             failpoint("accept_before_commit")
         states = {task.task_id: _state(task) for task in new}
         return [_answer(task, states, refused, known) for task in tasks], entry
 
-    async def look_up(self, tasks: Sequence[NewTask]) -> list[AcceptAnswer | None]:
-        """Answer the tasks that were written before; None for the others."""
+    async def held(self, names: Sequence[Name]) -> set[Mark]:
+        """Find the keys and ids among these that the ledger holds; asks nobody without any."""
+        if not any(name.idem_key or name.task_id for name in names):
+            return set()
         async with connected(self._pool) as connection:
-            known = await self._known(connection, list(tasks), set())
-        return [
-            _answer(task, {}, {}, known) if any(_is_same(task, row) for row in known) else None
-            for task in tasks
-        ]
+            return await find_held(connection, names)
+
+    async def look_up(self, tasks: list[NewTask]) -> list[AcceptAnswer]:
+        """Answer tasks that were written before."""
+        async with connected(self._pool) as connection:
+            known = await find_known(connection, tasks)
+        return [repetition(task, known) for task in tasks]
 
     async def _too_many(
         self, connection: Connection, tasks: Sequence[NewTask]
@@ -126,10 +125,10 @@ class PostgresIntake:
         counted = [task for task in tasks if task.tenant in room]
         if all(n <= room[tenant] for tenant, n in Counter(t.tenant for t in counted).items()):
             return {}
-        known = await self._known(connection, counted, set())
+        known = await find_known(connection, counted)
         refused: dict[str, OctarmError] = {}
         for task in counted:
-            if any(_is_same(task, row) for row in known):
+            if any(is_same(task, row) for row in known):
                 continue
             room[task.tenant] -= 1
             if room[task.tenant] < 0:
@@ -144,23 +143,6 @@ class PostgresIntake:
         rows = [_columns(task, places.get(task.task_id)) for task in tasks]
         cursor = await connection.execute(_INSERT, packed(_COLUMNS, rows))
         return {row[0] for row in await cursor.fetchall()}
-
-    async def _known(
-        self, connection: Connection, tasks: list[NewTask], created: set[str]
-    ) -> list[tuple[Any, ...]]:
-        rest = [task for task in tasks if task.task_id not in created]
-        if not rest:
-            return []
-        keyed = [task for task in rest if task.idem_key is not None]
-        cursor = await connection.execute(
-            _KNOWN,
-            [
-                [task.task_id for task in rest],
-                [task.tenant for task in keyed],
-                [task.idem_key for task in keyed],
-            ],
-        )
-        return await cursor.fetchall()
 
     async def _places(
         self, connection: Connection, tasks: Sequence[NewTask]
@@ -247,13 +229,6 @@ def _once(tasks: list[NewTask], created: set[str]) -> list[NewTask]:
     return new
 
 
-def _is_same(task: NewTask, row: tuple[Any, ...]) -> bool:
-    """Whether a row of `_KNOWN` has the task's id, or its tenant's idempotency key."""
-    task_id, tenant, idem_key, *_ = row
-    same_key = task.idem_key is not None and (tenant, idem_key) == (task.tenant, task.idem_key)
-    return same_key or task_id == task.task_id
-
-
 def _with_twins(
     unaffordable: dict[str, OctarmError], tasks: list[NewTask]
 ) -> dict[str, OctarmError]:
@@ -279,15 +254,4 @@ def _answer(
         return refused[task.task_id]
     if task.task_id in states:
         return Known(task.task_id, states[task.task_id], created=True)
-    for row in known:
-        if not _is_same(task, row):
-            continue
-        task_id, tenant, _, req_hash, state = row
-        if tenant == task.tenant and bytes(req_hash) == task.req_hash:
-            return Known(task_id, TaskState(state), created=False)
-        break
-    return Conflict(
-        "this idempotency key or task id was used with another body",
-        "Use a new key for a new task, or repeat exactly the first request.",
-        "IDEMPOTENCY_CONFLICT",
-    )
+    return repetition(task, known)

@@ -1,7 +1,7 @@
 """Accept tasks: durable first, then answered."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
@@ -18,13 +18,16 @@ from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import InvalidRequest, OctarmError, field_errors
 from octarm.models.ids import Prefix, derived_id, new_id
 from octarm.orchestrator.domain.admission import Gate
-from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Known
+from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Known, Mark, Name
 from octarm.orchestrator.domain.messages import Told, event, history, ready
 from octarm.orchestrator.domain.tasks import NewTask, new_task, ready_task
 from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.usecases.relay import Relay
 
 SPAN: Final = "orchestrator.accept"
+
+
+Treat = Callable[[list[NewTask]], Awaitable[list[AcceptAnswer]]]
 
 
 class Intake(Protocol):
@@ -38,8 +41,12 @@ class Intake(Protocol):
         """Write tasks in one transaction; one answer each."""
         ...
 
-    async def look_up(self, tasks: Sequence[NewTask]) -> list[AcceptAnswer | None]:
-        """Answer the tasks that were written before; None for the others."""
+    async def held(self, names: Sequence[Name]) -> set[Mark]:
+        """Find the keys and ids among these that the ledger holds."""
+        ...
+
+    async def look_up(self, tasks: list[NewTask]) -> list[AcceptAnswer]:
+        """Answer tasks that were written before."""
         ...
 
 
@@ -75,25 +82,48 @@ class AcceptTasks:
 
         While the gate is closed only what the ledger holds already is answered with its task.
         """
+        refusal = self.gate.refusal()
+        if refusal is None:
+            answers = await self._answer(group, self._write)
+        else:
+            answers = await self._refuse(group, refusal)
+        _count_refused(answers)
+        return answers
+
+    async def _answer(self, group: Sequence[Submitted], treat: Treat) -> list[AcceptAnswer]:
         answers: list[AcceptAnswer | None] = [None] * len(group)
         tasks: list[NewTask] = []
         places: list[int] = []
-        refusal = self.gate.refusal()
         for place, submitted in enumerate(group):
-            if refusal is not None and _is_fresh(submitted):
-                answers[place] = refusal
-                continue
             try:
                 tasks.append(self._read(submitted))
                 places.append(place)
             except OctarmError as error:
                 answers[place] = error
         if tasks:
-            written = await (self._write(tasks) if refusal is None else self._find(tasks, refusal))
-            for place, answer in zip(places, written, strict=True):
+            for place, answer in zip(places, await treat(tasks), strict=True):
                 answers[place] = answer
-        _count_refused(answers)
         return [answer for answer in answers if answer is not None]
+
+    async def _refuse(self, group: Sequence[Submitted], refusal: OctarmError) -> list[AcceptAnswer]:
+        """Refuse what is new, without so much as reading it; answer what is a repetition."""
+        names = [self._name(submitted) for submitted in group]
+        held = await self.intake.held(names)
+        known = [place for place, name in enumerate(names) if held & _marks(name)]
+        answers: list[AcceptAnswer] = [refusal] * len(group)
+        if known:
+            found = await self._answer([group[place] for place in known], self.intake.look_up)
+            for place, answer in zip(known, found, strict=True):
+                answers[place] = answer
+        return answers
+
+    def _name(self, submitted: Submitted) -> Name:
+        item = submitted.item
+        task_id = item.task_id or (self._task_id(submitted) if submitted.origin else None)
+        try:
+            return Name(submitted.tenant, _keyed(item.submission).idempotency_key, task_id)
+        except msgspec.MsgspecError:
+            return Name(submitted.tenant, None, task_id)
 
     async def _write(self, tasks: list[NewTask]) -> list[AcceptAnswer]:
         written, entry = await self.intake.accept(tasks, self._announce)
@@ -104,9 +134,6 @@ class AcceptTasks:
         self.nudge({task.tenant for task in tasks if task.held})
         metrics.inc("octarm_orchestrator_tasks_accepted_total", created)
         return written
-
-    async def _find(self, tasks: list[NewTask], refusal: OctarmError) -> list[AcceptAnswer]:
-        return [answer or refusal for answer in await self.intake.look_up(tasks)]
 
     def _read(self, submitted: Submitted) -> NewTask:
         now = self.clock.now()
@@ -125,7 +152,7 @@ class AcceptTasks:
                 tenant=submitted.tenant,
                 traceparent=span.traceparent,
                 now=now,
-                rules=self.tenants.of(submitted.tenant),
+                has_quota=self.tenants.of(submitted.tenant).max_in_flight is not None,
             )
 
     def _task_id(self, submitted: Submitted) -> str:
@@ -149,17 +176,17 @@ class _Keyed(msgspec.Struct):
 _keyed = msgspec.json.Decoder(_Keyed).decode
 
 
-def _is_fresh(submitted: Submitted) -> bool:
-    """Whether the ledger cannot hold it yet: nothing about it could be recognised."""
-    if submitted.origin is not None or submitted.item.task_id is not None:
-        return False
-    try:
-        return _keyed(submitted.item.submission).idempotency_key is None
-    except msgspec.MsgspecError:
-        return False
+def _marks(name: Name) -> set[Mark]:
+    """Give by what the ledger may recognise a submission."""
+    marks: set[Mark] = set()
+    if name.idem_key is not None:
+        marks.add((name.tenant, name.idem_key))
+    if name.task_id is not None:
+        marks.add(name.task_id)
+    return marks
 
 
-def _count_refused(answers: Iterable[AcceptAnswer | None]) -> None:
+def _count_refused(answers: Iterable[AcceptAnswer]) -> None:
     codes = Counter(answer.code for answer in answers if isinstance(answer, OctarmError))
     for code, number in codes.items():
         metrics.inc("octarm_orchestrator_tasks_refused_total", number, code=code)

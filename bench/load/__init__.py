@@ -1,1 +1,0 @@
-"""Load scenarios: `python -m bench.load NAME`; each ends with the invariants checked."""
