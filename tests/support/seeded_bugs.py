@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from octarm.arm_registry.domain import verdict
 from octarm.common.bus.delivery import ACK, Delivery, Outcome
 from octarm.common.bus.publisher import Outgoing, PubAck
 from octarm.common.storage import Pool, connected, transaction
@@ -270,6 +271,11 @@ def forgets_what_an_attempt_has_used(world: World, patch: pytest.MonkeyPatch) ->
 @breaks("I6")
 def runs_one_attempt_on_two_instances(world: World, patch: pytest.MonkeyPatch) -> None:
     world.ran_twice = 1
+
+
+@breaks("I7")
+def takes_an_arm_for_dead_that_missed_one_beat(world: World, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(verdict, "OFFLINE_AFTER", 1)
 
 
 @breaks("I8")

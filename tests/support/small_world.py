@@ -18,6 +18,9 @@ import msgspec
 from nats.aio.client import Client as NATS
 from nats.js import JetStreamContext
 
+from octarm.arm_registry.domain import verdict
+from octarm.arm_registry.domain.beats import Beat
+from octarm.arm_registry.domain.verdict import Instance
 from octarm.common.bus.connection import connected_to
 from octarm.common.bus.dead_letters import DeadLetters
 from octarm.common.bus.delivery import Dead, Delivery
@@ -37,7 +40,7 @@ from octarm.models import hot
 from octarm.models.errors import BudgetExceeded, OctarmError
 from octarm.models.ids import new_id
 from octarm.models.queries import FindTasks
-from octarm.models.subjects import ENDED, INTAKE, READY, SUBMIT_TASK
+from octarm.models.subjects import ARM_EVENT, ENDED, INTAKE, READY, SUBMIT_TASK
 from octarm.orchestrator.domain.changes import AcceptAnswer
 from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.intake import IntakeConsumer
@@ -226,6 +229,15 @@ class World:
             asked.ok(state=state, attempt=attempt)
         self.history.note("release", lease=task_id, token=attempt)
 
+    async def watch(self) -> None:
+        """Judge an arm that has just missed one beat, as the registry does."""
+        self.history.note("steady", arm="one")
+        instance = Instance(Beat("one", "i-1", interval_s=5.0), heard_at=0.0)
+        found = verdict.verdict([instance], now=6.0, drain_requested=False, norm=verdict.Norm())
+        if found.status != "online":
+            subject = ARM_EVENT.at(verb=found.status, arm_id="one")
+            await self.bus.publish(Outgoing(subject, b"{}", f"test:{new_id('evt')}"))
+
     async def reconcile(self) -> None:
         """Let all that waits for a time have waited long enough, and mend once."""
         await self.execute("update ledger.task set not_before = now() where state = 'waiting'")
@@ -270,6 +282,7 @@ async def work(world: World) -> None:
     await world.publish({"goal": ""})
     await world.take_in()
     in_hand = await world.schedule()
+    await world.watch()
 
     await world.cancel(cancelled)
     await world.run(retried, fails=True)

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from nats.aio.client import Client as NATS
@@ -22,6 +22,7 @@ WORK_QUEUES: Final = (s.INTAKE, s.READY, s.DISPATCH, s.RESULTS, s.ENDED)
 CLOCK_MARGIN_S: Final = 5.0
 FETCH: Final = 1_000
 _TASK_EVENTS: Final = s.TASK_EVENTS.pattern.partition("*")[0]
+_ARM_EVENTS: Final = s.ARM_EVENT.pattern.partition("*")[0]
 
 
 class _Event(msgspec.Struct):
@@ -55,6 +56,13 @@ class StreamState:
     complete_since: float
 
 
+class Told(NamedTuple):
+    """What one message of EVENTS tells."""
+
+    tasks: list[TaskFact]
+    arms: list[tuple[str, str]]
+
+
 async def stream_state(nc: NATS, stream: str) -> StreamState | None:
     """Look at a stream; None when there is none."""
     js = nc.jetstream(timeout=10)
@@ -79,11 +87,18 @@ def _ignore(_: Exception) -> None:
     """Reading goes on behind the last message that was read."""
 
 
-async def task_facts(nc: NATS, state: StreamState) -> AsyncGenerator[list[TaskFact], None]:
-    """Give the task events that are in EVENTS now, message by message."""
+async def told(nc: NATS, state: StreamState) -> AsyncGenerator[Told, None]:
+    """Give what EVENTS holds now, message by message."""
     async with aclosing(_messages(nc, s.EVENTS, state)) as messages:
         async for message in messages:
-            yield list(_facts(message))
+            yield Told(list(_facts(message)), list(_flips(message)))
+
+
+def _flips(message: Msg) -> Iterator[tuple[str, str]]:
+    """Give (arm, what became of it) if the message tells of an arm."""
+    if message.subject.startswith(_ARM_EVENTS):
+        verb, arm_id = message.subject.removeprefix(_ARM_EVENTS).split(".")
+        yield arm_id, verb
 
 
 def _facts(message: Msg) -> Iterator[TaskFact]:

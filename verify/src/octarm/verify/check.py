@@ -27,7 +27,25 @@ from octarm.verify.report import Report
 GRACE_S: Final = 60.0
 FIRST: Final = 10
 PAUSE_S: Final = 0.5
-_ARRIVES: Final = "the product has no such thing yet"
+_ARRIVES: Final = "not applicable: the product has no such thing yet"
+_READ_AS: Final = {
+    "task": "tasks",
+    "event": "events",
+    "repeated event": "repeated events",
+    "flip": "arm events",
+    "dead": "dead letters",
+    "op": "operations",
+    "object": "objects",
+    "effect": "side effects",
+}
+_MISSING: Final = {
+    "I5": "the ledger was not read, or is older than budgets",
+    "I6": "no file of side effects was given",
+    "I7": "it needs the bus and a history that notes an arm as `steady`",
+    "I9": "the bus was not read",
+    "I12": "it needs a history file with `publish`, the bus and the end",
+    "H": "no history file was given",
+}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -76,6 +94,8 @@ async def _verify_once(sources: Sources, mode: Mode, grace_s: float, first: int)
         for path in sources.histories:
             notes.add("op", (_row(operation) for operation in read_history(path)))
             read.add("history")
+        if notes.find("select object, '' from op where op = 'steady'", {}, 0)[0]:
+            read.add("steady arms")
         for path in sources.effects:
             notes.add("effect", read_effects(path))
             read.add("effects")
@@ -89,7 +109,7 @@ async def _verify_once(sources: Sources, mode: Mode, grace_s: float, first: int)
             await copy_tasks(connection, notes)
             read.add("ledger")
         _compare(notes, report, read, first)
-        report.counts = {f"{name}s": number for name, number in notes.counts.items()}
+        report.counts = {_READ_AS.get(name, name): n for name, n in notes.counts.items()}
     _say_what_was_not_checked(report, read)
     return report
 
@@ -100,8 +120,9 @@ async def _read_bus(url: str, notes: Notebook, report: Report) -> set[str]:
         read = set()
         if state := await bus.stream_state(nc, s.EVENTS):
             notes.history_begins_at = state.complete_since
-            async for facts in bus.task_facts(nc, state):
-                notes.add_events(facts)
+            async for told in bus.told(nc, state):
+                notes.add_events(told.tasks)
+                notes.add("flip", told.arms)
             read.add("events")
         if state := await bus.stream_state(nc, s.DLQ):
             notes.add("dead", [letter async for letter in bus.dead_letters(nc, state)])
@@ -145,15 +166,9 @@ def _broken(
 
 
 def _say_what_was_not_checked(report: Report, read: set[str]) -> None:
-    missing = {
-        "I6": (EFFECT_RULES, "no file of side effects was given"),
-        "I9": (EVENT_RULES, "the bus was not read"),
-        "I12": (HISTORY_RULES, "it needs a history file with `publish`, the bus and the end"),
-        "H": (HISTORY_RULES, "no history file was given"),
-    }
     for invariant in INVARIANTS:
         if not report.rules.get(invariant):
-            report.skipped(invariant, missing.get(invariant, ((), _ARRIVES))[1])
+            report.skipped(invariant, _MISSING.get(invariant, _ARRIVES))
     if "ledger" not in read:
         report.notes.append("the ledger was not read")
 

@@ -13,7 +13,7 @@ and `value`, what was answered. The operations that the checker knows:
 | list | tenant | task_ids |
 | grant, reserve, settle | budget, amount (settle: reserved too) | |
 | acquire, write, release | lease, token | token |
-| fault | kind, target | |
+| steady | arm: nothing happens to it in this run | |
 
 Others are kept and not judged.
 """

@@ -27,6 +27,7 @@ create index op_by_task on op (task_id, invoked);
 create index op_by_key on op (tenant, key) where key is not null;
 create index op_by_object on op (object, invoked) where object is not null;
 create table effect (task_id text, attempt int, call_no int);
+create table flip (arm_id text, verb text);
 create table dead (origin text, stream_seq int, task_id text);
 create table follows (verb text, after text, primary key (verb, after)) without rowid;
 create table ending (verb text primary key) without rowid;

@@ -194,6 +194,17 @@ HISTORY_RULES: Final = (
         ("ledger", "history"),
     ),
     NotebookRule(
+        "I7",
+        "an arm went offline though nothing happened to it",
+        "The registry misjudged silence: see its log, and how often the arm beat.",
+        """
+        select f.arm_id, count(*) || ' times' from flip f where f.verb = 'offline'
+            and f.arm_id in (select json_extract(args, '$.arm') from op where op = 'steady')
+        group by f.arm_id
+        """,
+        ("steady arms", "events"),
+    ),
+    NotebookRule(
         "I10",
         "an answer to one tenant holds another's task",
         "A query was not restricted to its tenant.",
