@@ -50,6 +50,8 @@ from octarm.orchestrator.usecases.recover import Recover
 from octarm.orchestrator.usecases.relay import Relay
 
 NAME: Final = "orchestrator"
+# A message holds up to 64 results: all that is in hand must be recorded before `HANDED_ON_S`.
+RESULTS_BATCH: Final = 128
 FIRST_RUN_LEASE_S: Final = 15.0
 INTAKE_IN_HAND: Final = 1_000
 
@@ -130,7 +132,12 @@ async def _serve(
         capacity=lambda: 0 if way_in.gate.is_closed else INTAKE_IN_HAND,
     )
     result_runner = PullRunner(
-        nc, publisher, ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS), results, concurrency=2
+        nc,
+        publisher,
+        ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS),
+        results,
+        concurrency=2,
+        batch=RESULTS_BATCH,
     )
     cancel = CancelTasks(endings, relay, revoke)
     recover = Recover(reconcile, PostgresQueued(pool), publisher, reconcile.ready_messages)

@@ -29,7 +29,7 @@ UNLIMITED: Final = -1
 LEADER_TTL_S: Final = 5.0
 # After this the server hands to another process what a dead one had in hand: shorter than a lease,
 # or the ledger would give up attempts whose results lie there.
-HANDED_ON_S: Final = 8.0
+HANDED_ON_S: Final = 10.0
 
 ORCHESTRATOR_INTAKE: Final = "orchestrator-accept-task"
 ORCHESTRATOR_RESULTS: Final = "orchestrator-finish-task"
