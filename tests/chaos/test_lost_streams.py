@@ -19,13 +19,17 @@ from octarm.verify.invariants import Mode
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
-TASKS = 400
+TASKS = 250
 ROOT = Path(__file__).parents[2]
 NAPPER = [sys.executable, "-m", "tests.support.napping_arm"]
 
 
 async def test_streams_that_are_made_anew_are_filled_from_the_ledger(tmp_path: Path) -> None:
-    env = {"OCTARM_HEARTBEAT_S": "1", "PYTHONPATH": str(ROOT)}
+    env = {
+        "OCTARM_HEARTBEAT_S": "1",
+        "OCTARM_DISPATCH_LEASE_S": "3",
+        "PYTHONPATH": str(ROOT),
+    }
     path = tmp_path / "history.jsonl"
     async with (
         running_stack(tmp_path, extra_arms={"napper": NAPPER}, env=env) as stack,
@@ -33,7 +37,7 @@ async def test_streams_that_are_made_anew_are_filled_from_the_ledger(tmp_path: P
     ):
         with HistoryWriter(path, process="client") as history:
             tasks = await client.submit_many(
-                {"goal": "nap", "assigned_arm": "napper", "context": {"number": n, "nap_s": 2.0}}
+                {"goal": "nap", "assigned_arm": "napper", "context": {"number": n, "nap_s": 1.0}}
                 for n in range(TASKS)
             )
             for task in tasks:

@@ -12,7 +12,7 @@ from octarm.verify.models import BudgetModel, LeaseModel, TaskModel, object_of
 
 
 def an_op(op: str, start: int, end: int | None, outcome: str = "ok", **fields: Any) -> Operation:
-    names = {"state", "attempt", "task_id", "created", "code"}
+    names = {"state", "attempt", "task_id", "created", "code", "cancelling"}
     value = {name: fields.pop(name) for name in set(fields) & names}
     return Operation("p", op, start, end, fields, outcome, value)  # type: ignore[arg-type]
 
@@ -63,6 +63,8 @@ class TestTask:
         assert judge([SUBMIT, an_op("cancel", 2, 3, state="running")], TaskModel()).ok is False
         assert judge([SUBMIT, an_op("cancel", 2, 3, state="cancelled")], TaskModel()).ok
         assert judge([SUBMIT, an_op("cancel", 2, None, "unknown")], TaskModel()).ok
+        called_off = an_op("cancel", 2, 3, state="running", cancelling=True)
+        assert judge([SUBMIT, called_off, get(4, 5, "cancelled")], TaskModel()).ok
 
 
 class TestBudget:

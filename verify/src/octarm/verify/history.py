@@ -9,7 +9,7 @@ and `value`, what was answered. The operations that the checker knows:
 | submit | tenant, key | task_id, created |
 | publish | tenant, task_id | seq |
 | get | tenant, task_id | state, attempt |
-| cancel | tenant, task_id | state, attempt |
+| cancel | tenant, task_id | state, attempt, cancelling (called off, still open) |
 | list | tenant | task_ids |
 | grant, reserve, settle | budget, amount (settle: reserved too) | |
 | acquire, write, release | lease, token | token |

@@ -182,6 +182,15 @@ LEDGER_RULES: Final = (
     ),
     LedgerRule(
         "I8",
+        "a task is kept as blocked that does not wait",
+        "The reconciler does not sweep what waits for others.",
+        "select b.task_id, coalesce(t.state, 'not in the ledger') from ledger.blocked b"
+        " left join ledger.task t on t.id = b.task_id where t.state is distinct from 'waiting'",
+        when_idle=True,
+        tables=("blocked",),
+    ),
+    LedgerRule(
+        "I8",
         "the outbox is not empty",
         "The relay does not publish: is NATS up, is a stream full?",
         "select seq::text, created_at::text from ledger.outbox",

@@ -50,7 +50,9 @@ class TaskModel:
         state, attempt = before
         after = int(operation.value.get("attempt") or attempt)
         if operation.op == "cancel" and found not in TERMINAL:
-            return []
+            # Called off, and its work has yet to stop: it ends in whatever way that takes.
+            if not operation.value.get("cancelling"):
+                return []
         if (found, after) == (state, attempt):
             return [before]
         onward = after > attempt or (after == attempt and _RANK[found] > _RANK.get(state, -1))
