@@ -49,10 +49,10 @@ class TaskModel:
             return []
         state, attempt = before
         after = int(operation.value.get("attempt") or attempt)
-        if operation.op == "cancel" and found not in TERMINAL:
-            # Called off, and its work has yet to stop: it ends in whatever way that takes.
-            if not operation.value.get("cancelling"):
-                return []
+        # Called off, and its work has yet to stop: it ends in whatever way that takes.
+        over = found in TERMINAL or operation.value.get("cancelling")
+        if operation.op == "cancel" and not over:
+            return []
         if (found, after) == (state, attempt):
             return [before]
         onward = after > attempt or (after == attempt and _RANK[found] > _RANK.get(state, -1))
