@@ -8,12 +8,13 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 export FOLDER
 N ?= 20000
+SECONDS_OF_OVERLOAD ?= 120
 SEEDS ?= 2000
 FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 
-.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints storms fuzz coverage sim bench bench-peers schemas demo check up clean
+.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints storms fuzz coverage sim bench overload bench-peers schemas demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -86,6 +87,9 @@ sim: sync ## Simulate on virtual time (SEEDS=2000 FIRST=1; OCTARM_SIM_… in `ma
 
 bench: sync ## Measure against the bare pipeline in the same run (N=20000)
 	$(RUN) python -m bench --n $(N)
+
+overload: sync ## Offer three times what the system can do for two minutes, and count (SECONDS_OF_OVERLOAD=120)
+	$(RUN) python -m bench.overload --seconds $(SECONDS_OF_OVERLOAD)
 
 bench-peers: sync ## The same, and other task queues in the same run (N=20000 PEERS_N=5000)
 	$(UV) sync --frozen --quiet --group peers

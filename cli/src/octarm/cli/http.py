@@ -1,6 +1,6 @@
 """A small client of the public HTTP API.
 
-Requests that were refused for now (429, 503) are sent again after Retry-After, and those whose
+Requests that were refused for now (429, 503, 504) are sent again after Retry-After, and those whose
 answer got lost; submissions carry an idempotency key, so that this never makes a second task.
 """
 
@@ -29,7 +29,7 @@ MAX_TRIES: Final = 5
 MAX_PAUSE_S: Final = 30.0
 TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
-_RETRIED: Final = {429, 503}
+_RETRIED: Final = {429, 503, 504}
 _LOST: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 

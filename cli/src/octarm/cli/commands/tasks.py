@@ -204,6 +204,7 @@ def _show_task(task: dict[str, Any]) -> None:
             ("created", task.get("created_at")),
             ("ended", task.get("terminal_at")),
             ("not before", task.get("not_before")),
+            ("waits for", task.get("waits_for")),
             ("tokens", task.get("tokens_used") or None),
             ("cost", task.get("cost_dollars") or None),
             *budget_pairs(task.get("budget")),
