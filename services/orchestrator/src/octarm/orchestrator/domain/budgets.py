@@ -110,7 +110,8 @@ class Accounts:
             for place, wanted in enumerate(grant):
                 self._must_afford(parent, place, wanted)
             for place, wanted in enumerate(grant):
-                self._shift(parent, place, reserved=wanted or 0, used=0)
+                if wanted:
+                    self._shift(parent, place, reserved=wanted, used=0)
         account = Account(task_id, parent.task_id if parent else None, grant)
         self._by_id[task_id] = account
         return account
@@ -119,9 +120,9 @@ class Accounts:
         """Take in what a task's own attempts have used in all; repeating it changes nothing."""
         account = self[task_id]
         for place, amount in enumerate(used):
-            more = min(amount, MAX_INT) - account.used[place]
-            account.used[place] += more
-            self._shift(account, place, reserved=0, used=more)
+            if more := min(amount, MAX_INT) - account.used[place]:
+                account.used[place] += more
+                self._shift(account, place, reserved=0, used=more)
 
     def settle(self, task_id: str) -> None:
         """Hand up what was used and give back what was not; repeating it changes nothing.
@@ -129,11 +130,12 @@ class Accounts:
         What its children still hold stays reserved, here and above, until they settle.
         """
         account = self[task_id]
+        if account.settled:
+            return
         before = [(account.held(place), account.moved(place)) for place in range(4)]
-        account.changed = account.changed or not account.settled
-        account.settled = True
+        account.settled = account.changed = True
         for place, (held, moved) in enumerate(before):
-            self._hand_up(account, place, account.held(place) - held, account.moved(place) - moved)
+            self._pass_on(account, place, held, moved)
 
     def _left(self, account: Account, place: int) -> int | None:
         least: int | None = None
@@ -161,8 +163,6 @@ class Accounts:
 
     def _shift(self, account: Account, place: int, *, reserved: int, used: int) -> None:
         """Change what an account holds and has used, and what follows from it above."""
-        if not (reserved or used):
-            return
         held, moved = account.held(place), account.moved(place)
         account.reserved[place] += reserved
         total = account.spent[place] + account.over[place] + used
@@ -170,12 +170,13 @@ class Accounts:
         covered = total if grant is None else min(total, grant - account.reserved[place])
         account.spent[place], account.over[place] = covered, total - covered
         account.changed = True
-        self._hand_up(account, place, account.held(place) - held, account.moved(place) - moved)
+        self._pass_on(account, place, held, moved)
 
-    def _hand_up(self, account: Account, place: int, held: int, moved: int) -> None:
-        above = self._above(account)
-        if above is not None:
-            self._shift(above, place, reserved=held, used=moved)
+    def _pass_on(self, account: Account, place: int, held: int, moved: int) -> None:
+        """Change the account above by as much as this one differs from before."""
+        reserved, used = account.held(place) - held, account.moved(place) - moved
+        if account.parent_id and (reserved or used):
+            self._shift(self[account.parent_id], place, reserved=reserved, used=used)
 
 
 def used_up(left: Limits) -> str | None:

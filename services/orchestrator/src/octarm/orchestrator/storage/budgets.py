@@ -53,13 +53,15 @@ where b.task_id = r.task_id and b.version = r.version
 """
 _UNDO: Final = "delete from ledger.task where id = any(%b::text[])"
 # An attempt that told no time (it was lost, or cut short) is charged from its start to its end.
+# Task by task through the index, whatever the planner believes of tables that have just grown.
 _USED: Final = """
-select a.task_id, sum(a.tokens_used)::bigint, sum(a.cost_microdollars)::bigint,
-    sum(a.llm_calls)::bigint, sum(coalesce(a.time_ms,
-        case when a.ended_at > a.started_at then least(t.timeout_s * 1000,
-            extract(epoch from a.ended_at - a.started_at) * 1000) else 0 end))::bigint
-from ledger.attempt a join ledger.task t on t.id = a.task_id
-where a.task_id = any(%b::text[]) group by a.task_id
+select r.id, u.* from unnest(%b::text[]) as r(id) cross join lateral (
+    select coalesce(sum(a.tokens_used), 0)::bigint, coalesce(sum(a.cost_microdollars), 0)::bigint,
+        coalesce(sum(a.llm_calls), 0)::bigint, coalesce(sum(coalesce(a.time_ms,
+            case when a.ended_at > a.started_at then least(
+                (select t.timeout_s from ledger.task t where t.id = a.task_id) * 1000,
+                extract(epoch from a.ended_at - a.started_at) * 1000) else 0 end)), 0)::bigint
+    from ledger.attempt a where a.task_id = r.id) u
 """
 _TIMES: Final = """
 update ledger.attempt a set time_ms = coalesce(a.time_ms, r.ms)
