@@ -1,5 +1,6 @@
 """Reading the bus without changing it: what streams hold, the history of events, dead letters."""
 
+import asyncio
 import base64
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -16,11 +17,13 @@ from nats.js.errors import NotFoundError
 from octarm.common.bus.history import read_stream
 from octarm.common.bus.letters import read_letter
 from octarm.models import subjects as s
+from octarm.models.errors import Unavailable
 from octarm.verify.notebook import TaskFact
 
 WORK_QUEUES: Final = (s.INTAKE, s.READY, s.DISPATCH, s.RESULTS, s.ENDED)
 CLOCK_MARGIN_S: Final = 5.0
 FETCH: Final = 1_000
+SILENT_S: Final = 30.0
 _TASK_EVENTS: Final = s.TASK_EVENTS.pattern.partition("*")[0]
 _ARM_EVENTS: Final = s.ARM_EVENT.pattern.partition("*")[0]
 
@@ -142,8 +145,20 @@ async def _messages(nc: NATS, stream: str, state: StreamState) -> AsyncGenerator
         nc, stream, ">", after=state.first_seq - 1, interrupted=_ignore, batch=FETCH
     )
     async with aclosing(reading) as messages:
-        async for message in messages:
+        while True:
+            message = await _next(messages, stream)
             yield message
             place = message.metadata
             if place.sequence.stream >= state.last_seq or not place.num_pending:
                 return
+
+
+async def _next(messages: AsyncGenerator[Msg, None], stream: str) -> Msg:
+    try:
+        async with asyncio.timeout(SILENT_S):
+            return await anext(messages)
+    except TimeoutError as error:
+        raise Unavailable(
+            f"{stream} could not be read to its end",
+            "It was emptied meanwhile, or NATS is away: try again.",
+        ) from error
