@@ -142,6 +142,7 @@ class TestBurying:
 
         assert [one.letter.kept for one in await bus.letters()] == ["zlib", "cut", "whole"]
 
+    @pytest.mark.bad_input(26)
     @pytest.mark.parametrize(
         ("headers", "why"),
         [
@@ -166,6 +167,7 @@ class TestBurying:
         alarm = f'octarm_bus_quarantined_total{{consumer="{DURABLE}"}}'
         assert alarm in metrics.exposition().decode()
 
+    @pytest.mark.bad_input(26)
     async def test_a_header_that_would_schedule_a_message_is_not_even_stored(
         self, bus: Bus
     ) -> None:

@@ -80,6 +80,7 @@ class TestLooking:
         assert cli("dlq", "list").err == "no dead letters\n"
         assert cli("dlq", "list", "--json").json == []
 
+    @pytest.mark.bad_input(20)
     def test_shows_one_so_that_no_terminal_obeys_it(self, cli: Cli, gateway: FakeGateway) -> None:
         gateway.on("GET /v1/dlq/17", Reply(body=WHOLE))
 

@@ -78,6 +78,7 @@ class TestLooking:
 
         assert [one["seq"] for one in found["letters"]] == seqs
 
+    @pytest.mark.bad_input(25)
     async def test_shows_one_without_its_secrets(self) -> None:
         body = b'{"goal": "x", "api_key": "abcd-1234-efgh"} \xff'
         secret = "Bearer abcdefghijkl"

@@ -165,4 +165,5 @@ def _postponed(refusal: OctarmError) -> Outcome:
     """What cannot be accepted now waits in INTAKE; what never can is a dead letter."""
     if refusal.retryable:
         return Retry(float(refusal.retry_after_s or 1))
-    return Dead(f"{refusal.code}: {refusal.message}")
+    fields = "".join(f"; {one.field}: {one.message}" for one in (refusal.errors or [])[:3])
+    return Dead(f"{refusal.code}: {refusal.message}{fields}")
