@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from octarm.models import hot
 from octarm.models.ids import typeid, uuid7
-from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import Known
+from octarm.orchestrator.domain.changes import Known, Stopped
 from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.domain.tasks import NewTask
 from octarm.orchestrator.storage import endings
+from tests.simulation import relatives
 from tests.simulation.tables import Tables
 from tests.support.ledger import Ledger, a_failure, a_ledger, a_new_task, a_result, news, placed
 from tests.support.ledger import started as started_news
@@ -32,14 +32,28 @@ def task_id(number: int) -> str:
     return typeid("tsk", uuid7(1_700_000_000_000 + number, 0))
 
 
+CALLED_OFF: Final[dict[str, Any]] = {
+    "error": ERROR.replace('"detail":"x"', '"detail":"because"'),
+    "inherited": ERROR.replace('"detail":"x"', '"detail":"because"'),
+    "announce": lambda _: [],
+}
+
+
+def proof(number: int, attempt: int, name: Any) -> Stopped:
+    """A proof that an attempt has stopped."""
+    return Stopped(task_id(number), attempt, name)
+
+
 def task(number: int, variant: str, need: int | None) -> NewTask:
-    """A task of that number; each variant is another body."""
+    """A task of that number; each variant is another body, and another policy."""
     depends_on = [task_id(need)] if need is not None and need != number else []
+    policy = {"a": "fail", "b": "continue", "c": "skip"}[variant]
     made = a_new_task(
         task_id=task_id(number),
         goal=variant,
         idempotency_key=f"key-{number}",
         depends_on=depends_on,
+        on_dependency_failure=policy,
         timeout_seconds=20,
         budget={"max_retries": 1},
     )
@@ -69,11 +83,19 @@ calls = st.lists(
     st.one_of(
         st.tuples(
             st.just("accept"),
-            st.tuples(numbers, st.sampled_from("aab"), st.none() | numbers),
+            st.tuples(numbers, st.sampled_from("aabc"), st.none() | numbers),
         ),
         st.tuples(st.just("record"), st.lists(one_news, min_size=1, max_size=3)),
         st.tuples(st.just("record"), st.lists(one_news, min_size=1, max_size=3)),
         st.tuples(st.just("cancel"), numbers),
+        st.tuples(
+            st.just("stop"),
+            st.tuples(
+                numbers,
+                st.integers(1, 2),
+                st.sampled_from(["never_started", "stopped_by_arm", "lease_ended", "forced"]),
+            ),
+        ),
         st.tuples(st.just("renew"), st.tuples(numbers, st.integers(1, 3))),
         st.tuples(st.sampled_from(["silent", "hanging", "broken", "wake", "wake"]), st.none()),
         st.tuples(st.just("pass"), st.sampled_from([2, 16, 40])),
@@ -119,6 +141,8 @@ def summary(name: str, answer: Any) -> Any:
         changes, strays, _ = answer
         told = [(s.task_id, s.attempt, s.state, s.current_attempt, s.outcome) for s in strays]
         return moved(changes), sorted(told)
+    if name == "cancel":
+        return answer[0]
     if name == "wake":
         return moved([woken.moved for woken in answer[0]])
     return None if answer is None else moved(answer[0])
@@ -143,14 +167,17 @@ class Real:
                 items.sort(key=lambda item: item.task_id)
                 answer = await it.attempts.record(items, [1.0] * len(items), lambda _: [])
             case "cancel":
-                answer = await it.endings.cancel(task_id(argument), "default", **TOLD)
+                answer = await it.cancelling.cancel(task_id(argument), "default", **CALLED_OFF)
+            case "stop":
+                answer = await it.cancelling.stop([proof(*argument)], lambda _: [])
             case "renew":
                 await it.endings.renew([(task_id(argument[0]), argument[1], LEASE_S)])
                 return None
             case "wake":
                 answer = await it.endings.wake(lambda _: [])
             case "broken":
-                answer = await it.endings.fail_broken(**TOLD)
+                await it.endings.sweep_blocked()
+                return None
             case _:
                 answer = await getattr(it.endings, f"lose_{name}")(**TOLD)
         return summary(name, answer)
@@ -170,7 +197,8 @@ class Real:
         return {
             "task": await run(
                 "select id, state, attempt, event_seq, arm_id, instance_id, dispatch_seq,"
-                " lease_until is null, error is null, terminal_at is null"
+                " lease_until is null, error is null, terminal_at is null,"
+                " cancelling_since is null, proof"
                 " from ledger.task order by id"
             ),
             "attempt": await run(
@@ -186,7 +214,7 @@ class Real:
         """Start over."""
         await self.ledger.execute(
             "truncate ledger.task, ledger.dependency, ledger.attempt, ledger.result,"
-            " ledger.late_result, ledger.outbox"
+            " ledger.late_result, ledger.outbox, ledger.blocked"
         )
 
 
@@ -219,15 +247,19 @@ class Simulated:
                 items.sort(key=lambda item: item.task_id)
                 answer = it.record(items, [1.0] * len(items), lambda _: [])
             case "cancel":
-                row = it.open.get(task_id(argument))
-                answer = it.finish([row] if row else [], TaskState.CANCELLED, **TOLD)
+                answer = relatives.cancel(it, task_id(argument), "default", **CALLED_OFF)
+            case "stop":
+                stopped = relatives.stop(it, [proof(*argument)])
+                relatives.settle(it, stopped)
+                answer = (stopped, None)
             case "renew":
                 it.renew([(task_id(argument[0]), argument[1], LEASE_S)])
                 return None
             case "wake":
                 answer = it.wake(lambda _: [])
             case "broken":
-                answer = it.finish(it.broken(), TaskState.FAILED, **TOLD)
+                it.sweep_blocked()
+                return None
             case "silent":
                 answer = it.lose(it.silent(), "lost", **TOLD)
             case _:
@@ -249,6 +281,8 @@ class Simulated:
                     row.lease_until is None,
                     row.error is None,
                     row.terminal_at is None,
+                    row.cancelling_since is None,
+                    row.proof,
                 )
                 for name, row in sorted(it.tasks.items())
             ],

@@ -52,7 +52,7 @@ async def test_a_flood_costs_only_the_one_that_floods(nats_url: str) -> None:
     leases = CountingLeases(Renewals(), SystemClock())
     loud, quiet = (HEARTBEAT.at(arm_id="one", instance_id=name) for name in ("i-1", "i-2"))
     async with connected_to(nats_url, name="test") as nc:
-        await hear_heartbeats(nc, leases, SystemClock())
+        await hear_heartbeats(nc, leases, clock=SystemClock())
         loop = asyncio.get_running_loop()
         began = loop.time()
 
@@ -83,7 +83,7 @@ async def test_figures_that_make_no_sense_renew_nothing(nats_url: str) -> None:
         b"\xff",
     ]
     async with connected_to(nats_url, name="test") as nc:
-        await hear_heartbeats(nc, leases, SystemClock())
+        await hear_heartbeats(nc, leases, clock=SystemClock())
         for number, beat in enumerate(bad):
             await nc.publish(HEARTBEAT.at(arm_id="one", instance_id=f"bad-{number}"), beat)
         last = HEARTBEAT.at(arm_id="one", instance_id="good")

@@ -15,7 +15,7 @@ from octarm.models import hot
 from octarm.models.errors import BudgetExceeded, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.queries import BudgetView
-from octarm.orchestrator.domain.changes import AcceptAnswer, Known, Moved, Woken
+from octarm.orchestrator.domain.changes import AcceptAnswer, Known, Moved, Stopped, Woken
 from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.domain.tasks import NewTask
 from octarm.orchestrator.storage.intake import PostgresIntake
@@ -196,7 +196,7 @@ class TestRacing:
             a_new_task(parent_task_id=groups[n % 10], budget={"max_tokens": 1}) for n in range(1000)
         ]
         pools = [await open_pool(postgres_url, name=f"racer-{n}", max_size=4) for n in range(2)]
-        intakes = [PostgresIntake(pool) for pool in pools]
+        intakes = [PostgresIntake(pool, ledger.relatives) for pool in pools]
 
         size = (7, 50, 200)[turn]
         batches = [tasks[start : start + size] for start in range(0, 1000, size)]
@@ -373,9 +373,10 @@ class TestEnding:
         elif end == "failed":
             await record(ledger, *news(a_failure(child, retryable=False)))
         elif end == "cancelled":
-            await ledger.endings.cancel(
-                child, "default", reason="x", error=PROBLEM, announce=lambda _: []
+            await ledger.cancelling.cancel(
+                child, "default", error=PROBLEM, inherited=PROBLEM, announce=lambda _: []
             )
+            await ledger.cancelling.stop([Stopped(child, 1, "forced")], lambda _: [])
         else:
             await ledger.execute(
                 "update ledger.task set deadline = now() - interval '1 s' where id = %s", child

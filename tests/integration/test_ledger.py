@@ -2,23 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any
 
 import msgspec
 import pytest
 
-from octarm.common.bus.task_history import events_in
 from octarm.models import hot
 from octarm.models.errors import Conflict, InvalidRequest, NotFound, OctarmError
 from octarm.models.ids import new_id
 from octarm.models.queries import FindTasks
 from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import Known, Moved
+from octarm.orchestrator.domain.changes import Known
 from octarm.orchestrator.domain.lifecycle import events_to, may_move
 from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.usecases.accept import AcceptTasks
-from octarm.orchestrator.usecases.announce import Announcement
-from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
+from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.record import UNKNOWN, RecordNews, Revocation
 from tests.support.ledger import (
     Ledger,
@@ -26,8 +23,11 @@ from tests.support.ledger import (
     a_ledger,
     a_new_task,
     a_result,
+    accept,
+    events,
     news,
     placed,
+    record,
     started,
 )
 
@@ -43,30 +43,6 @@ async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
 class Revoked(list[Revocation]):
     async def __call__(self, items: Sequence[Revocation]) -> None:
         self.extend(items)
-
-
-async def accept(ledger: Ledger, **fields: Any) -> str:
-    task = a_new_task(**fields)
-    (answer,), _ = await ledger.intake.accept([task], lambda _: [])
-    assert isinstance(answer, Known), answer
-    return answer.task_id
-
-
-async def record(ledger: Ledger, *items: AttemptNews) -> list[Moved]:
-    announce = Announcement(list(items))
-    moved, _, _ = await ledger.attempts.record(list(items), [0.0] * len(items), announce)
-    return moved
-
-
-async def events(ledger: Ledger, task_id: str) -> list[tuple[int, str]]:
-    """What the outbox has to tell about a task, by number."""
-    found = []
-    for entry in await ledger.outbox.older_than(-1):
-        for message in entry.messages:
-            if ".evt.tasks." in message.subject:
-                for event in events_in(message.payload, task_id=task_id):
-                    found.append((msgspec.json.decode(event.body)["seq"], event.verb))
-    return sorted(found)
 
 
 class TestAccepting:
@@ -272,46 +248,6 @@ class TestRecording:
 
 
 class TestEnding:
-    async def test_cancels_once_and_revokes_the_attempt(self, ledger: Ledger) -> None:
-        task_id = await accept(ledger)
-        await record(ledger, placed(task_id, seq=42))
-        revoked = Revoked()
-        cancel = CancelTasks(ledger.endings, ledger.relay, revoked)
-
-        assert await cancel(task_id, "default", "enough") is True
-        assert await cancel(task_id, "default", "enough") is False
-
-        assert await ledger.state_of(task_id) == ("cancelled", 1)
-        assert [(r.task_id, r.dispatch_seq) for r in revoked] == [(task_id, 42)]
-        assert (await events(ledger, task_id))[-1] == (4, "cancelled")
-
-    async def test_does_not_cancel_for_another_tenant(self, ledger: Ledger) -> None:
-        task_id = await accept(ledger, tenant="a")
-
-        cancel = CancelTasks(ledger.endings, ledger.relay, Revoked())
-
-        assert await cancel(task_id, "b", "") is False
-
-    async def test_lets_only_one_of_cancel_and_result_win(self, ledger: Ledger) -> None:
-        cancel = CancelTasks(ledger.endings, ledger.relay, Revoked())
-        for _ in range(20):
-            task_id = await accept(ledger)
-            await asyncio.gather(
-                cancel(task_id, "default", ""), record(ledger, *news(a_result(task_id)))
-            )
-
-            verbs = [verb for _, verb in await events(ledger, task_id)]
-            assert len({"cancelled", "completed"} & set(verbs)) == 1, verbs
-
-    async def test_revokes_a_placement_that_came_after_the_cancel(self, ledger: Ledger) -> None:
-        task_id = await accept(ledger)
-        revoked = Revoked()
-        await CancelTasks(ledger.endings, ledger.relay, revoked)(task_id, "default", "")
-
-        await RecordNews(ledger.attempts, ledger.relay, revoked)([placed(task_id, seq=9)])
-
-        assert [r.dispatch_seq for r in revoked] == [9]
-
     async def test_revokes_an_attempt_that_is_placed_again_after_its_result(
         self, ledger: Ledger
     ) -> None:

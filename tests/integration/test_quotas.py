@@ -44,11 +44,11 @@ class Orchestrator:
             self.quotas,
             self.tenants,
             ledger.relay,
-            self.reconcile.announce_woken,
+            ledger.relatives.tells.woken,
             clock=SystemClock(),
         )
         self._accept = AcceptTasks(
-            PostgresIntake(ledger.pool, self.quotas),
+            PostgresIntake(ledger.pool, ledger.relatives, self.quotas),
             ledger.relay,
             SystemClock(),
             1,
@@ -121,7 +121,7 @@ async def test_two_orchestrators_never_release_more_than_the_quota(ledger: Ledge
     async def work(number: int) -> None:
         one = both[number % 2]
         await one.accept(*[GOAL] * 5)
-        await one.quotas.release("acme", one.reconcile.announce_woken)
+        await one.quotas.release("acme", ledger.relatives.tells.woken)
 
     await asyncio.gather(*(work(number) for number in range(20)))
 
@@ -156,7 +156,7 @@ async def test_a_retry_waits_for_room_like_everybody(ledger: Ledger) -> None:
     await ledger.attempts.record([placed(first)], [0.0], Announcement([]))
     failed = news(a_failure(first))
     await ledger.attempts.record(failed, [0.0], Announcement(failed))
-    await one.quotas.release("acme", one.reconcile.announce_woken)
+    await one.quotas.release("acme", ledger.relatives.tells.woken)
 
     await one.reconcile.once()
     await one.release.once()
@@ -220,7 +220,9 @@ async def test_a_held_task_can_be_cancelled(ledger: Ledger) -> None:
     await one.release.once()
     (held,) = await in_state(ledger, "waiting")
 
-    await ledger.endings.cancel(held, "acme", reason="no", error="{}", announce=Announcement([]))
+    await ledger.cancelling.cancel(
+        held, "acme", error="{}", inherited="{}", announce=Announcement([])
+    )
     await one.release.once()
 
     assert await ledger.state_of(held) == ("cancelled", 1)

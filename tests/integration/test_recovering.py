@@ -50,7 +50,7 @@ def a_reconciler(ledger: Ledger) -> Reconcile:
 def a_recovery(ledger: Ledger, bus: RecordingPublisher | None = None) -> Recover:
     reconcile = a_reconciler(ledger)
     queued = PostgresQueued(ledger.pool)
-    return Recover(reconcile, queued, bus or ledger.bus, reconcile.ready_messages)
+    return Recover(reconcile, queued, bus or ledger.bus, ledger.relatives.tells.ready)
 
 
 async def accepted(ledger: Ledger, **fields: Any) -> str:

@@ -107,7 +107,7 @@ def _late_results_end_tasks(real: Any) -> Any:
         for change in late:
             row = self.open.get(change.task_id)
             if row is not None:
-                self._end(row, TaskState.COMPLETED)
+                self.end(row, TaskState.COMPLETED)
         return late
 
     return write_late

@@ -15,12 +15,15 @@ from octarm.orchestrator.domain.changes import (
     Mark,
     Moved,
     Name,
+    Stopped,
+    Stopping,
     Stray,
     Woken,
 )
 from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.domain.tasks import NewTask
 from octarm.orchestrator.storage.endings import FORGOTTEN_AFTER_S
+from tests.simulation import relatives
 from tests.simulation.chances import Chances, Chronicle
 from tests.simulation.tables import Tables, TaskRow
 from tests.simulation.timeline import EPOCH, PROCESS, START_S, VirtualLoop
@@ -109,19 +112,27 @@ class SimLedger:
         """`Attempts`."""
         return await self._commit(self.tables.record, news, delays_s, announce)
 
-    async def cancel(
-        self, task_id: str, tenant: str, *, reason: str, error: str, announce: Announce
-    ) -> Change:
-        """`Endings`: cancel one open task."""
+    async def cancel(self, task_id: str, tenant: str, **told: Any) -> tuple[int, Entry | None]:
+        """`Cancelling`: call off a task and all below it."""
+        return await self._commit(relatives.cancel, self.tables, task_id, tenant, **told)
 
-        def cancel() -> Change:
-            row = self.tables.open.get(task_id)
-            rows = [row] if row is not None and row.task.tenant == tenant else []
-            return self.tables.finish(
-                rows, TaskState.CANCELLED, reason=reason, error=error, announce=announce
-            )
+    async def stopping(
+        self, force_s: float, task_ids: Sequence[str] | None = None
+    ) -> list[Stopping]:
+        """`Cancelling`: what was called off and has not ended."""
+        return await self._commit(relatives.stopping, self.tables, force_s, task_ids)
 
-        return await self._commit(cancel)
+    async def stop(
+        self, proofs: Sequence[Stopped], announce: Announce
+    ) -> tuple[list[Moved], Entry | None]:
+        """`Cancelling`: end what has stopped."""
+
+        def stop() -> Change:
+            moved = relatives.stop(self.tables, proofs)
+            messages = announce(moved) + relatives.settle(self.tables, moved)
+            return moved, self.tables.write_entry(messages)
+
+        return await self._commit(stop)
 
     def _ending(
         self, state: TaskState, find: Callable[[], list[TaskRow]], told: dict[str, Any]
@@ -143,9 +154,9 @@ class SimLedger:
         """`Endings`: end what is past its deadline."""
         return await self._ending(TaskState.TIMED_OUT, self.tables.overdue, told)
 
-    async def fail_broken(self, **told: Any) -> Change:
-        """`Endings`: fail what waits for what did not complete."""
-        return await self._ending(TaskState.FAILED, self.tables.broken, told)
+    async def sweep_blocked(self) -> Entry | None:
+        """`Endings`: end or queue what waits for others and was missed."""
+        return await self._commit(self.tables.sweep_blocked)
 
     async def lose_silent(self, **told: Any) -> Change:
         """`Endings`: give up attempts without a lease."""

@@ -29,7 +29,8 @@ from octarm.orchestrator.routes import QUEUE, hear_heartbeats
 from octarm.orchestrator.storage.ready import ReadyStream
 from octarm.orchestrator.storage.revoking import BusRevoker
 from octarm.orchestrator.usecases.accept import AcceptTasks
-from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
+from octarm.orchestrator.usecases.cancelling import CancelTasks, StopAttempts
+from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.record import RecordNews
 from octarm.orchestrator.usecases.relay import Relay
@@ -81,13 +82,15 @@ async def _orchestrate(world: "World", nc: NATS, clock: Clock, stop: asyncio.Eve
     ready = ReadyStream(nc, SHARDS)
     reconcile = Reconcile(ledger, relay, revoke, SHARDS, leases.hears_beats, ready.is_read)
     await SubmitResponder(nc, accepting).start()
-    await hear_heartbeats(nc, leases, clock)
-    await _answer_cancels(nc, CancelTasks(ledger, relay, revoke))
+    stopping = StopAttempts(ledger, relay, revoke.withdraw, leases.hears_beats, clock=clock)
+    await hear_heartbeats(nc, leases, stopping.heard, clock=clock)
+    await _answer_cancels(nc, CancelTasks(ledger, relay, stopping))
     relaying = asyncio.Event()
     relay_task = asyncio.create_task(relay.run(relaying))
     try:
         work = [results.run(stop), *(runner.run(stop) for runner in runners)]
-        await until_stopped(stop, *work, leases.run(stop), reconcile.run(stop))
+        work += [leases.run(stop), reconcile.run(stop), stopping.run(stop)]
+        await until_stopped(stop, *work)
         await accepting.drain()
     finally:
         relaying.set()

@@ -12,24 +12,26 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from octarm.common.bus.publisher import Outgoing
-from octarm.models.errors import OctarmError
-from octarm.models.states import TERMINAL, TaskState
+from octarm.models.states import TERMINAL, CancelProof, TaskState
 from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Mark, Moved, Name, Stray, Woken
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.domain.messages import pack, unpack
 from octarm.orchestrator.domain.news import AttemptNews, Step
+from octarm.orchestrator.domain.plans import Plan, Relative
 from octarm.orchestrator.domain.tasks import NewTask
 from octarm.orchestrator.storage import attempts as sql_attempts
 from octarm.orchestrator.storage import endings as sql_endings
 from octarm.orchestrator.storage import intake as sql_intake
 from octarm.orchestrator.storage import known as sql_known
+from octarm.orchestrator.storage import plans as sql_plans
 from octarm.orchestrator.storage.outbox import PAGE
+from tests.simulation import relatives
 
 S: Final = TaskState
 WORKING: Final = (S.DISPATCHED, S.RUNNING)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class TaskRow:
     """A row of `ledger.task`."""
 
@@ -47,9 +49,12 @@ class TaskRow:
     not_before: datetime | None = None
     error: str | None = None
     terminal_at: datetime | None = None
+    cancelling_since: datetime | None = None
+    proof: CancelProof | None = None
+    blocked: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class AttemptRow:
     """A row of `ledger.attempt`."""
 
@@ -85,7 +90,8 @@ class Tables:
         self._keys: dict[tuple[str, str], str] = {}
         self._last_entry = 0
 
-    def _write_entry(self, messages: list[Outgoing]) -> Entry | None:
+    def write_entry(self, messages: list[Outgoing]) -> Entry | None:
+        """Write an outbox row; None when there is nothing to tell."""
         if not messages:
             return None
         self._last_entry += 1
@@ -98,11 +104,18 @@ class Tables:
         self, tasks: Sequence[NewTask], announce: Callable[[list[NewTask]], list[Outgoing]]
     ) -> tuple[list[AcceptAnswer], Entry | None]:
         """Write fresh tasks."""
-        places, refused = self._places(tasks)
+        plan = self._plan(tasks)
+        refused = dict(plan.refused)
         fresh = [task for task in tasks if task.task_id not in refused]
-        created = {task.task_id for task in fresh if self._insert(task, places)}
+        related = {t.task_id for t in fresh if t.parent_id or t.depends_on}
+        if related:
+            fresh = sql_plans.without_waiting(fresh, plan)
+        created = {task.task_id for task in fresh if self._insert(task, plan.places)}
         new = sql_intake._once(fresh, created)
-        entry = self._write_entry(announce(new))
+        messages = announce(new)
+        late = [self.tasks[t.task_id] for t in new if t.blocked and plan.any_ended(t)]
+        messages += relatives.look_again(self, late)
+        entry = self.write_entry(messages)
         known = self._known()
         states = {task.task_id: sql_intake._state(task) for task in new}
         return [sql_intake._answer(task, states, refused, known) for task in tasks], entry
@@ -131,6 +144,7 @@ class Tables:
         waits = task.waits
         state, seq = (S.WAITING, 1) if waits else (S.QUEUED, 2)
         row = TaskRow(task, state, seq, self.now(), root_id=task.task_id)
+        row.not_before, row.blocked = task.not_before, task.blocked
         if (place := places.get(task.task_id)) is not None:
             row.root_id, row.depth = place.root_id, place.depth
         self.tasks[task.task_id] = self.open[task.task_id] = row
@@ -138,37 +152,26 @@ class Tables:
             self._keys[key] = task.task_id
         return True
 
-    def _places(self, tasks: Sequence[NewTask]) -> tuple[dict[str, Any], dict[str, Any]]:
-        places: dict[str, Any] = {}
-        refused: dict[str, Any] = {}
-        relatives: dict[str, tuple[Any, ...]] = {}
-        for task in tasks:
-            for name in (task.parent_id, *task.depends_on):
-                if name is not None and name in self.tasks:
-                    relatives[name] = self._relative(name)
-        for task in tasks:
-            if task.parent_id or task.depends_on:
-                try:
-                    place = sql_intake._place(task, relatives)
-                except OctarmError as error:
-                    refused[task.task_id] = error
-                    continue
-                if place is not None:
-                    places[task.task_id] = place
-        return places, refused
+    def _plan(self, tasks: Sequence[NewTask]) -> Plan:
+        named = {name for task in tasks for name in (task.parent_id, *task.depends_on) if name}
+        plan = Plan(self._relative(name) for name in sorted(named) if name in self.tasks)
+        if named:
+            plan.place(tasks)
+        return plan
 
-    def _relative(self, name: str) -> tuple[Any, ...]:
+    def _relative(self, name: str) -> Relative:
         row = self.tasks[name]
         tree = [it for it in self.tasks.values() if it.root_id == row.root_id and it.depth]
-        children = sum(1 for it in tree if it.task.parent_id == name)
-        return (
+        return Relative(
             name,
             row.task.tenant,
             row.root_id,
             row.depth,
-            row.state.value,
+            row.state,
+            row.cancelling_since is not None,
+            sum(1 for it in tree if it.task.parent_id == name),
             len(tree),
-            children,
+            sum(1 for it in self.tasks.values() if name in it.task.depends_on),
         )
 
     # --- Attempts
@@ -191,6 +194,7 @@ class Tables:
             for item in news
             if (item.task_id, item.attempt) not in keys and (stray := self._stray(item))
         ]
+        stopped = relatives.stop_by_results(self, strays, news)
         known = {(s.task_id, s.attempt): s for s in strays}
         for item in news:
             stray = known.get((item.task_id, item.attempt))
@@ -203,11 +207,15 @@ class Tables:
                 self.results.setdefault(change.task_id, (change.attempt, body))
         late = self._write_late(strays, news)
         progress = [m for item in news if (m := self._progress(item)) is not None]
-        return moved, strays, self._write_entry(announce([*moved, *late, *progress]))
+        all_moved = [*moved, *stopped]
+        messages = announce([*all_moved, *late, *progress]) + relatives.settle(self, all_moved)
+        return all_moved, strays, self.write_entry(messages)
 
     def may_move(self, row: TaskRow, item: AttemptNews) -> bool:
         """Tell whether the news still counts: of this attempt, arm and state."""
         if row.attempt != item.attempt or row.arm_id not in (None, item.arm_id):
+            return False
+        if row.cancelling_since is not None:
             return False
         sources = {
             Step.PLACED: ["queued"],
@@ -239,17 +247,19 @@ class Tables:
         elif again:
             row.state = S.WAITING
         else:
-            self._end(row, S.COMPLETED if ok else S.FAILED)
-        return self._moved(row, old, attempt, first_seq, arm_id=item.arm_id)
+            self.end(row, S.COMPLETED if ok else S.FAILED)
+        return self.moved(row, old, attempt, first_seq, arm_id=item.arm_id)
 
-    def _end(self, row: TaskRow, state: TaskState) -> None:
+    def end(self, row: TaskRow, state: TaskState) -> None:
+        """Put a task into a terminal state."""
         row.state = state
         row.terminal_at = self.now()
         del self.open[row.task.task_id]
 
-    def _moved(
+    def moved(
         self, row: TaskRow, old: TaskState, attempt: int, first_seq: int, *, arm_id: str | None
     ) -> Moved:
+        """Say how a row has moved."""
         task = row.task
         return Moved(
             task.task_id,
@@ -276,7 +286,24 @@ class Tables:
         arm_id = attempt.arm_id if attempt else None
         if arm_id is None and row.attempt == item.attempt:
             arm_id = row.arm_id
-        return Stray(item.task_id, item.attempt, row.state, row.attempt, outcome, ended_at, arm_id)
+        cancelling = row.cancelling_since is not None and row.attempt == item.attempt
+        return Stray(
+            item.task_id,
+            item.attempt,
+            row.state,
+            row.attempt,
+            outcome,
+            ended_at,
+            arm_id,
+            cancelling,
+        )
+
+    def prove(self, change: Moved) -> None:
+        """Close the attempt of a task that has stopped."""
+        row = self.attempts.setdefault((change.task_id, change.attempt), AttemptRow(change.arm_id))
+        row.ended_at = row.ended_at or self.now()
+        row.outcome = row.outcome or "cancelled"
+        row.reason = row.reason or "because"
 
     def _write_attempt(self, item: AttemptNews) -> None:
         fields = sql_attempts._attempt_row(item)
@@ -291,7 +318,7 @@ class Tables:
         row.reason = row.reason or reason
 
     def _write_late(self, strays: list[Stray], news: Sequence[AttemptNews]) -> list[Moved]:
-        late = {(s.task_id, s.attempt): s for s in strays if not s.is_duplicate}
+        late = {(s.task_id, s.attempt): s for s in strays if not (s.is_duplicate or s.cancelling)}
         told: dict[str, Moved] = {}
         for item in news:
             key = (item.task_id, item.attempt)
@@ -313,7 +340,7 @@ class Tables:
 
     def _same(self, row: TaskRow, attempt: int) -> Moved:
         row.event_seq += 1
-        moved = self._moved(row, row.state, attempt, row.event_seq, arm_id=None)
+        moved = self.moved(row, row.state, attempt, row.event_seq, arm_id=None)
         return replace(moved, instance_id=None, not_before=None)
 
     # --- Endings
@@ -331,10 +358,11 @@ class Tables:
         moved = []
         for row in _by_id(rows):
             old, dispatch_seq = row.state, row.dispatch_seq
+            row.blocked = False
             row.event_seq += 1
             row.lease_until = row.dispatch_seq = None
             row.error, row.updated_at = error, self.now()
-            self._end(row, state)
+            self.end(row, state)
             moved.append(self._given_up(row, old, row.attempt, (row.arm_id, dispatch_seq)))
         return self._close(moved, state.value, reason, announce)
 
@@ -359,14 +387,14 @@ class Tables:
                 row.state = S.WAITING
                 row.attempt += 1
             else:
-                self._end(row, S.FAILED)
+                self.end(row, S.FAILED)
             moved.append(self._given_up(row, old, attempt, was_at))
         return self._close(moved, outcome, reason, announce)
 
     def _given_up(
         self, row: TaskRow, old: TaskState, attempt: int, was_at: tuple[str | None, int | None]
     ) -> Moved:
-        moved = self._moved(row, old, attempt, row.event_seq, arm_id=was_at[0])
+        moved = self.moved(row, old, attempt, row.event_seq, arm_id=was_at[0])
         return replace(moved, dispatch_seq=was_at[1])
 
     def _close(
@@ -382,16 +410,19 @@ class Tables:
             row = self.attempts.get((change.task_id, change.attempt))
             if change.arm_id is not None and row is not None and row.outcome is None:
                 row.ended_at, row.outcome, row.reason = self.now(), outcome, reason
-        return moved, self._write_entry(announce(moved))
+        return moved, self.write_entry(announce(moved) + relatives.settle(self, moved))
 
     def silent(self) -> list[TaskRow]:
         """Find attempts whose lease has run out."""
         now = self.now()
-        return [it for it in self.open.values() if it.lease_until and it.lease_until < now]
+        return [it for it in self._held() if it.lease_until and it.lease_until < now]
 
     def hanging(self) -> list[TaskRow]:
         """Find attempts that run too long."""
-        return [it for it in self.open.values() if it.lease_until and self._hangs(it)]
+        return [it for it in self._held() if it.lease_until and self._hangs(it)]
+
+    def _held(self) -> list[TaskRow]:
+        return [it for it in self.open.values() if it.cancelling_since is None]
 
     def _hangs(self, row: TaskRow) -> bool:
         grace_s = {
@@ -405,19 +436,15 @@ class Tables:
     def overdue(self) -> list[TaskRow]:
         """Find tasks whose deadline has passed."""
         now = self.now()
-        return [it for it in self.open.values() if it.task.deadline and it.task.deadline < now]
+        return [it for it in self._held() if it.task.deadline and it.task.deadline < now]
 
-    def broken(self) -> list[TaskRow]:
-        """Find waiting tasks with a dependency that did not complete."""
-        bad = TERMINAL - {S.COMPLETED}
-        return [
-            row
-            for row in self.open.values()
-            if row.state is S.WAITING and any(it.state in bad for it in self._needs(row))
-        ]
+    def blocked(self) -> list[TaskRow]:
+        """Find tasks that wait for others."""
+        return [row for row in self.open.values() if row.blocked and row.state is S.WAITING]
 
-    def _needs(self, row: TaskRow) -> list[TaskRow]:
-        return [self.tasks[name] for name in row.task.depends_on if name in self.tasks]
+    def sweep_blocked(self) -> Entry | None:
+        """End or queue what waits for others and was missed."""
+        return self.write_entry(relatives.look_again(self, self.blocked()))
 
     def wake(
         self, announce: Callable[[list[Woken]], list[Outgoing]]
@@ -428,16 +455,19 @@ class Tables:
             row
             for row in self.open.values()
             if row.state is S.WAITING
-            and (row.not_before is None or row.not_before <= now)
-            and all(it.state is S.COMPLETED for it in self._needs(row))
+            and row.not_before is not None
+            and row.not_before <= now
+            and not row.blocked
         ]
-        woken = []
-        for row in _by_id(rows):
-            row.state = S.QUEUED
-            row.event_seq += 1
-            row.updated_at = now
-            woken.append(self._woken(row, S.WAITING, now))
-        return woken, self._write_entry(announce(woken))
+        woken = [self.queue(row) for row in _by_id(rows)]
+        return woken, self.write_entry(announce(woken))
+
+    def queue(self, row: TaskRow) -> Woken:
+        """Let a waiting task be placed."""
+        row.state = S.QUEUED
+        row.event_seq += 1
+        row.updated_at = self.now()
+        return self._woken(row, S.WAITING, self.now())
 
     def remind(
         self, announce: Callable[[list[Woken]], list[Outgoing]]
@@ -449,7 +479,7 @@ class Tables:
             if row.state is S.QUEUED and row.updated_at < before:
                 row.updated_at = self.now()
                 woken.append(self._woken(row, S.QUEUED, row.not_before or row.task.created_at))
-        return woken, self._write_entry(announce(woken))
+        return woken, self.write_entry(announce(woken))
 
     def _woken(self, row: TaskRow, old: TaskState, at: datetime) -> Woken:
         task = row.task

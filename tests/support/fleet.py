@@ -15,6 +15,7 @@ from octarm.models.ids import new_id, with_prefix
 from octarm.models.memory import EpisodicMemory
 from octarm.models.queries import (
     Accepted,
+    Cancelled,
     EpisodeFound,
     EpisodesFound,
     FindEpisodes,
@@ -130,11 +131,11 @@ class FakeTasks:
             if (tenant, task_id) in self.views
         }
 
-    async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Outcome:
+    async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Cancelled:
         await self.get(tenant, task_id)
         self.cancelled.append((task_id, reason))
         self.move(task_id, TaskState.CANCELLED, tenant)
-        return Outcome(task_id=task_id, state=TaskState.CANCELLED)
+        return Cancelled(task_id=task_id, state=TaskState.CANCELLED)
 
 
 class FakeQueue:

@@ -8,21 +8,27 @@ from typing import Any
 
 import msgspec
 
+from octarm.common.bus.task_history import events_in
 from octarm.common.storage import Pool, open_pool
 from octarm.common.storage.migrations import upgrade
 from octarm.common.testing import RecordingPublisher
 from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
 from octarm.models.ids import new_id
+from octarm.orchestrator.domain.changes import Known, Moved
 from octarm.orchestrator.domain.news import AttemptNews, Gathering
 from octarm.orchestrator.domain.tasks import NewTask, new_task
 from octarm.orchestrator.migrate import MIGRATIONS, SCHEMA
 from octarm.orchestrator.storage.attempts import PostgresAttempts
+from octarm.orchestrator.storage.cancelling import PostgresCancelling
 from octarm.orchestrator.storage.endings import PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake
 from octarm.orchestrator.storage.outbox import PostgresOutbox
 from octarm.orchestrator.storage.reading import PostgresTasks
+from octarm.orchestrator.storage.relatives import Relatives
+from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.relay import Relay
+from octarm.orchestrator.usecases.tell import TellOwn
 
 HASH = "0" * 64
 
@@ -35,6 +41,8 @@ class Ledger:
     intake: PostgresIntake
     attempts: PostgresAttempts
     endings: PostgresEndings
+    cancelling: PostgresCancelling
+    relatives: Relatives
     outbox: PostgresOutbox
     tasks: PostgresTasks
     bus: RecordingPublisher
@@ -60,13 +68,18 @@ async def a_ledger(url: str, *, dispatch_lease_s: float = 15.0) -> AsyncGenerato
     upgrade(url, MIGRATIONS, SCHEMA)
     pool = await open_pool(url, name="test", max_size=8)
     bus, outbox = RecordingPublisher(), PostgresOutbox(pool)
-    attempts = PostgresAttempts(pool, dispatch_lease_s=dispatch_lease_s, run_lease_s=15.0)
+    relatives = Relatives(TellOwn(1))
+    attempts = PostgresAttempts(
+        pool, relatives, dispatch_lease_s=dispatch_lease_s, run_lease_s=15.0
+    )
     try:
         yield Ledger(
             pool=pool,
-            intake=PostgresIntake(pool),
+            intake=PostgresIntake(pool, relatives),
             attempts=attempts,
-            endings=PostgresEndings(pool),
+            endings=PostgresEndings(pool, relatives),
+            cancelling=PostgresCancelling(pool, relatives),
+            relatives=relatives,
             outbox=outbox,
             tasks=PostgresTasks(pool),
             bus=bus,
@@ -138,3 +151,40 @@ def placed(task_id: str, attempt: int = 1, *, arm_id: str = "one", seq: int = 7)
 def started(task_id: str, attempt: int = 1, *, arm_id: str = "one") -> AttemptNews:
     """News that an attempt was started."""
     return AttemptNews(task_id, attempt, arm_id, "i-1", started_at=datetime.now(UTC))
+
+
+async def accept(ledger: Ledger, **fields: Any) -> str:
+    """Have a task accepted; gives its id."""
+    (answer,), _ = await ledger.intake.accept([a_new_task(**fields)], lambda _: [])
+    assert isinstance(answer, Known), answer
+    return answer.task_id
+
+
+async def record(ledger: Ledger, *items: AttemptNews) -> list[Moved]:
+    """Have news recorded, with retries at once."""
+    announce = Announcement(list(items))
+    moved, _, _ = await ledger.attempts.record(list(items), [0.0] * len(items), announce)
+    return moved
+
+
+async def bodies(ledger: Ledger, task_id: str) -> list[dict[str, Any]]:
+    """What the outbox has to tell about a task, in order."""
+    found = []
+    for entry in await ledger.outbox.older_than(-1):
+        for message in entry.messages:
+            if ".evt.tasks." in message.subject:
+                told_events = events_in(message.payload, task_id=task_id)
+                found += [msgspec.json.decode(event.body) for event in told_events]
+    return sorted(found, key=lambda body: int(body["seq"]))
+
+
+async def events(ledger: Ledger, task_id: str) -> list[tuple[int, str]]:
+    """What the outbox has to tell about a task, by number."""
+    return [
+        (body["seq"], body["type"].removeprefix("task.")) for body in await bodies(ledger, task_id)
+    ]
+
+
+async def told(ledger: Ledger, task_id: str, field: str) -> Any:
+    """What the newest event of a task says."""
+    return (await bodies(ledger, task_id))[-1].get(field)

@@ -16,12 +16,13 @@ from octarm.models.errors import OctarmError
 from octarm.models.queries import FindTasks, TasksFound
 from octarm.models.queries import Outcome as Found
 from octarm.orchestrator.domain.budgets import Accounts, Amounts
-from octarm.orchestrator.domain.changes import Announce
+from octarm.orchestrator.domain.changes import Announce, Stopped
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.domain.news import AttemptNews, Step
 from octarm.orchestrator.domain.tasks import NewTask
-from octarm.orchestrator.storage import attempts, budgets, endings, intake
+from octarm.orchestrator.storage import attempts, budgets, cancelling, intake
 from octarm.orchestrator.storage.attempts import PostgresAttempts
+from octarm.orchestrator.storage.cancelling import PostgresCancelling
 from octarm.orchestrator.storage.endings import Change, PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake
 from octarm.orchestrator.storage.reading import PostgresTasks
@@ -67,7 +68,7 @@ class Afterwards(PostgresAttempts):
     def __init__(
         self, world: World, more: Callable[[list[AttemptNews]], Awaitable[object]]
     ) -> None:
-        super().__init__(world.pool, dispatch_lease_s=15.0, run_lease_s=15.0)
+        super().__init__(world.pool, world.relatives, dispatch_lease_s=15.0, run_lease_s=15.0)
         self._more = more
 
     async def record(
@@ -107,7 +108,7 @@ def acknowledges_a_result_whose_commit_is_lost(world: World, patch: pytest.Monke
                     once.setattr(attempts, "transaction", rolling_back(nth=1))
                 return await super().record(news, *parts)
 
-    world.attempts = Loses(world.pool, dispatch_lease_s=15.0, run_lease_s=15.0)
+    world.attempts = Loses(world.pool, world.relatives, dispatch_lease_s=15.0, run_lease_s=15.0)
 
 
 @breaks("I1")
@@ -116,7 +117,11 @@ def never_wakes_what_waits(world: World, patch: pytest.MonkeyPatch) -> None:
         async def wake(self, announce: Any) -> Any:
             return [], None
 
-    world.endings = Sleeper(world.pool)
+    async def nobody(*_: Any) -> list[Outgoing]:
+        return []
+
+    patch.setattr(world.relatives, "_free", nobody)
+    world.endings = Sleeper(world.pool, world.relatives)
 
 
 @breaks("I1")
@@ -180,7 +185,7 @@ class Unfenced(PostgresAttempts):
 
 
 def _unfenced(world: World) -> None:
-    world.attempts = Unfenced(world.pool, dispatch_lease_s=15.0, run_lease_s=15.0)
+    world.attempts = Unfenced(world.pool, world.relatives, dispatch_lease_s=15.0, run_lease_s=15.0)
 
 
 @breaks("I3")
@@ -218,7 +223,7 @@ def gives_a_lost_attempt_out_again_under_its_number(
                 )
             return moved, entry
 
-    world.endings = Reuses(world.pool)
+    world.endings = Reuses(world.pool, world.relatives)
 
 
 @breaks("I4")
@@ -280,15 +285,16 @@ def takes_an_arm_for_dead_that_missed_one_beat(world: World, patch: pytest.Monke
 
 @breaks("I8")
 def leaves_its_lease_to_a_cancelled_task(world: World, patch: pytest.MonkeyPatch) -> None:
-    class Leaves(PostgresEndings):
-        async def cancel(self, task_id: str, tenant: str, **parts: Any) -> Change:
-            done = await super().cancel(task_id, tenant, **parts)
+    class Leaves(PostgresCancelling):
+        async def stop(self, proofs: Sequence[Stopped], announce: Any) -> Any:
+            done = await super().stop(proofs, announce)
             await world.execute(
-                "update ledger.task set lease_until = now() + interval '1 h' where id = %s", task_id
+                "update ledger.task set lease_until = now() + interval '1 h' where id = %s",
+                proofs[0].task_id,
             )
             return done
 
-    world.endings = Leaves(world.pool)
+    world.cancelling = Leaves(world.pool, world.relatives)
 
 
 @breaks("I8")
@@ -316,7 +322,7 @@ def gives_one_number_to_two_events(world: World, patch: pytest.MonkeyPatch) -> N
             )
             return done
 
-    world.intake = Forgets(world.pool)
+    world.intake = Forgets(world.pool, world.relatives)
 
 
 @breaks("I10")
@@ -391,7 +397,7 @@ def answers_from_a_copy_that_lags(world: World, patch: pytest.MonkeyPatch) -> No
 
 @breaks("H")
 def confirms_a_cancel_whose_commit_is_lost(world: World, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(endings, "transaction", rolling_back(nth=1))
+    patch.setattr(cancelling, "transaction", rolling_back(nth=1))
 
 
 @breaks("H")
@@ -402,4 +408,4 @@ def makes_a_second_task_for_a_known_key(world: World, patch: pytest.MonkeyPatch)
                 [structs.replace(task, idem_key=None) for task in tasks], announce
             )
 
-    world.intake = Keyless(world.pool)
+    world.intake = Keyless(world.pool, world.relatives)

@@ -46,14 +46,18 @@ from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.intake import IntakeConsumer
 from octarm.orchestrator.migrate import MIGRATIONS, SCHEMA
 from octarm.orchestrator.storage.attempts import PostgresAttempts
+from octarm.orchestrator.storage.cancelling import PostgresCancelling
 from octarm.orchestrator.storage.endings import PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake
 from octarm.orchestrator.storage.outbox import PostgresOutbox
 from octarm.orchestrator.storage.reading import PostgresTasks
+from octarm.orchestrator.storage.relatives import Relatives
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
-from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
+from octarm.orchestrator.usecases.cancelling import CancelTasks, StopAttempts
+from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.record import RecordNews, Revocation
 from octarm.orchestrator.usecases.relay import Relay
+from octarm.orchestrator.usecases.tell import TellOwn
 from octarm.verify.check import Sources, verify
 from octarm.verify.history import HistoryWriter
 from octarm.verify.report import Report
@@ -67,6 +71,11 @@ HERE, THERE = "here", "there"
 
 async def _revoke(_: Sequence[Revocation]) -> None:
     """Nothing runs that would have to be told."""
+
+
+async def _withdraw(_: Sequence[Revocation]) -> set[tuple[str, int]]:
+    """Nothing is taken back."""
+    return set()
 
 
 @dataclass
@@ -87,9 +96,13 @@ class World:
 
     def __post_init__(self) -> None:
         self.publisher = self.bus = Publisher(self.nc)
-        self.intake = PostgresIntake(self.pool)
-        self.attempts = PostgresAttempts(self.pool, dispatch_lease_s=15.0, run_lease_s=15.0)
-        self.endings = PostgresEndings(self.pool)
+        self.relatives = Relatives(TellOwn(1))
+        self.intake = PostgresIntake(self.pool, self.relatives)
+        self.attempts = PostgresAttempts(
+            self.pool, self.relatives, dispatch_lease_s=15.0, run_lease_s=15.0
+        )
+        self.endings = PostgresEndings(self.pool, self.relatives)
+        self.cancelling = PostgresCancelling(self.pool, self.relatives)
         self.outbox = PostgresOutbox(self.pool)
         self.tasks = PostgresTasks(self.pool)
         self.dead_letters = DeadLetters(self.bus, ORCHESTRATOR_INTAKE)
@@ -221,10 +234,22 @@ class World:
             found = await self.tasks.find(FindTasks(tenant=tenant, limit=100))
             asked.ok(task_ids=[task.task_id for task in found.tasks])
 
+    @property
+    def _stop(self) -> StopAttempts:
+        """As when an arm says nothing for too long: what it had is ended without its word."""
+        return StopAttempts(
+            self.cancelling,
+            self.relay,
+            _withdraw,
+            lambda: True,
+            clock=SystemClock(),
+            force_after_s=0.0,
+        )
+
     async def cancel(self, task_id: str, tenant: str = HERE) -> None:
         """Cancel a task."""
         with self.history.doing("cancel", tenant=tenant, task_id=task_id) as asked:
-            await CancelTasks(self.endings, self.relay, _revoke)(task_id, tenant, "no longer")
+            await CancelTasks(self.cancelling, self.relay, self._stop)(task_id, tenant, "no longer")
             ((state, attempt),) = await self.state_of(task_id)
             asked.ok(state=state, attempt=attempt)
         self.history.note("release", lease=task_id, token=attempt)

@@ -24,7 +24,8 @@ def event_line(event: StreamEvent) -> str:
         case "failed" | "timed_out" | "rejected" as verb:
             return f"{verb.replace('_', ' ')}: {_detail(data)}"
         case "cancelled":
-            return _because("cancelled", data)
+            proof = str(data.get("proof") or "").replace("_", " ")
+            return _because("cancelled", data) + (f" ({proof})" if proof else "")
         case verb:
             return verb.replace("_", " ")
 
@@ -108,6 +109,23 @@ def age(when: Any, now: datetime | None = None) -> str:
         if seconds >= size:
             return f"{int(seconds // size)}{unit}"
     return f"{max(0, int(seconds))}s"
+
+
+def short_time(when: Any) -> str:
+    """An ISO time as the time of day in UTC, to the second."""
+    try:
+        return datetime.fromisoformat(str(when)).astimezone(UTC).strftime("%H:%M:%S")
+    except ValueError:
+        return ""
+
+
+def lasted(start: Any, end: Any) -> str:
+    """How long it was from one ISO time to another, in seconds."""
+    try:
+        seconds = datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))
+    except ValueError:
+        return ""
+    return f"{max(0.0, seconds.total_seconds()):.1f}s"
 
 
 def _detail(data: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from octarm.cli.command import Session, command, sub_app
-from octarm.cli.describe import age, budget_pairs
+from octarm.cli.commands.cancel import Reason, Wait, WaitSeconds, call_off, proof_text
+from octarm.cli.describe import age, budget_pairs, lasted, short_time
 from octarm.cli.follow import ended_badly, follow, print_result, result_of
 from octarm.cli.http import Gateway
 from octarm.cli.output import note, pairs, print_json, print_lines, state_text, stdout, table
@@ -35,9 +36,14 @@ def register(app: typer.Typer) -> None:
     command(group, "get", examples=("octarm tasks get tsk_01…", "octarm tasks get tsk_01… --json"))(
         get
     )
-    command(group, "cancel", examples=('octarm tasks cancel tsk_01… --reason "no longer needed"',))(
-        cancel
-    )
+    command(
+        group,
+        "cancel",
+        examples=(
+            'octarm tasks cancel tsk_01… --reason "no longer needed"',
+            "octarm tasks cancel tsk_01… --wait --json",
+        ),
+    )(cancel)
     command(
         group,
         "watch",
@@ -77,16 +83,13 @@ def get(session: Session, task_id: TaskId) -> None:
 def cancel(
     session: Session,
     task_id: TaskId,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
+    reason: Reason = "",
+    *,
+    wait: Wait = False,
+    timeout: WaitSeconds = 60.0,
 ) -> None:
-    """Cancel a task; doing it twice is doing it once."""
-    path = task_path(task_id)
-    with session.gateway() as gateway:
-        answer = gateway.post(f"{path}/cancel", {"reason": reason})
-    if not session.answer(answer):
-        state = answer["state"]
-        ended_before = state in {"completed", "failed", "timed_out", "rejected"}
-        print_lines(f"{task_id} {'had already ended: ' if ended_before else ''}{state}")
+    """Cancel a task and all open tasks below it; doing it twice is doing it once."""
+    call_off(session, task_path(task_id), reason=reason, wait=wait, timeout_s=timeout)
 
 
 def watch(
@@ -205,6 +208,8 @@ def _show_task(task: dict[str, Any]) -> None:
             ("ended", task.get("terminal_at")),
             ("not before", task.get("not_before")),
             ("waits for", task.get("waits_for")),
+            ("cancelling since", task.get("cancelling_since")),
+            ("proof", str(task.get("proof") or "").replace("_", " ") or None),
             ("tokens", task.get("tokens_used") or None),
             ("cost", task.get("cost_dollars") or None),
             *budget_pairs(task.get("budget")),
@@ -223,12 +228,21 @@ def _attempt_table(attempts: list[dict[str, Any]]) -> None:
             attempt.get("attempt"),
             attempt.get("arm_id") or "",
             attempt.get("instance_id") or "",
+            short_time(attempt.get("started_at") or attempt.get("placed_at")),
+            lasted(attempt.get("started_at"), attempt.get("ended_at")),
             state_text(attempt.get("outcome") or "open"),
-            shorten(str(attempt.get("reason") or _why(attempt)), 200),
+            shorten(_how(attempt), 200),
         )
         for attempt in attempts
     ]
-    table((">try", "arm", "instance", "outcome", "*reason"), rows)
+    table((">try", "arm", "instance", "began", ">took", "outcome", "*reason"), rows)
+
+
+def _how(attempt: dict[str, Any]) -> str:
+    """Why an attempt ended as it did, or went where it went; and what proves a cancelled one."""
+    reason = str(attempt.get("reason") or _why(attempt))
+    proof = proof_text(attempt)
+    return f"{reason} ({proof})" if proof else reason
 
 
 def _why(attempt: dict[str, Any]) -> str:

@@ -30,6 +30,7 @@ from octarm.orchestrator.routes import hear_heartbeats, routes
 from octarm.orchestrator.settings import Settings
 from octarm.orchestrator.storage.attempts import PostgresAttempts
 from octarm.orchestrator.storage.backlog import PostgresBacklog
+from octarm.orchestrator.storage.cancelling import PostgresCancelling
 from octarm.orchestrator.storage.endings import PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake
 from octarm.orchestrator.storage.outbox import PostgresOutbox
@@ -37,17 +38,20 @@ from octarm.orchestrator.storage.quotas import PostgresQuotas
 from octarm.orchestrator.storage.reading import PostgresTasks
 from octarm.orchestrator.storage.ready import ReadyStream
 from octarm.orchestrator.storage.recovering import PostgresQueued
+from octarm.orchestrator.storage.relatives import Relatives
 from octarm.orchestrator.storage.revoking import BusRevoker
 from octarm.orchestrator.storage.spending import PostgresSpending
 from octarm.orchestrator.usecases.accept import AcceptTasks
 from octarm.orchestrator.usecases.admission import WatchBacklog
 from octarm.orchestrator.usecases.budgets import MeterSpend, SettleBudgets
-from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
+from octarm.orchestrator.usecases.cancelling import CancelTasks, StopAttempts
+from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.quotas import ReleaseHeld
 from octarm.orchestrator.usecases.record import RecordNews
 from octarm.orchestrator.usecases.recover import Recover
 from octarm.orchestrator.usecases.relay import Relay
+from octarm.orchestrator.usecases.tell import TellOwn
 
 NAME: Final = "orchestrator"
 # A message holds up to 64 results: all that is in hand must be recorded before `HANDED_ON_S`.
@@ -86,16 +90,16 @@ class WayIn(NamedTuple):
         self.release.moved(changes)
 
 
-def _way_in(settings: Settings, pool: Pool, relay: Relay, reconcile: Reconcile) -> WayIn:
+def _way_in(settings: Settings, pool: Pool, relay: Relay, relatives: Relatives) -> WayIn:
     clock, tenants = SystemClock(), Tenants(settings.tenants)
     when_reloaded(lambda again: tenants.replace(again.tenants))
     most, rows = settings.max_open_tasks, settings.max_outbox_rows
     gate = Gate(most, rows)
     watch = WatchBacklog(PostgresBacklog(pool, max_open=most, max_outbox=rows), gate, clock)
     quotas = PostgresQuotas(pool, tenants)
-    release = ReleaseHeld(quotas, tenants, relay, reconcile.announce_woken, clock=clock)
+    release = ReleaseHeld(quotas, tenants, relay, relatives.tells.woken, clock=clock)
     accept = AcceptTasks(
-        PostgresIntake(pool, quotas),
+        PostgresIntake(pool, relatives, quotas),
         relay,
         clock,
         settings.shards,
@@ -111,15 +115,16 @@ async def _serve(
 ) -> None:
     publisher, clock = Publisher(nc), SystemClock()
     relay = Relay(publisher, PostgresOutbox(pool), connected=lambda: nc.is_connected)
-    endings, revoke = PostgresEndings(pool), BusRevoker(nc)
+    relatives = Relatives(TellOwn(settings.shards))
+    endings, revoke = PostgresEndings(pool, relatives), BusRevoker(nc)
     leases = KeepLeases(endings, clock, lambda: nc.is_connected)
     shards, ready = settings.shards, ReadyStream(nc, settings.shards)
     spending = PostgresSpending(pool)
     settle = SettleBudgets(spending)
     reconcile = Reconcile(endings, relay, revoke, shards, leases.hears_beats, ready.is_read, settle)
-    way_in = _way_in(settings, pool, relay, reconcile)
+    way_in = _way_in(settings, pool, relay, relatives)
     attempts = PostgresAttempts(
-        pool, dispatch_lease_s=settings.dispatch_lease_s, run_lease_s=FIRST_RUN_LEASE_S
+        pool, relatives, dispatch_lease_s=settings.dispatch_lease_s, run_lease_s=FIRST_RUN_LEASE_S
     )
     recorded = ResultsConsumer(RecordNews(attempts, relay, revoke, watch=way_in.moved), clock)
     results = SpendConsumer(MeterSpend(spending), recorded)
@@ -139,16 +144,18 @@ async def _serve(
         concurrency=2,
         batch=RESULTS_BATCH,
     )
-    cancel = CancelTasks(endings, relay, revoke)
-    recover = Recover(reconcile, PostgresQueued(pool), publisher, reconcile.ready_messages)
+    cancelling = PostgresCancelling(pool, relatives)
+    stopping = StopAttempts(cancelling, relay, revoke.withdraw, leases.hears_beats, clock=clock)
+    cancel = CancelTasks(cancelling, relay, stopping)
+    recover = Recover(reconcile, PostgresQueued(pool), publisher, relatives.tells.ready)
     router = routes(PostgresTasks(pool, way_in.tenants), cancel, recover)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, way_in.accepting).start()
-    await hear_heartbeats(nc, leases, clock)
-    health = _health(settings, [intake_runner, result_runner], pool=pool, nc=nc)
-    await stack.enter_async_context(health)
+    await hear_heartbeats(nc, leases, stopping.heard, clock=clock)
     relaying = asyncio.Event()
     relay_task = asyncio.create_task(relay.run(relaying))
+    health = _health(settings, [intake_runner, result_runner, relay], pool=pool, nc=nc)
+    await stack.enter_async_context(health)
     try:
         await until_stopped(
             stop,
@@ -159,6 +166,7 @@ async def _serve(
             reconcile.run(stop),
             way_in.release.run(stop),
             way_in.watch.run(stop),
+            stopping.run(stop),
         )
         await way_in.accepting.drain()
     finally:
@@ -167,7 +175,9 @@ async def _serve(
         await relay_task
 
 
-def _health(settings: Settings, runners: list[PullRunner], *, pool: Pool, nc: NATS) -> HealthServer:
+def _health(
+    settings: Settings, runners: Sequence[PullRunner | Relay], *, pool: Pool, nc: NATS
+) -> HealthServer:
     return HealthServer(
         settings.http_port,
         host=settings.http_host,

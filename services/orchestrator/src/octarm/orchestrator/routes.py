@@ -1,5 +1,6 @@
 """The orchestrator's subscriptions: translation only."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from octarm.models.errors import (
     NotFound,
 )
 from octarm.models.queries import (
+    Cancelled,
     CancelTask,
     FindTasks,
     GetStates,
@@ -27,7 +29,6 @@ from octarm.models.queries import (
     TasksFound,
     TaskView,
 )
-from octarm.models.queries import Outcome as TaskOutcome
 from octarm.models.subjects import (
     ATTEMPTS_UPDATED,
     CANCEL_TASK,
@@ -42,8 +43,7 @@ from octarm.models.subjects import (
 )
 from octarm.orchestrator.domain.changes import AcceptAnswer
 from octarm.orchestrator.usecases.accept import Submitted
-from octarm.orchestrator.usecases.endings import CancelTasks
-from octarm.orchestrator.usecases.leases import KeepLeases
+from octarm.orchestrator.usecases.cancelling import CancelTasks
 from octarm.orchestrator.usecases.reading import Tasks
 from octarm.orchestrator.usecases.recover import Recover
 
@@ -90,12 +90,12 @@ def routes(tasks: Tasks, cancel: CancelTasks, recover: Recover) -> NatsRouter:
         return StatesFound(outcomes=await tasks.outcomes(query.tenant, query.task_ids))
 
     @answer(router, CANCEL_TASK, queue=QUEUE)
-    async def cancel_task(query: CancelTask) -> TaskOutcome:
+    async def cancel_task(query: CancelTask) -> Cancelled:
         await cancel(query.task_id, query.tenant, query.reason)
-        found = await tasks.outcomes(query.tenant, [query.task_id])
-        if not found:
+        found = await tasks.called_off(query.tenant, query.task_id)
+        if found is None:
             raise NotFound(f"there is no task {query.task_id}")
-        return found[0]
+        return found
 
     @answer(router, RECONCILE_LEDGER, queue=QUEUE)
     async def reconcile_ledger(query: ReconcileLedger) -> Reconciled:
@@ -104,7 +104,10 @@ def routes(tasks: Tasks, cancel: CancelTasks, recover: Recover) -> NatsRouter:
     return router
 
 
-async def hear_heartbeats(nc: NATS, leases: KeepLeases, clock: Clock) -> None:
+Hears = Callable[[hot.Heartbeat], Awaitable[None]]
+
+
+async def hear_heartbeats(nc: NATS, *hears: Hears, clock: Clock) -> None:
     """Follow the beats, sharing the work with the other replicas."""
 
     async def heard(msg: Msg) -> None:
@@ -113,6 +116,7 @@ async def hear_heartbeats(nc: NATS, leases: KeepLeases, clock: Clock) -> None:
         except _NOT_UNDERSTOOD as error:
             log.warning("message_not_understood", subject=msg.subject, error=str(error)[:300])
             return
-        await leases(beat)
+        for hear in hears:
+            await hear(beat)
 
     await flood.hear_beats(nc, HEARTBEAT.pattern, heard, clock=clock, queue=QUEUE)

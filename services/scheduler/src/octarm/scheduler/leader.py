@@ -61,6 +61,7 @@ class ShardLeader:
         self._publisher = publisher
         self._dispatched = JetStreamDispatched(nc)
         self._runner: PullRunner | None = None
+        self._announcing: asyncio.Task[None] | None = None
         self.desk = Desk(shard, settings.queue_capacity, self._clock, self._empty_queue())
         self.tend = TendFleet(self.desk, SweepFlights(self.desk, self._dispatched))
 
@@ -73,7 +74,9 @@ class ShardLeader:
 
     def healthy(self) -> bool:
         """Whether what can be placed is placed and READY is being read; so of a standby."""
-        return self.desk.healthy() and (self._runner is None or self._runner.healthy())
+        announces = self._announcing is None or not self._announcing.done()
+        reads = self._runner is None or self._runner.healthy()
+        return self.desk.healthy() and announces and reads
 
     async def lead(self, lost: asyncio.Event) -> None:
         """Place the shard's tasks until `lost`."""
@@ -122,7 +125,7 @@ class ShardLeader:
         self._runner = runner
         desk.leading = True
         quiet = asyncio.Event()
-        announcing = asyncio.create_task(announcer.run(quiet))
+        self._announcing = announcing = asyncio.create_task(announcer.run(quiet))
         try:
             async with self._answering():
                 await until_stopped(
@@ -135,6 +138,7 @@ class ShardLeader:
         finally:
             quiet.set()
             announcer.wake()
+            self._announcing = None
             await asyncio.wait({announcing}, timeout=LAST_WORDS_S)
             announcing.cancel()
             if self._nc.is_connected:

@@ -11,7 +11,7 @@ from octarm.gateway.routes.caller import FromCaller
 from octarm.gateway.usecases.follow import ExplainTask, FetchResult
 from octarm.gateway.usecases.ports import Tasks
 from octarm.models.ids import TaskId
-from octarm.models.queries import FindTasks, Outcome, TasksFound, TaskView
+from octarm.models.queries import Cancelled, FindTasks, Outcome, TasksFound, TaskView
 
 MAX_WAIT_S = 60.0
 TaskPath = Annotated[TaskId, Path(description="The task's id")]
@@ -45,16 +45,17 @@ def task_routes(tasks: Tasks, fetch_result: FetchResult, explain: ExplainTask) -
         return await tasks.get(caller.tenant, task_id)
 
     @router.post("/{task_id}/cancel", openapi_extra=openapi.CANCEL)
-    async def cancel_task(task_id: TaskPath, caller: FromCaller, request: Request) -> Outcome:
-        """Call a task off; doing it twice is doing it once.
+    async def cancel_task(task_id: TaskPath, caller: FromCaller, request: Request) -> Cancelled:
+        """Call a task off, and every open task below it; doing it twice is doing it once.
 
-        Waiting work is removed. Running work is told to stop and cut off after 5 seconds.
+        What no arm runs is cancelled at once. Running work is told to stop and cut off after
+        5 seconds; until that is proven it is `cancelling_since`.
         """
         wish = await read_optional(request, Cancellation)
         return await tasks.cancel(caller.tenant, task_id, wish.reason)
 
     @router.delete("/{task_id}")
-    async def delete_task(task_id: TaskPath, caller: FromCaller) -> Outcome:
+    async def delete_task(task_id: TaskPath, caller: FromCaller) -> Cancelled:
         """Call a task off, as `POST …/cancel` does."""
         return await tasks.cancel(caller.tenant, task_id)
 

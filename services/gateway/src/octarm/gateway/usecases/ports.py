@@ -11,6 +11,7 @@ from octarm.common.bus.dead_letter_box import Handled, StoredLetter, Wanted
 from octarm.models.arms import ArmRecord
 from octarm.models.commands import SubmitTask
 from octarm.models.queries import (
+    Cancelled,
     EpisodeFound,
     EpisodesFound,
     FindEpisodes,
@@ -43,7 +44,7 @@ class Tasks(Protocol):
         """Give the outcome of each task that exists."""
         ...
 
-    async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Outcome:
+    async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Cancelled:
         """Call a task off."""
         ...
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.models.errors import OctarmError
-from octarm.models.states import TaskState
+from octarm.models.states import CancelProof, TaskState
 from octarm.orchestrator.domain.budgets import UNLIMITED, Limits
 
 
@@ -64,6 +64,8 @@ class Moved(Struct, frozen=True):
     """Whether it has a budget to be kept; true when that was not looked up."""
     error: bytes = b""
     """The problem, as JSON, that ended it in the ledger itself."""
+    reason: str | None = None
+    proof: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Stray:
     outcome: str | None
     ended_at: datetime | None = None
     arm_id: str | None = None
+    cancelling: bool = False
 
     def is_foreign_to(self, arm_id: str) -> bool:
         """Whether `arm_id` speaks of an attempt that is another arm's, or not open yet."""
@@ -98,6 +101,34 @@ class Stray:
     def is_duplicate(self) -> bool:
         """Whether this attempt's own result was taken already."""
         return self.outcome in ("success", "failure", "partial")
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """An attempt that was called off and whose end has yet to be proven.
+
+    `overdue`: the arm had its time; `leaseless`: no heartbeat has listed it for too long.
+    """
+
+    task_id: str
+    attempt: int
+    arm_id: str
+    instance_id: str | None
+    dispatch_seq: int | None
+    started: bool
+    reason: str
+    overdue: bool
+    leaseless: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A proof that an attempt has stopped; a result of `arm_id` proves only its own."""
+
+    task_id: str
+    attempt: int
+    proof: CancelProof
+    arm_id: str | None = None
 
 
 Announce = Callable[[list[Moved]], list[Outgoing]]

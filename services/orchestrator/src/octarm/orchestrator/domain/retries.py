@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from octarm.models.arms import RetryPolicy
+from octarm.models.contracts import RetryPolicy
 
 DEFAULT: Final = RetryPolicy()
 

@@ -1,7 +1,7 @@
 """What a submission becomes before it is written."""
 
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -12,6 +12,8 @@ from octarm.models.errors import InvalidRequest
 from octarm.orchestrator.domain.budgets import UNLIMITED, Limits, grant_of
 
 GOAL_CHARS: Final = 500
+FARTHEST_START: Final = timedelta(days=366)
+START_GRACE: Final = timedelta(minutes=15)
 _HASHED_WITHOUT: Final = {"idempotency_key"}
 _encode = msgspec.json.Encoder().encode
 
@@ -23,6 +25,7 @@ class NewTask(msgspec.Struct, frozen=True):
     tenant: str
     idem_key: str | None
     req_hash: bytes
+    not_before: datetime | None
     deadline: datetime | None
     timeout_s: int
     max_retries: int
@@ -30,6 +33,7 @@ class NewTask(msgspec.Struct, frozen=True):
     tier: str
     parent_id: str | None
     depends_on: tuple[str, ...]
+    on_dependency_failure: str
     needs: list[str]
     assigned_arm: str | None
     labels: dict[str, str]
@@ -40,13 +44,20 @@ class NewTask(msgspec.Struct, frozen=True):
     grant: Limits = UNLIMITED
     left: Limits = UNLIMITED
     """What it may use where that is less than its grant; set by the ledger."""
-    held: bool = False
-    """Whether it waits for room in its tenant's quota."""
+    blocked: bool = False
+    """Whether a dependency keeps it waiting."""
+    has_quota: bool = False
+    """Whether its tenant's tasks wait for room in a quota."""
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for room in its tenant's quota, and for nothing else."""
+        return self.has_quota and not self.blocked and self.not_before is None
 
     @property
     def waits(self) -> bool:
         """Whether something must happen before it may be queued."""
-        return self.held or bool(self.depends_on)
+        return self.has_quota or self.blocked or self.not_before is not None
 
 
 def new_task(
@@ -58,13 +69,7 @@ def new_task(
     now: datetime,
     has_quota: bool = False,
 ) -> NewTask:
-    """Turn a submission into a ledger row.
-
-    With `has_quota` it is held until its tenant has room for one more.
-
-    Raises:
-        InvalidRequest: the deadline has passed, or the task would be its own relative.
-    """
+    """Turn a submission into a ledger row; InvalidRequest when its times make no sense."""
     _check(submission, task_id, now)
     body = submission.model_dump_json(exclude=_HASHED_WITHOUT, exclude_defaults=True).encode()
     return NewTask(
@@ -72,13 +77,15 @@ def new_task(
         tenant=tenant,
         idem_key=submission.idempotency_key,
         req_hash=hashlib.sha256(body).digest(),
+        not_before=_start(submission.not_before, now),
         deadline=submission.deadline,
         timeout_s=submission.timeout_seconds,
-        max_retries=submission.budget.max_retries,
+        max_retries=max_retries(submission),
         priority=submission.priority,
         tier=submission.effective_tier,
         parent_id=submission.parent_task_id,
         depends_on=tuple(dict.fromkeys(submission.depends_on)),
+        on_dependency_failure=submission.on_dependency_failure,
         needs=sorted(submission.required_capabilities),
         assigned_arm=submission.assigned_arm,
         labels=submission.labels,
@@ -86,7 +93,8 @@ def new_task(
         contract=_contract(body, task_id, tenant, now=now, idem_key=submission.idempotency_key),
         traceparent=traceparent,
         created_at=now,
-        held=has_quota and not submission.depends_on,
+        blocked=bool(submission.depends_on),
+        has_quota=has_quota,
         grant=grant_of(submission.budget),
     )
 
@@ -98,6 +106,30 @@ def _check(submission: TaskSubmission, task_id: str, now: datetime) -> None:
         )
     if task_id in submission.depends_on or task_id == submission.parent_task_id:
         raise InvalidRequest("a task can neither depend on itself nor be its own parent")
+
+
+def max_retries(submission: TaskSubmission) -> int:
+    """Give how often it may be tried again: the smaller of what budget and policy allow."""
+    budget = submission.budget.max_retries
+    return budget if submission.retry is None else min(budget, submission.retry.max_attempts - 1)
+
+
+def _start(not_before: datetime | None, now: datetime) -> datetime | None:
+    """Check a start time; None when it need not be waited for.
+
+    Clocks differ and requests are repeated: a time that has passed not long ago is now.
+    """
+    if not_before is None:
+        return None
+    if not_before > now + FARTHEST_START:
+        raise InvalidRequest(
+            "not_before is more than a year ahead", "Submit it later.", "INVALID_PARAMETER"
+        )
+    if not_before < now - START_GRACE:
+        raise InvalidRequest(
+            "not_before lies in the past", "Leave it out to start now.", "INVALID_PARAMETER"
+        )
+    return not_before if not_before > now else None
 
 
 def _contract(

@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import msgspec
 
-from octarm.common.bus.publisher import Outgoing
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, transaction
 from octarm.common.storage.arrays import (
@@ -23,8 +22,11 @@ from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stray
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.domain.news import AttemptNews, Step
 from octarm.orchestrator.domain.tasks import without_nul
-from octarm.orchestrator.storage.budgets import keep_books, times_of
+from octarm.orchestrator.storage.budgets import times_of
 from octarm.orchestrator.storage.outbox import write_entry
+from octarm.orchestrator.storage.relatives import Relatives
+from octarm.orchestrator.storage.statements import moved_row
+from octarm.orchestrator.storage.stopping import stop_by_results
 
 # Rows are locked in the order of their ids, so two of these statements never deadlock. The
 # number of events added is that of `lifecycle.events_to`; a test holds the two equal.
@@ -37,7 +39,7 @@ with given as (
 ), r as (
     select r.*, t.state as old_state, t.event_seq as old_seq from ledger.task t
     join given r on t.id = r.id and t.attempt = r.attempt
-    where (t.arm_id is null or t.arm_id = r.arm_id) and (
+    where (t.arm_id is null or t.arm_id = r.arm_id) and t.cancelling_since is null and (
         (r.step = 0 and t.state = 'queued')
         or (r.step = 1 and t.state in ('queued', 'dispatched'))
         or (r.step = 2 and t.state = any(%b::text[])))
@@ -119,7 +121,8 @@ returning t.id, t.tenant, late.attempt, t.state, t.state, t.event_seq, t.event_s
 """
 _STRAYS: Final = """
 select r.id, r.attempt, t.state, t.attempt, a.outcome, a.ended_at,
-    coalesce(a.arm_id, case when t.attempt = r.attempt then t.arm_id end)
+    coalesce(a.arm_id, case when t.attempt = r.attempt then t.arm_id end),
+    t.cancelling_since is not null and t.attempt = r.attempt
 from unnest(%b::text[], %b::int[]) as r(id, attempt)
 join ledger.task t on t.id = r.id
 left join ledger.attempt a on a.task_id = r.id and a.attempt = r.attempt
@@ -136,8 +139,11 @@ returning t.id, t.tenant, t.attempt, t.state, t.state, t.event_seq, t.event_seq,
 class PostgresAttempts:
     """Writes what arms and scheduler report; leases are given in seconds."""
 
-    def __init__(self, pool: Pool, *, dispatch_lease_s: float, run_lease_s: float) -> None:
+    def __init__(
+        self, pool: Pool, relatives: Relatives, *, dispatch_lease_s: float, run_lease_s: float
+    ) -> None:
         self._pool = pool
+        self._relatives = relatives
         self._dispatch_lease_s = dispatch_lease_s
         self._run_lease_s = run_lease_s
 
@@ -155,16 +161,19 @@ class PostgresAttempts:
             strays = await self._strays(
                 connection, [n for n in news if (n.task_id, n.attempt) not in by_task]
             )
+            stopped = await stop_by_results(connection, strays, news)
             await self._write_attempts(connection, news, by_task, strays)
             late = await self._write_late(connection, strays, news)
             progress = await self._progress(connection, news)
-            moved = await keep_books(connection, moved, times=times_of(news, by_task, strays))
-            ended = [m for m in moved if m.new.is_terminal]
+            settled = await self._relatives.settle_and_book(
+                connection, [*moved, *stopped], times_of(news, by_task, strays)
+            )
+            ended = [m for m in settled.moved[: len(moved)] if m.new.is_terminal]
             await self._write_results(connection, ended, news)
-            messages: list[Outgoing] = announce([*moved, *late, *progress])
+            messages = announce([*settled.moved, *late, *progress]) + settled.messages
             entry = await write_entry(connection, messages)
             failpoint("results_before_commit")
-        return moved, strays, entry
+        return settled.moved, strays, entry
 
     async def _move(
         self, connection: Connection, news: Sequence[AttemptNews], delays_s: Sequence[float]
@@ -221,7 +230,7 @@ class PostgresAttempts:
     async def _write_late(
         self, connection: Connection, strays: list[Stray], news: Sequence[AttemptNews]
     ) -> list[Moved]:
-        late = {(s.task_id, s.attempt): s for s in strays if not s.is_duplicate}
+        late = {(s.task_id, s.attempt): s for s in strays if not (s.is_duplicate or s.cancelling)}
         rows = [
             (n.task_id, n.attempt, n.body.decode())
             for n in news
@@ -242,12 +251,6 @@ class PostgresAttempts:
             _PROGRESS, [[n.task_id for n in rows], [n.attempt for n in rows]]
         )
         return [moved_row(row) for row in await cursor.fetchall()]
-
-
-def moved_row(row: tuple[Any, ...]) -> Moved:
-    """Read the columns that every transition returns, in their order."""
-    task_id, tenant, attempt, old, new, *rest = row
-    return Moved(task_id, tenant, attempt, TaskState(old), TaskState(new), *rest)
 
 
 def _row(news: AttemptNews, delay_s: float) -> tuple[Any, ...]:

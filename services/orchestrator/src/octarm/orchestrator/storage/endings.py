@@ -8,11 +8,10 @@ from octarm.common.storage import Pool, connected, transaction
 from octarm.common.storage.connections import Connection
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Woken
-from octarm.orchestrator.domain.lifecycle import OPEN
-from octarm.orchestrator.storage.attempts import moved_row
-from octarm.orchestrator.storage.budgets import keep_books
 from octarm.orchestrator.storage.outbox import write_entry
-from octarm.orchestrator.storage.waking import DUE, WOKEN, woken_rows
+from octarm.orchestrator.storage.relatives import Relatives
+from octarm.orchestrator.storage.statements import moved_row
+from octarm.orchestrator.storage.waking import WOKEN, woken_rows
 
 LIMIT: Final = 500
 STEP_GRACE_S: Final = 10.0
@@ -32,25 +31,15 @@ from old where t.id = old.id returning
 _OLD: Final = """
 id, attempt, state, arm_id, instance_id, dispatch_seq from ledger.task
 """
-_CANCEL: Final = f"""
-with old as (select {_OLD} where id = %(id)s and tenant = %(tenant)s and state = any(%(open)s)
-    for update)
-{_END} {_MOVED}
-"""
 _OVERDUE: Final = f"""
 with old as (select {_OLD} where deadline < now() and terminal_at is null
-    order by id limit {LIMIT} for update skip locked)
-{_END} {_MOVED}
-"""
-_BROKEN: Final = f"""
-with old as (select {_OLD} t where state = 'waiting' and exists (
-        select from ledger.dependency d join ledger.task n on n.id = d.needs_task_id
-        where d.task_id = t.id and n.terminal_at is not null and n.state <> 'completed')
+        and cancelling_since is null
     order by id limit {LIMIT} for update skip locked)
 {_END} {_MOVED}
 """
 _LOST: Final = f"""
-with old as (select {_OLD} where {{found}} order by id limit {LIMIT} for update skip locked)
+with old as (select {_OLD} where {{found}} and cancelling_since is null
+    order by id limit {LIMIT} for update skip locked)
 update ledger.task t set
     state = case when t.attempt <= t.max_retries then 'waiting' else 'failed' end,
     attempt = t.attempt + case when t.attempt <= t.max_retries then 1 else 0 end,
@@ -76,7 +65,8 @@ where a.task_id = r.task_id and a.attempt = r.attempt and a.outcome is null
 """
 # Tasks that count against a quota are queued by `PostgresQuotas` alone.
 _WAKE: Final = f"""
-with old as (select {_OLD} t where state = 'waiting' and not limited and {DUE}
+with old as (select {_OLD} t where state = 'waiting' and not limited and not_before <= now()
+        and not exists (select from ledger.blocked b where b.task_id = t.id)
     order by id limit {LIMIT} for update skip locked)
 update ledger.task t set state = 'queued', event_seq = t.event_seq + 1, updated_at = now()
 from old where t.id = old.id returning {WOKEN}
@@ -109,28 +99,15 @@ MakeReady = Callable[[list[Woken]], list[Outgoing]]
 class PostgresEndings:
     """Ends, loses and wakes tasks; every call is conditional and may be repeated."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, relatives: Relatives) -> None:
         self._pool = pool
-
-    async def cancel(
-        self, task_id: str, tenant: str, *, reason: str, error: str, announce: Announce
-    ) -> Change:
-        """Cancel one open task of a tenant; no transition when there is none."""
-        parameters = {"id": task_id, "tenant": tenant, "open": OPEN}
-        return await self._end(
-            _CANCEL, TaskState.CANCELLED, parameters, reason=reason, error=error, announce=announce
-        )
+        self._relatives = relatives
+        self._swept = ""
 
     async def time_out(self, *, reason: str, error: str, announce: Announce) -> Change:
         """End open tasks whose deadline has passed."""
         return await self._end(
             _OVERDUE, TaskState.TIMED_OUT, {}, reason=reason, error=error, announce=announce
-        )
-
-    async def fail_broken(self, *, reason: str, error: str, announce: Announce) -> Change:
-        """Fail tasks that wait for one which did not complete."""
-        return await self._end(
-            _BROKEN, TaskState.FAILED, {}, reason=reason, error=error, announce=announce
         )
 
     async def lose_silent(self, *, reason: str, error: str, announce: Announce) -> Change:
@@ -146,8 +123,17 @@ class PostgresEndings:
         )
 
     async def wake(self, announce: MakeReady) -> tuple[list[Woken], Entry | None]:
-        """Queue waiting tasks whose time has come and whose dependencies are complete."""
+        """Queue waiting tasks whose time has come and that wait for nobody."""
         return await self._make_ready(_WAKE, announce)
+
+    async def sweep_blocked(self) -> Entry | None:
+        """Look through the next 500 tasks that wait for others: who was missed may go on.
+
+        Whoever ends a task settles those that wait for it; this is for what that did not see.
+        """
+        async with transaction(self._pool) as connection:
+            self._swept, messages = await self._relatives.sweep(connection, self._swept)
+            return await write_entry(connection, messages)
 
     async def remind(self, announce: MakeReady) -> tuple[list[Woken], Entry | None]:
         """Tell again of tasks that have been queued for a quarter of an hour, at most 500.
@@ -204,8 +190,9 @@ class PostgresEndings:
             if not moved:
                 return [], None
             await _close_attempts(connection, moved, outcome, reason)
-            moved = await keep_books(connection, moved)
-            entry = await write_entry(connection, announce(moved))
+            settled = await self._relatives.settle_and_book(connection, moved)
+            moved = settled.moved
+            entry = await write_entry(connection, announce(moved) + settled.messages)
         return moved, entry
 
 

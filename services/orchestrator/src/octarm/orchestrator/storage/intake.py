@@ -11,19 +11,24 @@ from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, connected, transaction
 from octarm.common.storage.arrays import Byteas, Int4s, Texts, Timestamps, packed
 from octarm.common.storage.connections import Connection
-from octarm.models.errors import Conflict, InvalidRequest, NotFound, OctarmError
+from octarm.models.errors import OctarmError
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Known, Mark, Name
+from octarm.orchestrator.domain.plans import Place, Plan
 from octarm.orchestrator.domain.tasks import NewTask
 from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.storage.budgets import reserve
 from octarm.orchestrator.storage.known import find_held, find_known, is_same, repetition
 from octarm.orchestrator.storage.outbox import write_entry
+from octarm.orchestrator.storage.plans import (
+    read_plan,
+    take_back_dangling,
+    without_waiting,
+    write_edges,
+    write_waiting,
+)
 from octarm.orchestrator.storage.quotas import PostgresQuotas
-
-MAX_DEPTH: Final = 5
-MAX_CHILDREN: Final = 100
-MAX_DESCENDANTS: Final = 1000
+from octarm.orchestrator.storage.relatives import Relatives
 
 _INSERT: Final = """
 insert into ledger.task (id, tenant, idem_key, req_hash, state, event_seq, deadline, timeout_s,
@@ -44,34 +49,16 @@ _COLUMNS: Final = (
     *(Texts, Texts, Texts, Byteas, Texts, Int4s, Timestamps, Int4s, Int4s, Int4s, Texts, Texts),
     *(Texts, Int4s, Texts, Texts, Texts, Texts, Timestamps),
 )
-_RELATIVES: Final = """
-select p.id, p.tenant, p.root_id, p.depth, p.state,
-    (select count(*) from ledger.task c where c.root_id = p.root_id and c.depth > 0),
-    (select count(*) from ledger.task c
-     where c.root_id = p.root_id and c.depth > 0 and c.parent_id = p.id)
-from ledger.task p where p.id = any(%b::text[])
-"""
-_EDGES: Final = """
-insert into ledger.dependency (task_id, needs_task_id)
-select * from unnest(%b::text[], %b::text[]) on conflict do nothing
-"""
-
-
-class _Place:
-    """Where a task stands in its tree."""
-
-    __slots__ = ("depth", "root_id")
-
-    def __init__(self, root_id: str, depth: int) -> None:
-        self.root_id = root_id
-        self.depth = depth
 
 
 class PostgresIntake:
     """Writes fresh tasks."""
 
-    def __init__(self, pool: Pool, quotas: PostgresQuotas | None = None) -> None:
+    def __init__(
+        self, pool: Pool, relatives: Relatives, quotas: PostgresQuotas | None = None
+    ) -> None:
         self._pool = pool
+        self._relatives = relatives
         self._quotas = quotas or PostgresQuotas(pool, Tenants())
 
     async def accept(
@@ -86,22 +73,17 @@ class PostgresIntake:
         `Conflict`.
         """
         async with transaction(self._pool) as connection:
-            places, refused = await self._places(connection, tasks)
-            refused |= await self._too_many(connection, tasks)
-            fresh = [task for task in tasks if task.task_id not in refused]
-            created = await self._insert(connection, fresh, places)
-            new, unaffordable = await reserve(connection, _once(fresh, created))
-            refused |= _with_twins(unaffordable, fresh)
-            edges = [(task.task_id, need) for task in new for need in task.depends_on]
-            if edges:
-                await connection.execute(_EDGES, [list(part) for part in zip(*edges, strict=True)])
+            plan = await read_plan(connection, tasks)
+            refused = await self._too_many(connection, tasks)
+            new = await self._write(connection, tasks, plan, refused)
             await self._quotas.mark(connection, new)
-            entry = await write_entry(connection, announce(new))
-            known = await find_known(
-                connection, [task for task in fresh if task.task_id not in created]
-            )
+            messages = announce(new)
+            if any(task.waits for task in new):
+                messages += await self._wait(connection, new, plan)
+            entry = await write_entry(connection, messages)
+            states = {task.task_id: _state(task) for task in new}
+            known = await find_known(connection, [t for t in tasks if t.task_id not in states])
             failpoint("accept_before_commit")
-        states = {task.task_id: _state(task) for task in new}
         return [_answer(task, states, refused, known) for task in tasks], entry
 
     async def held(self, names: Sequence[Name]) -> set[Mark]:
@@ -135,8 +117,54 @@ class PostgresIntake:
                 refused[task.task_id] = self._quotas.refusal(task.tenant)
         return refused
 
+    async def _write(
+        self,
+        connection: Connection,
+        tasks: Sequence[NewTask],
+        plan: Plan | None,
+        refused: dict[str, OctarmError],
+    ) -> list[NewTask]:
+        """Insert what is not refused; adds to `refused` what the plan has no place for."""
+        if plan is not None:
+            refused |= plan.refused
+        fresh = [task for task in tasks if task.task_id not in refused]
+        if plan is None:
+            created = await self._insert(connection, fresh, {})
+            return await self._reserve(connection, fresh, created, refused)
+        fresh = plan.in_order(without_waiting(fresh, plan))
+        created = await self._insert(connection, fresh, plan.places)
+        refused |= await take_back_dangling(connection, fresh, plan, created)
+        new = await self._reserve(connection, fresh, created, refused)
+        created = {task.task_id for task in new}
+        refused |= await take_back_dangling(connection, new, plan, created)
+        new = _once(new, created)
+        await write_edges(connection, new)
+        return new
+
+    async def _reserve(
+        self,
+        connection: Connection,
+        fresh: list[NewTask],
+        created: set[str],
+        refused: dict[str, OctarmError],
+    ) -> list[NewTask]:
+        """Open the budgets of what was created; adds to `refused` what cannot be afforded."""
+        new, unaffordable = await reserve(connection, _once(fresh, created))
+        refused |= _with_twins(unaffordable, fresh)
+        return new
+
+    async def _wait(
+        self, connection: Connection, new: list[NewTask], plan: Plan | None
+    ) -> list[Outgoing]:
+        await write_waiting(connection, [task for task in new if task.waits])
+        if plan is None:
+            return []
+        self._relatives.any_blocked = True
+        late = [task.task_id for task in new if task.waits and plan.any_ended(task)]
+        return await self._relatives.look_again(connection, late) if late else []
+
     async def _insert(
-        self, connection: Connection, tasks: list[NewTask], places: dict[str, _Place]
+        self, connection: Connection, tasks: Sequence[NewTask], places: dict[str, Place]
     ) -> set[str]:
         if not tasks:
             return set()
@@ -144,64 +172,19 @@ class PostgresIntake:
         cursor = await connection.execute(_INSERT, packed(_COLUMNS, rows))
         return {row[0] for row in await cursor.fetchall()}
 
-    async def _places(
-        self, connection: Connection, tasks: Sequence[NewTask]
-    ) -> tuple[dict[str, _Place], dict[str, OctarmError]]:
-        related = [task for task in tasks if task.parent_id or task.depends_on]
-        if not related:
-            return {}, {}
-        ids = {task.parent_id for task in related if task.parent_id}
-        ids |= {need for task in related for need in task.depends_on}
-        cursor = await connection.execute(_RELATIVES, [sorted(ids)])
-        relatives = {row[0]: row for row in await cursor.fetchall()}
-        places: dict[str, _Place] = {}
-        refused: dict[str, OctarmError] = {}
-        for task in related:
-            try:
-                place = _place(task, relatives)
-            except OctarmError as error:
-                refused[task.task_id] = error
-                continue
-            if place is not None:
-                places[task.task_id] = place
-        return places, refused
-
-
-def _place(task: NewTask, relatives: dict[str, tuple[Any, ...]]) -> _Place | None:
-    for need in task.depends_on:
-        if need not in relatives or relatives[need][1] != task.tenant:
-            raise NotFound(f"depends_on names {need}, which does not exist")
-    if task.parent_id is None:
-        return None
-    parent = relatives.get(task.parent_id)
-    if parent is None or parent[1] != task.tenant:
-        raise NotFound(f"the parent {task.parent_id} does not exist")
-    _, _, root_id, depth, state, descendants, children = parent
-    if TaskState(state).is_terminal:
-        raise Conflict(f"the parent is {state} already", code="INVALID_STATE_TRANSITION")
-    if depth + 1 > MAX_DEPTH:
-        raise InvalidRequest(f"tasks nest at most {MAX_DEPTH} deep", code="INVALID_PLAN")
-    if children >= MAX_CHILDREN or descendants >= MAX_DESCENDANTS:
-        raise InvalidRequest(
-            f"at most {MAX_CHILDREN} children and {MAX_DESCENDANTS} descendants of one root",
-            code="INVALID_PLAN",
-        )
-    return _Place(root_id, depth + 1)
-
 
 def _state(task: NewTask) -> TaskState:
     return TaskState.WAITING if task.waits else TaskState.QUEUED
 
 
-def _columns(task: NewTask, place: _Place | None) -> tuple[Any, ...]:
-    waits = task.waits
+def _columns(task: NewTask, place: Place | None) -> tuple[Any, ...]:
     return (
         task.task_id,
         task.tenant,
         task.idem_key,
         task.req_hash,
-        "waiting" if waits else "queued",
-        1 if waits else 2,
+        _state(task).value,
+        1 if task.waits else 2,
         task.deadline,
         task.timeout_s,
         task.max_retries,
@@ -218,7 +201,7 @@ def _columns(task: NewTask, place: _Place | None) -> tuple[Any, ...]:
     )
 
 
-def _once(tasks: list[NewTask], created: set[str]) -> list[NewTask]:
+def _once(tasks: Sequence[NewTask], created: set[str]) -> list[NewTask]:
     """Keep the first of each created id: a batch may hold the same task twice."""
     seen: set[str] = set()
     new: list[NewTask] = []
@@ -250,8 +233,8 @@ def _answer(
     refused: dict[str, OctarmError],
     known: list[tuple[Any, ...]],
 ) -> AcceptAnswer:
-    if task.task_id in refused:
-        return refused[task.task_id]
     if task.task_id in states:
         return Known(task.task_id, states[task.task_id], created=True)
+    if task.task_id in refused and not any(is_same(task, row) for row in known):
+        return refused[task.task_id]
     return repetition(task, known)

@@ -63,7 +63,8 @@ update ledger.task set limited = true
 where tenant = any(%b::text[]) and terminal_at is null and not limited
 """
 _LET_GO: Final = """
-update ledger.task set limited = false, held = false
+update ledger.task set limited = false, held = false,
+    not_before = case when state = 'waiting' then coalesce(not_before, now()) else not_before end
 where limited and terminal_at is null and tenant <> all(%b::text[])
 """
 FLYING: Final = ["queued", "dispatched", "running", "validating"]

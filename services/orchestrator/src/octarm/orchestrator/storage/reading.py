@@ -12,7 +12,15 @@ from octarm.common.storage import Pool, connected
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import FieldError, Problem, Unparsable
 from octarm.models.ids import is_task_id
-from octarm.models.queries import AttemptView, FindTasks, Outcome, TasksFound, TaskView
+from octarm.models.queries import (
+    AttemptView,
+    CalledOff,
+    Cancelled,
+    FindTasks,
+    Outcome,
+    TasksFound,
+    TaskView,
+)
 from octarm.models.results import ExecutionResult
 from octarm.models.states import TaskState, job_status
 from octarm.orchestrator.domain.tenants import Tenants
@@ -27,7 +35,8 @@ _COLUMNS: Final = """
 select t.id, t.tenant, t.state, t.attempt, t.arm_id, t.instance_id, t.created_at, t.updated_at,
     t.terminal_at, case when t.state = 'waiting' then t.not_before end as not_before,
     t.held and t.state = 'waiting' as held,
-    t.error::text as error, t.traceparent, t.contract::text as contract,
+    t.error::text as error, t.traceparent, t.cancelling_since, t.proof,
+    t.contract::text as contract,
     coalesce(s.tokens, 0)::bigint as tokens, coalesce(s.cost, 0)::bigint as cost,
     coalesce(s.calls, 0)::bigint as calls, to_json(b) as budget
 from ledger.task t
@@ -49,14 +58,23 @@ order by t.id desc limit %(limit)s
 """
 )
 _ATTEMPTS: Final = """
-select attempt, arm_id, instance_id, placed_at, started_at, ended_at, outcome, reason,
+select attempt, arm_id, instance_id, placed_at, started_at, ended_at, outcome, reason, proof,
     decision::text as decision, tokens_used, cost_microdollars, llm_calls
 from ledger.attempt where task_id = %s order by attempt
 """
 _OUTCOMES: Final = """
-select t.id, t.state, t.attempt, t.error::text, r.body::text
+select t.id, t.state, t.attempt, t.error::text, r.body::text, t.cancelling_since, t.proof
 from ledger.task t left join ledger.result r on r.task_id = t.id
 where t.tenant = %s and t.id = any(%s)
+"""
+_SUBTREE: Final = """
+with recursive tree(id, level) as (
+    select c.id, 1 from ledger.task c where c.parent_id = %s
+    union
+    select c.id, level + 1 from tree join ledger.task c on c.parent_id = tree.id
+)
+select t.id as task_id, t.state, t.arm_id, t.cancelling_since, t.proof
+from tree join ledger.task t on t.id = tree.id order by level, t.id limit 1000
 """
 
 
@@ -118,18 +136,33 @@ class PostgresTasks:
                 room -= size
                 outcomes.append(_outcome(row))
             else:
-                outcomes.append(_brief(_outcome((*row[:4], None))))
+                outcomes.append(_brief(_outcome((*row[:4], None, *row[5:]))))
         return outcomes
+
+    async def called_off(self, tenant: str, task_id: str) -> Cancelled | None:
+        """Say where a task stands, without its result, and every task below it."""
+        async with connected(self._pool) as connection:
+            cursor = await connection.execute(_OUTCOMES, [tenant, [task_id]])
+            row = await cursor.fetchone()
+            if row is None:
+                return None
+            below = connection.cursor(row_factory=dict_row)
+            await below.execute(_SUBTREE, [task_id])
+            subtree = [CalledOff.model_validate(line) for line in await below.fetchall()]
+        outcome = _outcome((*row[:4], None, *row[5:]))
+        return Cancelled(**dict(outcome), subtree=subtree)
 
 
 def _outcome(row: tuple[Any, ...]) -> Outcome:
-    task_id, state, attempt, error, body = row
+    task_id, state, attempt, error, body, since, proof = row
     return Outcome(
         task_id=task_id,
         state=TaskState(state),
         attempt=attempt,
         result=_result(task_id, body) if body else None,
         error=Problem.model_validate_json(error) if error else None,
+        cancelling_since=since,
+        proof=proof,
     )
 
 
@@ -192,6 +225,8 @@ def _view(row: dict[str, Any], attempts: list[AttemptView], tenants: Tenants) ->
                 "updated_at",
                 "terminal_at",
                 "not_before",
+                "cancelling_since",
+                "proof",
                 "traceparent",
             )
         }

@@ -6,14 +6,13 @@ from typing import Any, Final
 from octarm.common.storage.connections import Connection
 from octarm.orchestrator.domain.budgets import UNLIMITED
 from octarm.orchestrator.domain.changes import Woken
-from octarm.orchestrator.storage.attempts import moved_row
 from octarm.orchestrator.storage.budgets import what_is_left
+from octarm.orchestrator.storage.statements import moved_row
 
-# Of a waiting task `t`: its time has come and what it depends on is complete.
+# Of a waiting task `t`: its time has come and it waits for nobody.
 DUE: Final = """
 (t.not_before is null or t.not_before <= now()) and not exists (
-    select from ledger.dependency d join ledger.task n on n.id = d.needs_task_id
-    where d.task_id = t.id and n.state <> 'completed')
+    select from ledger.blocked b where b.task_id = t.id)
 """
 # Of a task `t` that was `old`.
 WOKEN: Final = """

@@ -88,7 +88,8 @@ class Announcement:
         if news is not None and news.body:
             fields |= result_for_event(news.body)
         if change.new is TaskState.CANCELLED:
-            fields["reason"] = self._reason
+            fields["reason"] = self._reason if change.reason is None else change.reason
+            fields["proof"] = change.proof
         elif change.new is not TaskState.COMPLETED:
             fields["error"] = self._error(change, news)
         return fields

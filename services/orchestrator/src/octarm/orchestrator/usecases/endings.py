@@ -1,4 +1,4 @@
-"""End tasks that no arm ends: cancel, and the reconciler that finds every ownerless state."""
+"""The reconciler: finds every ownerless state, and ends or moves on what it finds."""
 
 import asyncio
 from collections import Counter
@@ -10,13 +10,12 @@ from octarm.common.bus.publisher import Outgoing
 from octarm.common.clock import set_within
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.logs import get_logger
-from octarm.models.errors import OctarmError, Problem, TaskFailed, TimedOut, Unavailable
+from octarm.models.errors import OctarmError, Problem, TimedOut, Unavailable
 from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Woken
-from octarm.orchestrator.domain.messages import event, history, ready
-from octarm.orchestrator.domain.tasks import ready_again, without_nul
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.record import Revocation, Revoke
 from octarm.orchestrator.usecases.relay import Relay
+from octarm.orchestrator.usecases.tell import TellOwn
 
 EVERY_S: Final = 0.5
 SLOW_EVERY: Final = 8
@@ -28,18 +27,8 @@ log = get_logger()
 class Endings(Protocol):
     """The ledger's transitions that no arm reports."""
 
-    async def cancel(
-        self, task_id: str, tenant: str, *, reason: str, error: str, announce: Announce
-    ) -> Change:
-        """Cancel one open task."""
-        ...
-
     async def time_out(self, *, reason: str, error: str, announce: Announce) -> Change:
         """End tasks whose deadline has passed."""
-        ...
-
-    async def fail_broken(self, *, reason: str, error: str, announce: Announce) -> Change:
-        """Fail tasks whose dependency did not complete."""
         ...
 
     async def lose_silent(self, *, reason: str, error: str, announce: Announce) -> Change:
@@ -53,7 +42,11 @@ class Endings(Protocol):
     async def wake(
         self, announce: Callable[[list[Woken]], list[Outgoing]]
     ) -> tuple[list[Woken], Entry | None]:
-        """Queue waiting tasks that may run now."""
+        """Queue waiting tasks whose time has come."""
+        ...
+
+    async def sweep_blocked(self) -> Entry | None:
+        """End or queue tasks that wait for others and were missed."""
         ...
 
     async def remind(
@@ -69,31 +62,6 @@ async def _nothing() -> None:
 
 async def _always() -> bool:
     return True
-
-
-@dataclass(frozen=True, slots=True)
-class CancelTasks:
-    """Cancels one task: queued work is removed, running work is told to stop."""
-
-    endings: Endings
-    relay: Relay
-    revoke: Revoke
-
-    async def __call__(self, task_id: str, tenant: str, reason: str) -> bool:
-        """Cancel; false when there was no open task to cancel."""
-        reason = without_nul(reason) or "cancelled by its owner"
-        problem = TaskFailed(reason, code="CANCELLED").problem()
-        moved, entry = await self.endings.cancel(
-            task_id,
-            tenant,
-            reason=reason,
-            error=problem.model_dump_json(),
-            announce=Announcement(problem=problem, reason=reason),
-        )
-        failpoint("cancel_after_commit")
-        self.relay.hand_in(entry)
-        await self.revoke(revocations(moved, reason))
-        return bool(moved)
 
 
 def revocations(moved: Sequence[Moved], reason: str) -> list[Revocation]:
@@ -144,17 +112,18 @@ class Reconcile:
         await self._apply("its deadline passed", overdue, self.endings.time_out)
         if all_of_it:
             hung = TimedOut("the attempt ran too long", code="EXECUTION_TIMEOUT").problem()
-            broken = TaskFailed("a task it depends on did not complete", code="DEPENDENCY_FAILURE")
             await self._apply("it ran too long", hung, self.endings.lose_hanging)
-            await self._apply(
-                "a dependency did not complete", broken.problem(), self.endings.fail_broken
-            )
             await self._remind()
             await self.settle_budgets()
             self.mended["commits told at last"] += await self.relay.sweep()
-        woken, entry = await self.endings.wake(self.announce_woken)
+        self.relay.hand_in(await self.endings.sweep_blocked())
+        woken, entry = await self.endings.wake(self._tells.woken)
         self.mended["waiting tasks made ready"] += len(woken)
         self.relay.hand_in(entry)
+
+    @property
+    def _tells(self) -> TellOwn:
+        return TellOwn(self.shards)
 
     async def _apply(
         self, reason: str, problem: Problem, change: Callable[..., Awaitable[Change]]
@@ -175,43 +144,8 @@ class Reconcile:
         """Make up for READY messages that were lost: no queued task waits for ever."""
         if not await self.ready_is_read():
             return
-        reminded, entry = await self.endings.remind(self.ready_messages)
+        reminded, entry = await self.endings.remind(self._tells.ready)
         if reminded:
             log.info("queued_tasks_told_again", number=len(reminded))
         self.mended["forgotten tasks told again"] += len(reminded)
         self.relay.hand_in(entry)
-
-    def ready_messages(self, woken: list[Woken]) -> list[Outgoing]:
-        """Make the READY messages of tasks that may be placed."""
-        tasks = [
-            ready_again(
-                w.contract,
-                task_id=w.moved.task_id,
-                attempt=w.moved.attempt,
-                tenant=w.moved.tenant,
-                tier=w.tier,
-                priority=w.priority,
-                deadline=w.deadline,
-                traceparent=w.moved.traceparent,
-                queued_at=w.moved.at,
-                left=w.left,
-            )
-            for w in woken
-        ]
-        return ready(tasks, shards=self.shards)
-
-    def announce_woken(self, woken: list[Woken]) -> list[Outgoing]:
-        """Tell that waiting tasks have become ready."""
-        events = [
-            event(
-                "ready",
-                task_id=w.moved.task_id,
-                tenant=w.moved.tenant,
-                seq=w.moved.first_seq,
-                attempt=w.moved.attempt,
-                at=w.moved.at,
-                traceparent=w.moved.traceparent,
-            )
-            for w in woken
-        ]
-        return self.ready_messages(woken) + history(events)

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from octarm.models.queries import FindTasks, Outcome, TasksFound, TaskView
+from octarm.models.queries import Cancelled, FindTasks, Outcome, TasksFound, TaskView
 
 
 class Tasks(Protocol):
@@ -16,3 +16,6 @@ class Tasks(Protocol):
 
     async def outcomes(self, tenant: str, task_ids: list[str]) -> list[Outcome]:
         """Say where these tasks stand; unknown ones are left out."""
+
+    async def called_off(self, tenant: str, task_id: str) -> Cancelled | None:
+        """Say where a task stands, and every task below it."""

@@ -72,6 +72,11 @@ class Relay:
         self._passed_over: dict[int, float] = {}
         self._full: dict[str, float] = {}
         self._arrived = asyncio.Event()
+        self._died = False
+
+    def healthy(self) -> bool:
+        """Whether what publishes and forgets has not died; false once it did, by a bug."""
+        return not self._died
 
     def hand_in(self, entry: Entry | None) -> None:
         """Publish soon. Past the backlog's bounds the entry is left to `sweep`."""
@@ -91,6 +96,8 @@ class Relay:
         stopped = asyncio.create_task(stop.wait())
         stopped.add_done_callback(lambda _: self._arrived.set())
         deleting = asyncio.create_task(self._delete_published())
+        deleting.add_done_callback(self._deleting_ended)
+        finished = False
         try:
             while self._waiting or not stop.is_set():
                 if not self._waiting:
@@ -102,7 +109,9 @@ class Relay:
                     break
                 else:
                     await asyncio.sleep(RECONNECT_PAUSE_S)
+            finished = True
         finally:
+            self._died |= not finished
             stopped.cancel()
             deleting.cancel()
             await asyncio.gather(deleting, return_exceptions=True)
@@ -182,6 +191,9 @@ class Relay:
             return False
         self._passed_over[entry.seq] = now + PASSED_OVER_S
         return True
+
+    def _deleting_ended(self, task: asyncio.Task[None]) -> None:
+        self._died |= not task.cancelled()
 
     async def _delete_published(self) -> None:
         while True:

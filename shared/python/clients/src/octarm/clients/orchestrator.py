@@ -11,6 +11,7 @@ from octarm.models import subjects
 from octarm.models.commands import MAX_SUBMISSIONS, SubmitTask
 from octarm.models.errors import OctarmError, PayloadTooLarge
 from octarm.models.queries import (
+    Cancelled,
     CancelTask,
     FindTasks,
     GetStates,
@@ -93,7 +94,7 @@ class OrchestratorClient:
             outcomes.update((outcome.task_id, outcome) for outcome in found.outcomes)
         return outcomes
 
-    async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Outcome:
+    async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Cancelled:
         """Call a task off and say where it stands now; idempotent.
 
         Raises:

@@ -11,7 +11,7 @@ from pydantic import (
     StringConstraints,
 )
 
-from octarm.models.contracts import LabelKey, LabelValue
+from octarm.models.contracts import LabelKey, LabelValue, RetryPolicy
 from octarm.models.ids import ArmId, Tags, TaskId, Token
 from octarm.models.scalars import Attempt, Count, Instant, Share
 
@@ -24,18 +24,6 @@ SemVer = Annotated[
     ),
 ]
 MAX_SLOTS = 10_000
-
-
-class RetryPolicy(BaseModel):
-    """How often and how slowly to try again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    max_attempts: int = Field(default=4, ge=1, le=11, strict=True)
-    initial_seconds: float = Field(default=1.0, ge=0, le=3600, strict=True)
-    factor: float = Field(default=2.0, ge=1, le=10, strict=True)
-    max_seconds: float = Field(default=60.0, ge=0, le=86_400, strict=True)
-    jitter: Share = Field(default=0.5, description="Share of the delay, both ways")
 
 
 class ArmCapability(BaseModel):

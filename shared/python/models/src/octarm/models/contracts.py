@@ -16,12 +16,13 @@ from pydantic import (
     Field,
     JsonValue,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from octarm.models.ids import ArmId, Tags, TaskId, Tenant
-from octarm.models.scalars import MAX_DOLLARS, MAX_INT, MIN_DOLLARS, Count, Instant, Stored
+from octarm.models.scalars import MAX_DOLLARS, MAX_INT, MIN_DOLLARS, Count, Instant, Share, Stored
 
 MAX_CONTEXT_BYTES: Final = 128 * 1024
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -32,6 +33,7 @@ PRIORITY_WORDS: Final[dict[str, int]] = {"critical": 1, "high": 3, "medium": 5, 
 LAST_YEAR: Final = 2999
 
 Tier = Literal["interactive", "batch"]
+OnDependencyFailure = Literal["fail", "skip", "continue"]
 Priority = Annotated[
     int,
     Field(ge=1, le=10, strict=True),
@@ -143,6 +145,16 @@ class BudgetLeft(BaseModel):
     time_ms: Count | None = Field(default=None, description="Milliseconds of execution")
 
 
+class RetryPolicy(_Part):
+    """How often and how slowly to try again."""
+
+    max_attempts: int = Field(default=4, ge=1, le=11, strict=True)
+    initial_seconds: float = Field(default=1.0, ge=0, le=3600, strict=True)
+    factor: float = Field(default=2.0, ge=1, le=10, strict=True)
+    max_seconds: float = Field(default=60.0, ge=0, le=86_400, strict=True)
+    jitter: Share = Field(default=0.5, description="Share of the delay, both ways")
+
+
 def _check_json(value: Any) -> None:
     """Hold free JSON to its limits, whoever made it: a parser or Python code."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=BaseModel.model_dump)
@@ -175,14 +187,28 @@ class TaskSubmission(BaseModel):
         default=None, description="Pins the arm; never falls back silently"
     )
     parent_task_id: TaskId | None = None
-    depends_on: list[TaskId] = Field(default_factory=list, max_length=100)
+    depends_on: list[TaskId] = Field(
+        default_factory=list, max_length=100, description="It waits until these have completed"
+    )
+    on_dependency_failure: OnDependencyFailure = Field(
+        default="fail",
+        description="When a dependency does not complete: fail, end as cancelled, or run once"
+        " all have ended",
+    )
     priority: Priority = 5
     tier: Tier | None = Field(
         default=None, description="Default: interactive when priority ≤ 5, else batch"
     )
+    not_before: Instant | None = Field(
+        default=None, description="Waits until then; at most a year ahead"
+    )
     deadline: Instant | None = Field(default=None, description="In the future at accept")
     timeout_seconds: int = Field(
         default=300, ge=1, le=1800, strict=True, description="Seconds per attempt"
+    )
+    retry: RetryPolicy | None = Field(
+        default=None,
+        description="Default: what the arm declares; budget.max_retries bounds it either way",
     )
     security_policy: Annotated[Stored, StringConstraints(max_length=128)] | None = None
     idempotency_key: Annotated[Stored, StringConstraints(min_length=1, max_length=128)] | None = (
@@ -204,11 +230,19 @@ class TaskSubmission(BaseModel):
             _check_json(value)
         return value
 
+    @field_validator("not_before", "deadline")
+    @classmethod
+    def _plausible(cls, time: Instant | None) -> Instant | None:
+        if time is not None and time.year > LAST_YEAR:
+            raise ValueError(f"must not be after the year {LAST_YEAR}")
+        return time
+
     @field_validator("deadline")
     @classmethod
-    def _plausible(cls, deadline: Instant | None) -> Instant | None:
-        if deadline is not None and deadline.year > LAST_YEAR:
-            raise ValueError(f"must not be after the year {LAST_YEAR}")
+    def _after_its_start(cls, deadline: Instant | None, info: ValidationInfo) -> Instant | None:
+        start = info.data.get("not_before")
+        if deadline is not None and start is not None and deadline <= start:
+            raise ValueError("must be after not_before")
         return deadline
 
     @property

@@ -14,6 +14,7 @@ from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, EventId, TaskId, Tenant, Token
 from octarm.models.results import ExecutionResult
 from octarm.models.scalars import MAX_ATTEMPT, MAX_INT, Attempt, Count, Instant, Share
+from octarm.models.states import CancelProof
 
 
 class Event(Message):
@@ -109,10 +110,11 @@ class TaskFailed(TaskEnded):
 
 
 class TaskCancelled(TaskEnded):
-    """Somebody called it off."""
+    """Somebody called it off, or it was not needed any more."""
 
     type: Literal["task.cancelled"] = "task.cancelled"
     reason: str = ""
+    proof: CancelProof | None = Field(default=None, description="What shows that work stopped")
 
 
 class TaskTimedOut(TaskEnded):

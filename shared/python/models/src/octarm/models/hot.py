@@ -242,6 +242,7 @@ class TaskEvent(Struct, frozen=True, omit_defaults=True):
     result: Raw | msgspec.UnsetType = msgspec.UNSET
     late_attempt: int | None = None
     status: str | None = None
+    proof: str | None = None
 
 
 class TaskEvents(Struct, frozen=True):

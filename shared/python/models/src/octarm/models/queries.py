@@ -12,7 +12,7 @@ from octarm.models.ids import ArmId, EpisodeId, Tag, TaskId, Tenant
 from octarm.models.memory import EpisodicMemory, Source
 from octarm.models.results import ExecutionResult
 from octarm.models.scalars import Count, Dollars, Flag, Instant
-from octarm.models.states import TaskState
+from octarm.models.states import CancelProof, TaskState
 
 R = TypeVar("R")
 Cursor = Annotated[str, StringConstraints(max_length=200)]
@@ -66,6 +66,7 @@ class AttemptView(Message):
     ended_at: Instant | None = None
     outcome: str | None = Field(default=None, description="success, failure, lost, cancelled, …")
     reason: str | None = None
+    proof: CancelProof | None = Field(default=None, description="What shows that it stopped")
     decision: dict[str, JsonValue] | None = Field(
         default=None, description="Why it went to this arm: policy, reason, scores"
     )
@@ -108,6 +109,10 @@ class TaskView(Message):
     terminal_at: Instant | None = None
     not_before: Instant | None = None
     waits_for: str | None = Field(default=None, description="Why a waiting task is held back")
+    cancelling_since: Instant | None = Field(
+        default=None, description="Called off, and its arm has yet to stop"
+    )
+    proof: CancelProof | None = Field(default=None, description="Of a cancelled task")
     error: Problem | None = None
     tokens_used: Count = 0
     cost_dollars: Dollars = 0.0
@@ -162,6 +167,26 @@ class Outcome(Message):
     attempt: Count = 0
     result: ExecutionResult | None = None
     error: Problem | None = None
+    cancelling_since: Instant | None = None
+    proof: CancelProof | None = None
+
+
+class CalledOff(Message):
+    """One task of a subtree that was called off."""
+
+    task_id: TaskId
+    state: TaskState
+    arm_id: ArmId | None = None
+    cancelling_since: Instant | None = None
+    proof: CancelProof | None = None
+
+
+class Cancelled(Outcome):
+    """Where a task stands that was called off, and every task below it."""
+
+    subtree: list[CalledOff] = Field(
+        default_factory=list, description="Its descendants, parents first; at most 1,000"
+    )
 
 
 class StatesFound(Message):
@@ -171,7 +196,7 @@ class StatesFound(Message):
 
 
 class CancelTask(Message):
-    """Call a task off; doing it twice is doing it once."""
+    """Call a task off and all that is open below it; doing it twice is doing it once."""
 
     tenant: Tenant
     task_id: TaskId

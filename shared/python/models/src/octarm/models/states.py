@@ -1,7 +1,7 @@
 """The states of a task and the five words that clients may prefer."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 
 class TaskState(StrEnum):
@@ -33,6 +33,10 @@ TERMINAL: Final = frozenset(
         TaskState.REJECTED,
     }
 )
+
+
+CancelProof = Literal["never_started", "stopped_by_arm", "lease_ended", "forced"]
+"""What shows that a cancelled task's work has stopped; `forced`: nothing did in time."""
 
 
 class JobStatus(StrEnum):

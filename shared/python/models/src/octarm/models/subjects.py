@@ -144,7 +144,7 @@ SUBMIT_TASKS: Final = Query(f"{PREFIX}.qry.task.submit", queries.SubmitTasks, qu
 GET_TASK: Final = Query(f"{PREFIX}.qry.task.get", queries.GetTask, queries.TaskView)
 FIND_TASKS: Final = Query(f"{PREFIX}.qry.task.find", queries.FindTasks, queries.TasksFound)
 GET_STATES: Final = Query(f"{PREFIX}.qry.task.states", queries.GetStates, queries.StatesFound)
-CANCEL_TASK: Final = Query(f"{PREFIX}.qry.task.cancel", queries.CancelTask, queries.Outcome)
+CANCEL_TASK: Final = Query(f"{PREFIX}.qry.task.cancel", queries.CancelTask, queries.Cancelled)
 RECONCILE_LEDGER: Final = Query(
     f"{PREFIX}.qry.ledger.reconcile", queries.ReconcileLedger, queries.Reconciled
 )

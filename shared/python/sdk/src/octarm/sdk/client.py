@@ -17,7 +17,7 @@ from octarm.common.bus.requests import ask_raw
 from octarm.common.bus.task_history import events_in, events_subject
 from octarm.models.errors import NotFound, OctarmError, TaskFailed
 from octarm.models.events import TERMINAL_VERBS
-from octarm.models.queries import FindTasks, Outcome, TasksFound, TaskView
+from octarm.models.queries import Cancelled, FindTasks, TasksFound, TaskView
 from octarm.models.results import ExecutionResult
 from octarm.models.states import TaskState
 from octarm.models.subjects import COMPLETED, STOPPED, SUBMIT_TASKS
@@ -182,8 +182,8 @@ class Client:
         """Page through the tasks, newest first: `state`, `arm_id`, `label`, `cursor`, `limit`."""
         return await self._ledger.find(FindTasks(tenant=self.tenant, **criteria))
 
-    async def cancel(self, task_id: str, reason: str = "") -> Outcome:
-        """Call a task off and say where it stands; doing it twice is doing it once.
+    async def cancel(self, task_id: str, reason: str = "") -> Cancelled:
+        """Call a task off with all below it and say where they stand; twice is once.
 
         Raises:
             NotFound: the tenant has no such task.

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from octarm.models.errors import NotFound, TaskFailed
-from octarm.models.queries import Outcome, TasksFound, TaskView
+from octarm.models.queries import Cancelled, TasksFound, TaskView
 from octarm.models.results import ExecutionResult
 from octarm.models.states import TaskState
 from octarm.sdk.client import SUBMIT_TIMEOUT_S, Client
@@ -187,8 +187,8 @@ class SyncClient:
         """Page through the tasks, newest first."""
         return self._loop.call(self._client.find(**criteria))
 
-    def cancel(self, task_id: str, reason: str = "") -> Outcome:
-        """Call a task off and say where it stands."""
+    def cancel(self, task_id: str, reason: str = "") -> Cancelled:
+        """Call a task off with all below it and say where they stand."""
         return self._loop.call(self._client.cancel(task_id, reason))
 
     def events(self, *, after: int | None = None) -> Iterator[StreamedEvent]:
