@@ -1,6 +1,7 @@
 """The relay with a fake outbox: what it repeats, and what it lets go."""
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Sequence
 
 from octarm.common.bus.publisher import Outgoing, PubAck
@@ -189,3 +190,35 @@ class CountingPublisher(RecordingPublisher):
     async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
         self.asked += len(messages)
         return await super().publish_many(messages)
+
+
+class TestLiveness:
+    async def run_to_its_death(self, relay: Relay) -> None:
+        relay.hand_in(an_entry(1, "small"))
+        running = asyncio.create_task(relay.run(asyncio.Event()))
+        await wait_until(lambda: not relay.healthy())
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    async def test_fails_when_a_bug_ends_the_publishing(self) -> None:
+        class Broken(RecordingPublisher):
+            async def publish_many(self, _: object) -> list[PubAck | OctarmError]:
+                raise ZeroDivisionError
+
+        await self.run_to_its_death(Relay(Broken(), FakeOutbox()))
+
+    async def test_fails_when_a_bug_ends_the_forgetting(self) -> None:
+        class Broken(FakeOutbox):
+            async def delete(self, seqs: Sequence[int]) -> None:
+                raise ZeroDivisionError
+
+        with contextlib.suppress(ZeroDivisionError):
+            await self.run_to_its_death(Relay(RecordingPublisher(), Broken()))
+
+    async def test_holds_to_an_ordinary_stop(self) -> None:
+        relay, stop = Relay(RecordingPublisher(), FakeOutbox()), asyncio.Event()
+        stop.set()
+
+        await relay.run(stop)
+
+        assert relay.healthy()

@@ -39,6 +39,7 @@ from octarm.orchestrator.storage.reading import PostgresTasks
 from octarm.orchestrator.storage.ready import ReadyStream
 from octarm.orchestrator.storage.recovering import PostgresQueued
 from octarm.orchestrator.storage.relatives import Relatives
+from octarm.orchestrator.storage.retrying import ArmPolicies, TaskPolicies
 from octarm.orchestrator.storage.revoking import BusRevoker
 from octarm.orchestrator.storage.spending import PostgresSpending
 from octarm.orchestrator.usecases.accept import AcceptTasks
@@ -51,6 +52,7 @@ from octarm.orchestrator.usecases.quotas import ReleaseHeld
 from octarm.orchestrator.usecases.record import RecordNews
 from octarm.orchestrator.usecases.recover import Recover
 from octarm.orchestrator.usecases.relay import Relay
+from octarm.orchestrator.usecases.retrying import ChooseDelays
 from octarm.orchestrator.usecases.tell import TellOwn
 
 NAME: Final = "orchestrator"
@@ -126,7 +128,9 @@ async def _serve(
     attempts = PostgresAttempts(
         pool, relatives, dispatch_lease_s=settings.dispatch_lease_s, run_lease_s=FIRST_RUN_LEASE_S
     )
-    recorded = ResultsConsumer(RecordNews(attempts, relay, revoke, watch=way_in.moved), clock)
+    delays = ChooseDelays(TaskPolicies(pool), ArmPolicies(nc))
+    record = RecordNews(attempts, relay, revoke, watch=way_in.moved, delays=delays)
+    recorded = ResultsConsumer(record, clock)
     results = SpendConsumer(MeterSpend(spending), recorded)
     intake_runner = PullRunner(
         nc,

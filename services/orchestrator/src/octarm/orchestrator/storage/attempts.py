@@ -152,8 +152,8 @@ class PostgresAttempts:
     ) -> tuple[list[Moved], list[Stray], Entry | None]:
         """Write news in one transaction; recording the same news again changes nothing.
 
-        `delays_s` says for each item how long a retry would wait. Gives the transitions, the
-        news that found no task in a fitting state, and the outbox row.
+        `delays_s` says for each item how long a retry would wait, below 0 that there is none.
+        Gives the transitions, the news that found no task in a fitting state, the outbox row.
         """
         async with transaction(self._pool) as connection:
             moved = await self._move(connection, news, delays_s)
@@ -266,8 +266,8 @@ def _row(news: AttemptNews, delay_s: float) -> tuple[Any, ...]:
         news.instance_id,
         int(news.step),
         ok,
-        bool(result is not None and result.retryable),
-        delay_s,
+        bool(result is not None and result.retryable and delay_s >= 0),
+        max(0.0, delay_s),
         news.placement.dispatch_seq if news.placement else None,
         news.started_at,
         error,

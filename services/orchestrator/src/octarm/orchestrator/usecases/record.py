@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -13,9 +13,9 @@ from octarm.common.bus.publisher import Outgoing
 from octarm.common.telemetry import metrics, tracing
 from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stray
 from octarm.orchestrator.domain.news import AttemptNews, Key, Step
-from octarm.orchestrator.domain.retries import backoff_s
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.relay import Relay
+from octarm.orchestrator.usecases.retrying import ChooseDelays
 
 SPAN: Final = "orchestrator.finish"
 UNKNOWN: Final = "the ledger has no such task"
@@ -61,13 +61,14 @@ class RecordNews:
     chance: Callable[[], float] = random.random
     watch: Callable[[Sequence[Moved]], None] = _nobody
     """Is told of the transitions that were committed."""
+    delays: ChooseDelays = field(default=ChooseDelays())
 
     async def __call__(self, news: list[AttemptNews]) -> dict[Key, str]:
         """Record; gives the attempts whose news is refused, each with the reason."""
         if not news:
             return {}
         began_ns = time.time_ns()
-        delays = [backoff_s(item.attempt, chance=self.chance()) for item in news]
+        delays = await self.delays(news, self.chance)
         announce = _traced(Announcement(news), news, began_ns)
         moved, strays, entry = await self.attempts.record(news, delays, announce)
         self.relay.hand_in(entry)

@@ -205,11 +205,11 @@ class Worker:
             attempt.work.cancel()
 
     def cancel(self, order: CancelAttempt) -> None:
-        """Tell an attempt to stop; it is cut off after 5 s."""
+        """Tell an attempt to stop; it is cut off after 5 s. One that is not there is answered."""
         key = (order.task_id, order.attempt)
         attempt = self._attempts.get(key)
         if attempt is None:
-            self._called_off.put(key, order.reason)
+            self._call_off(key, order.reason)
             return
         if attempt.cancelled or attempt.settled or attempt.context is None:
             return
@@ -219,6 +219,17 @@ class Worker:
         attempt.timer = asyncio.get_running_loop().call_later(
             self._cut_off_after_s, self._cut_off, attempt, outcomes.called_off(order.reason)
         )
+
+    def _call_off(self, key: Key, reason: str) -> None:
+        """Answer for an attempt that does not run: with its result, or that it never will."""
+        if remembered := self._recent.get(key):
+            self._publish(remembered)
+            return
+        self._called_off.put(key, reason)
+        if held := self._waiting.pop(key, None):
+            delivery, command, _ = held
+            delivery.ack()
+            self._start(command)
 
     def _settle(self, attempt: Attempt, ending: outcomes.Ending) -> None:
         """Send the attempt's one result; the first ending counts."""
