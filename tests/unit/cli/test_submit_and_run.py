@@ -67,13 +67,14 @@ class TestSubmit:
                 "--deadline",
                 "2030-01-01T00:00:00Z",
             ),
-            *("--idempotency-key", "k1"),
+            *("--idempotency-key", "k1", "--parent", TASK_ID),
         )
 
         assert ran.code == 0
         assert body_of(gateway) == {
             "goal": "goal",
             "assigned_arm": "llm",
+            "parent_task_id": TASK_ID,
             "priority": 2,
             "required_capabilities": ["a", "b", "c"],
             "labels": {"team": "x"},

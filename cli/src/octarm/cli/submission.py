@@ -39,6 +39,14 @@ class TaskOptions:
         list[str] | None,
         _option("--needs", metavar="TAG", text="A capability the arm must have (repeatable)."),
     ] = None
+    parent: Annotated[
+        str | None,
+        _option(
+            "--parent",
+            metavar="ID",
+            text="The task it is a child of, and whose budget it draws on.",
+        ),
+    ] = None
     priority: Annotated[
         str | None,
         _option(
@@ -113,6 +121,7 @@ def submission(goal: str | None, options: TaskOptions, now: datetime | None = No
         raise InvalidRequest("no goal given", "Write it after the command, or '-' to read stdin.")
     for key, value in (
         ("assigned_arm", options.arm),
+        ("parent_task_id", options.parent),
         ("priority", _priority(options.priority)),
         ("required_capabilities", _tags(options.needs)),
         ("acceptance_criteria", options.accept),
