@@ -53,6 +53,13 @@ LEDGER_RULES: Final = (
     ),
     LedgerRule(
         "I1",
+        "a task was called off and has not ended",
+        "Nobody waits for the proof that its work has stopped: does the orchestrator run?",
+        "select id, cancelling_since::text from ledger.task where terminal_at is null"
+        " and cancelling_since < now() - make_interval(secs => %(grace)s)",
+    ),
+    LedgerRule(
+        "I1",
         "a task waits though nothing keeps it",
         "The reconciler does not wake waiting tasks; those under a quota are not judged.",
         """
@@ -179,6 +186,13 @@ LEDGER_RULES: Final = (
         "What ends an attempt must take its lease away.",
         f"select id, state from ledger.task where lease_until is not null"
         f" and state not in {_LEASED}",
+    ),
+    LedgerRule(
+        "I8",
+        "a task that has ended is still being called off",
+        "What ends a task must say so everywhere.",
+        "select id, state from ledger.task where terminal_at is not null"
+        " and cancelling_since is not null",
     ),
     LedgerRule(
         "I8",
