@@ -18,7 +18,7 @@ SERVICES = {
     # client may cost.
     "gateway": 2_000,
     # Queue, placing and failover are one matter; scripted policies go into a member of their own.
-    "scheduler": 1_750,
+    "scheduler": 1_800,
     "arm-registry": SERVICE_LINES,
     "memory": SERVICE_LINES,
     # It owns the ledger, whose transitions, budgets and repairs share their transactions: cut in

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -73,6 +74,21 @@ def killing(role: str, times: int = 3) -> Scenario:
             await asyncio.sleep(10)
 
     return scenario
+
+
+async def ids_forgotten(storm: Storm) -> None:
+    """The scheduler dies with READY unacknowledged, then NATS, which forgets what it dispatched."""
+    for _ in range(3):
+        file = storm.stage.arm("scheduler", "dispatch_before_announce")
+        async with storm.wind.fault("kill -9 scheduler after DISPATCH, then NATS"):
+            await wait_until(partial(_is_gone, file), 30)
+            await asyncio.sleep(1)
+            storm.stage.stack.kill("nats")
+        await asyncio.sleep(15)
+
+
+def _is_gone(file: Path) -> bool:
+    return not file.exists()
 
 
 def pausing(role: str) -> Scenario:
@@ -298,6 +314,7 @@ PLANS: Final[dict[str, Plan]] = {
     "kill9": Plan(scenario=kill9, seconds=600.0, recovers_within_s=60.0),
     "kill-nats": Plan(scenario=killing("nats")),
     "kill-postgres": Plan(scenario=killing("postgres")),
+    "ids-forgotten": Plan(scenario=ids_forgotten),
     "kill-redis": Plan(scenario=killing("redis"), recovers_within_s=1.0),
     "flush-redis": Plan(scenario=redis_flush, recovers_within_s=1.0),
     "pause-arm": Plan(scenario=pausing(NAME)),

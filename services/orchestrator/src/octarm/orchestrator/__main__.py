@@ -140,14 +140,8 @@ async def _serve(
         # While fresh tasks are refused they stay in the stream, whose own bound tells publishers.
         capacity=lambda: 0 if way_in.gate.is_closed else INTAKE_IN_HAND,
     )
-    result_runner = PullRunner(
-        nc,
-        publisher,
-        ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS),
-        results,
-        concurrency=2,
-        batch=RESULTS_BATCH,
-    )
+    done = ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS)
+    result_runner = PullRunner(nc, publisher, done, results, concurrency=2, batch=RESULTS_BATCH)
     cancelling = PostgresCancelling(pool, relatives)
     stopping = StopAttempts(cancelling, relay, revoke.withdraw, leases.hears_beats, clock=clock)
     cancel = CancelTasks(cancelling, relay, stopping)

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from nats.aio.client import Client as NATS
 from nats.aio.subscription import Subscription
 
+from octarm.clients.orchestrator import OrchestratorClient
 from octarm.common.bus.leadership import Leadership
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
@@ -25,6 +26,7 @@ from octarm.scheduler.storage import JetStreamDispatched, deliver_all_again
 from octarm.scheduler.usecases.admit import AdmitTasks
 from octarm.scheduler.usecases.announce import Announcer
 from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
+from octarm.scheduler.usecases.ask_first import AskFirst
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.follow import EndAttempts, FreeSlot, SweepFlights
 from octarm.scheduler.usecases.place import PlaceTasks
@@ -36,6 +38,7 @@ from octarm.scheduler.usecases.tend import TendFleet
 READ_BATCH = 64
 AGAIN_AFTER_S = 0.5
 LAST_WORDS_S = 5.0
+ASK_S = 2.0
 
 log = get_logger()
 
@@ -62,6 +65,7 @@ class ShardLeader:
         self._dispatched = JetStreamDispatched(nc)
         self._runner: PullRunner | None = None
         self._announcing: asyncio.Task[None] | None = None
+        self._read_before = 0
         self.desk = Desk(shard, settings.queue_capacity, self._clock, self._empty_queue())
         self.tend = TendFleet(self.desk, SweepFlights(self.desk, self._dispatched))
 
@@ -98,7 +102,7 @@ class ShardLeader:
         while not lost.is_set():
             try:
                 in_flight = await take_over()
-                await deliver_all_again(self._nc, self.desk.shard)
+                self._read_before = await deliver_all_again(self._nc, self.desk.shard)
             except Unavailable as error:
                 log.warning("take_over_delayed", error=error.message)
                 await asyncio.sleep(AGAIN_AFTER_S)
@@ -116,7 +120,7 @@ class ShardLeader:
             self._nc,
             self._publisher,
             ConsumerRef(READY, scheduler_durable(desk.shard)),
-            AdmitTasks(desk, announcer),
+            self._admitting(announcer),
             batch=READ_BATCH,
             capacity=desk.room,
             clock=self._clock,
@@ -143,6 +147,10 @@ class ShardLeader:
             announcing.cancel()
             if self._nc.is_connected:
                 await self._nc.flush()
+
+    def _admitting(self, announcer: Announcer) -> AskFirst:
+        ledger = OrchestratorClient(self._nc, timeout_s=ASK_S)
+        return AskFirst(AdmitTasks(self.desk, announcer), self.desk, ledger, self._read_before)
 
     def _answering(self) -> AbstractAsyncContextManager[object]:
         """Answer questions about the shard's queue while inside."""

@@ -102,8 +102,10 @@ class JetStreamDispatched:
             seq = at + 1
 
 
-async def deliver_all_again(nc: NATS, shard: int) -> None:
+async def deliver_all_again(nc: NATS, shard: int) -> int:
     """Make the shard's READY consumer anew, so that everything unacknowledged comes at once.
+
+    Gives the sequence of the last message that READY had by then.
 
     Raises:
         Unavailable: JetStream does not answer.
@@ -115,6 +117,7 @@ async def deliver_all_again(nc: NATS, shard: int) -> None:
         except NotFoundError:
             log.info("ready_consumer_was_absent", shard=shard)
         await js.add_consumer(READY, ready_consumer(shard))
+        return (await js.stream_info(READY)).state.last_seq
 
 
 class ArmDirectory:

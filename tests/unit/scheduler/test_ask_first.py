@@ -1,0 +1,87 @@
+"""What READY held before we led is not placed once more when the ledger has seen it placed."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from octarm.common.bus.delivery import HELD, Dead
+from octarm.common.testing.fakes import RecordingPublisher
+from octarm.models.errors import Unavailable
+from octarm.models.queries import Outcome
+from octarm.models.states import TaskState
+from octarm.scheduler.usecases.admit import AdmitTasks
+from octarm.scheduler.usecases.announce import Announcer
+from octarm.scheduler.usecases.ask_first import AskFirst
+from tests.support.scheduling import FakeDelivery, a_desk, facts, ready, task_id
+
+
+class FakeLedger:
+    """Says of each task what the test says; notes what it was asked."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = {outcome.task_id: outcome for outcome in outcomes}
+        self.asked: list[str] = []
+        self.away = False
+
+    async def states(self, tenant: str, task_ids: Sequence[str]) -> dict[str, Outcome]:
+        if self.away:
+            raise Unavailable("nobody answers")
+        self.asked += task_ids
+        return {one: self.outcomes[one] for one in task_ids if one in self.outcomes}
+
+
+def an_outcome(number: int, state: TaskState, attempt: int = 1) -> Outcome:
+    return Outcome(task_id=task_id(number), state=state, attempt=attempt)
+
+
+def asking(ledger: FakeLedger, until_seq: int = 5) -> AskFirst:
+    desk = a_desk(facts("one"), slots=9)
+    announcer = Announcer(desk, RecordingPublisher(), policy="priority")
+    return AskFirst(AdmitTasks(desk, announcer), desk, ledger, until_seq)
+
+
+def waits(first: AskFirst, *numbers: int) -> list[bool]:
+    return [first.desk.queue.get(task_id(number)) is not None for number in numbers]
+
+
+@pytest.mark.parametrize("state", [TaskState.DISPATCHED, TaskState.RUNNING, TaskState.COMPLETED])
+async def test_what_was_placed_before_is_acknowledged_and_not_placed(state: TaskState) -> None:
+    first = asking(FakeLedger(an_outcome(1, state), an_outcome(2, TaskState.QUEUED)))
+    past, both = FakeDelivery(ready(1), seq=4), FakeDelivery(ready(1), ready(2), seq=5)
+
+    assert await first([past, both]) == [HELD, HELD]
+
+    assert (past.acked, both.acked) == (1, 0)
+    assert waits(first, 1, 2) == [False, True]
+
+
+async def test_an_attempt_that_was_given_up_is_not_placed_and_the_next_one_is() -> None:
+    first = asking(FakeLedger(an_outcome(1, TaskState.QUEUED, attempt=2)))
+
+    await first([FakeDelivery(ready(1), seq=1), FakeDelivery(ready(1, attempt=2), seq=2)])
+
+    waiting = first.desk.queue.get(task_id(1))
+    assert waiting is not None
+    assert waiting.attempt == 2
+
+
+async def test_what_came_since_is_not_asked_about() -> None:
+    ledger = FakeLedger()
+    first = asking(ledger)
+
+    await first([FakeDelivery(ready(1), seq=6)])
+
+    assert ledger.asked == []
+    assert waits(first, 1) == [True]
+
+
+async def test_goes_on_without_an_answer_and_with_what_does_not_parse() -> None:
+    ledger = FakeLedger()
+    ledger.away = True
+    first = asking(ledger)
+
+    outcomes = await first([FakeDelivery(ready(1), seq=1), FakeDelivery(data=b"{", seq=2)])
+
+    assert outcomes[0] == HELD
+    assert isinstance(outcomes[1], Dead)
+    assert waits(first, 1) == [True]
