@@ -43,6 +43,7 @@ class Leadership:
         self._holder = holder.encode()
         self._ttl_s = ttl_s
         self._clock = clock or SystemClock()
+        self._opened: KeyValue | None = None
         self._revision = 0
         self._renewed_at = 0.0
         self.is_leader = False
@@ -72,7 +73,10 @@ class Leadership:
                 await set_within(stop, self._ttl_s / 5)
 
     async def _bucket(self) -> KeyValue:
-        return await self._nc.jetstream(timeout=2.0).key_value(LEADERS_BUCKET)
+        # Opened once: who stands by asks every second, and opening is a request of its own.
+        if self._opened is None:
+            self._opened = await self._nc.jetstream(timeout=2.0).key_value(LEADERS_BUCKET)
+        return self._opened
 
     async def _acquire(self) -> bool:
         started = self._clock.monotonic()
