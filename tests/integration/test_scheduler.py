@@ -37,6 +37,7 @@ from octarm.models.subjects import (
     place_msg_id,
 )
 from octarm.scheduler.__main__ import main
+from octarm.scheduler.domain.queue import OVERDUE_AFTER_S
 from octarm.scheduler.settings import Settings
 from tests.support.wait import wait_until
 
@@ -325,9 +326,10 @@ class TestRecovery:
             await bus.beat("one", slots=1)
             assert await bus.placed(2) == [first, second]
 
-    async def test_an_overdue_task_is_dropped(self, bus: Bus) -> None:
+    async def test_a_task_that_is_long_overdue_is_dropped(self, bus: Bus) -> None:
         async with a_scheduler(bus):
-            await bus.ready({"deadline": datetime.now(UTC) + timedelta(seconds=0.3)})
+            long_ago = datetime.now(UTC) - timedelta(seconds=OVERDUE_AFTER_S - 0.5)
+            await bus.ready({"deadline": long_ago})
             await wait_until(lambda: is_queued(bus, 1))
             await wait_until(lambda: is_queued(bus, 0))
             await wait_until(lambda: is_empty(bus, READY))

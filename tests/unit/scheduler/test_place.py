@@ -15,6 +15,7 @@ from octarm.common.testing.fakes import NOON, FakeClock, RecordingPublisher
 from octarm.models.errors import Backpressure, PayloadTooLarge, Unavailable
 from octarm.models.hot import PlacementsMade, ReadyTask, RunTask
 from octarm.models.subjects import PLACEMENTS_MADE, RUN_TASK, dispatch_msg_id
+from octarm.scheduler.domain.queue import OVERDUE_AFTER_S
 from octarm.scheduler.usecases import announce, place
 from octarm.scheduler.usecases.admit import AdmitTasks
 from octarm.scheduler.usecases.announce import Announcer
@@ -303,10 +304,16 @@ class TestPlacing:
 
     async def test_an_overdue_task_is_dropped_and_settled(self, stage: Stage) -> None:
         delivery = await stage.read(ready(deadline=NOON + timedelta(seconds=1)))
-        stage.clock.advance(1)
+        stage.clock.advance(OVERDUE_AFTER_S + 1)
 
         assert await stage.place.cycle() == 0
         assert delivery.acked == 1
+
+    async def test_a_clock_that_is_ahead_withholds_no_task(self, stage: Stage) -> None:
+        await stage.read(ready(deadline=NOON + timedelta(seconds=60)))
+        stage.clock.advance(300)
+
+        assert await stage.place.cycle() == 1
 
     async def test_asks_for_more_when_it_was_full(self) -> None:
         stage = Stage(a_desk(facts("one"), slots=2, capacity=64))

@@ -7,6 +7,7 @@ import pytest
 from octarm.common.testing.fakes import NOON
 from octarm.scheduler.domain import queue as queue_module
 from octarm.scheduler.domain.heaps import LazyHeap
+from octarm.scheduler.domain.queue import OVERDUE_AFTER_S
 from octarm.scheduler.domain.tasks import Hold
 from tests.support.scheduling import NOON_S, a_queue, an_empty_queue, ready, task_id, waiting
 
@@ -31,13 +32,15 @@ class TestTimers:
         assert len(queue) == 0
         assert queue.depth() == {"interactive": 0, "batch": 0}
 
-    def test_a_task_past_its_deadline_is_dropped(self) -> None:
+    def test_a_task_long_past_its_deadline_is_dropped(self) -> None:
         late = ready(1, deadline=NOON + timedelta(seconds=5))
         queue = a_queue(late, ready(2, deadline=NOON + timedelta(seconds=9)))
 
-        assert queue.next_timer() == NOON_S + 5
-        assert [task.task_id for task in queue.drop_overdue(NOON_S + 5)] == [task_id(1)]
-        assert queue.next_timer() == NOON_S + 9
+        given_up = NOON_S + OVERDUE_AFTER_S + 5
+        assert queue.next_timer() == given_up
+        assert queue.drop_overdue(given_up - 1) == []
+        assert [task.task_id for task in queue.drop_overdue(given_up)] == [task_id(1)]
+        assert queue.next_timer() == given_up + 4
         assert len(queue) == 1
 
 

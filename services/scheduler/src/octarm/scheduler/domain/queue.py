@@ -13,6 +13,7 @@ from octarm.scheduler.domain.priority import rank
 from octarm.scheduler.domain.tasks import BATCH, INTERACTIVE, TIERS, Hold, QueuedTask
 
 MAX_ENDED: Final = 10_000
+OVERDUE_AFTER_S: Final = 600.0
 
 
 def _waits(task: QueuedTask) -> bool:
@@ -87,7 +88,7 @@ class QueueView:
         heap.push(task.rank, task)
         self.awake.add(group)
         if task.deadline is not None:
-            self._deadlines.push(task.deadline, task)
+            self._deadlines.push(task.deadline + OVERDUE_AFTER_S, task)
         if task.tier == BATCH:
             self._batch.push(task.queued_at + self._promote_after_s, task)
 
@@ -114,7 +115,11 @@ class QueueView:
         return len(due)
 
     def drop_overdue(self, now: float) -> list[QueuedTask]:
-        """Drop the tasks whose deadline has passed; the ledger ends them."""
+        """Drop the tasks whose deadline passed ten minutes ago, should nobody have said so.
+
+        The ledger ends a task at its deadline, by its own clock, and says so. This machine's
+        clock may be ahead: dropped earlier, a task would be withheld until it is too late.
+        """
         due = []
         while (head := self._deadlines.head()) is not None and head[0] <= now:
             self.remove(head[1])
