@@ -14,7 +14,7 @@ FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 
-.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints storms fuzz coverage sim bench overload bench-peers schemas demo check up clean
+.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints storms fuzz coverage machines sim bench overload bench-peers schemas demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ coverage: sync ## Check that models and domains are covered to the last branch (
 
 test: sync sandbox ## Run all tests
 	$(RUN) pytest
+
+machines: sync ## Let hypothesis look for sequences that break ledger, budgets, leases, registry
+	OCTARM_MACHINE_EXAMPLES=500 OCTARM_MACHINE_STEPS=100 $(RUN) pytest tests/machines
 
 sim: sync ## Simulate on virtual time (SEEDS=2000 FIRST=1; OCTARM_SIM_… in `make test`)
 	OCTARM_SIM_SEEDS=$(SEEDS) OCTARM_SIM_FIRST=$(FIRST) $(RUN) pytest tests/simulation -k every_seed --timeout 0

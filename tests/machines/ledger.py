@@ -20,7 +20,8 @@ from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.storage.spending import PostgresSpending
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 from octarm.orchestrator.usecases.budgets import MeterSpend, SettleBudgets
-from octarm.orchestrator.usecases.endings import CancelTasks, Reconcile
+from octarm.orchestrator.usecases.cancelling import CancelTasks, StopAttempts
+from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.record import RecordNews
 from octarm.orchestrator.usecases.relay import Relay
 from octarm.verify.bus import _facts
@@ -48,6 +49,11 @@ class Stage:
 
 async def _forget(_: Any) -> None:
     """Nobody runs anything here, so nothing can be revoked."""
+
+
+async def _nothing_back(_: Any) -> set[Any]:
+    """No run command can be taken back."""
+    return set()
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -86,7 +92,10 @@ class LedgerMachine(RuleBasedStateMachine):
         spending = PostgresSpending(it.pool)
         self.accept = AcceptTasks(it.intake, self.relay, SystemClock(), 1)
         self.record = RecordNews(it.attempts, self.relay, _forget, chance=lambda: 0.5)
-        self.cancel_tasks = CancelTasks(it.endings, self.relay, _forget)
+        self.stop = StopAttempts(
+            it.cancelling, self.relay, _nothing_back, lambda: True, clock=SystemClock()
+        )
+        self.cancel_tasks = CancelTasks(it.cancelling, self.relay, self.stop)
         self.meter = MeterSpend(spending)
         settle = SettleBudgets(spending)
         self.reconcile = Reconcile(it.endings, self.relay, _forget, 1, settle_budgets=settle)
@@ -175,6 +184,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Its lease runs out, and the reconciler looks."""
         self._run(self._age("lease_until", task))
         self._run(self.reconcile.once())
+        self._run(self.stop())
 
     @rule()
     def pass_a_day(self) -> None:
@@ -237,7 +247,9 @@ class LedgerMachine(RuleBasedStateMachine):
         for task, (state, *_) in self.seen.items():
             if TaskState(state) not in TERMINAL:
                 await self.cancel_tasks(task, TENANT, "the end")
+        await self._age("lease_until")
         for _ in range(ROUNDS):
+            await self.stop()
             await self.reconcile.once()
             await self._swept()
         await self._check(Mode.QUIESCENT)
