@@ -18,9 +18,9 @@ from octarm.models.states import TaskState
 from octarm.models.subjects import RESULTS_REPORTED
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
 from octarm.orchestrator.domain.news import AttemptNews, Key
-from octarm.orchestrator.intake import SubmitResponder
+from octarm.orchestrator.intake import SubmitResponder, planned
 from octarm.orchestrator.results import ResultsConsumer
-from octarm.orchestrator.usecases.accept import Submitted
+from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 from tests.support.ledger import a_failure, a_result
 from tests.support.wait import wait_until
 
@@ -117,3 +117,26 @@ async def test_a_thousand_long_refusals_fit_into_one_answer() -> None:
 
     assert len(nc.published[0]) < nc.max_payload
     assert nc.published[0].count(b"extra_0") == 1000
+
+
+async def test_a_plan_is_accepted_whole_however_much_else_waits() -> None:
+    groups: list[int] = []
+
+    async def accept(items: list[Submitted]) -> list[AcceptAnswer]:
+        groups.append(len(items))
+        return [Known(new_id("tsk"), TaskState.WAITING, created=True) for _ in items]
+
+    nc, first = FakeConnection(), new_id("tsk")
+    responder = SubmitResponder(
+        cast(NATS, nc), Batcher(accept, max_items=200), planned(cast(AcceptTasks, accept))
+    )
+    plan = [{"task_id": first, "submission": {}}]
+    plan += [{"task_id": new_id("tsk"), "submission": {"depends_on": [first]}}] * 499
+    loose = [{"submission": {"depends_on": [first]}}] * 500
+    for submissions in (plan, loose):
+        body = msgspec.json.encode({"tenant": "default", "submissions": submissions})
+        await responder._asked(Msg(cast(NATS, nc), "subject", "reply", body))
+    await wait_until(lambda: len(nc.published) == 2)
+
+    assert sorted(groups) == [100, 200, 200, 500]
+    assert all(len(read_reply(body, SubmitAnswers).answers) == 500 for body in nc.published)

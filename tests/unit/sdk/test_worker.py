@@ -254,6 +254,32 @@ class TestTaking:
 
 
 class TestCutting:
+    async def test_an_attempt_that_waits_for_a_slot_answers_that_it_never_will_run(self) -> None:
+        going_on = asyncio.Event()
+
+        async def hold(task: TaskContract) -> None:
+            await going_on.wait()
+
+        arrangement = Arrangement(hold, slots=1)
+        waiting, held = a_command(), delivered(a_command())
+        await arrangement.deliver(held, delivery := delivered(waiting))
+        arrangement.cancel(waiting, "enough")
+        result = await arrangement.result()
+        going_on.set()
+        await arrangement.worker.drain(1)
+
+        assert (result.task_id, code_of(result)) == (waiting.task_id, "CANCELLED")
+        assert delivery.settled == "ack"
+
+    async def test_an_attempt_that_has_ended_answers_with_its_result_again(self) -> None:
+        arrangement, command = Arrangement(done), a_command()
+        await arrangement.run(command)
+
+        arrangement.cancel(command)
+
+        first, again = arrangement.published
+        assert again is first
+
     async def test_a_handler_that_ignores_its_cancellation_is_cut_off(self) -> None:
         release, spoke = asyncio.Event(), []
 

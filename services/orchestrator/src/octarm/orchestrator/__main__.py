@@ -23,7 +23,14 @@ from octarm.models.subjects import INTAKE, RESULTS
 from octarm.orchestrator.domain.admission import Gate
 from octarm.orchestrator.domain.changes import Moved
 from octarm.orchestrator.domain.tenants import Tenants
-from octarm.orchestrator.intake import Accepting, IntakeConsumer, SubmitResponder, gathered
+from octarm.orchestrator.intake import (
+    Accepting,
+    IntakeConsumer,
+    Planning,
+    SubmitResponder,
+    gathered,
+    planned,
+)
 from octarm.orchestrator.metering import SpendConsumer
 from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.routes import hear_heartbeats, routes
@@ -85,6 +92,7 @@ class WayIn(NamedTuple):
     watch: WatchBacklog
     release: ReleaseHeld
     accepting: Accepting
+    planning: Planning
 
     def moved(self, changes: Sequence[Moved]) -> None:
         """Take note of committed transitions: they make room."""
@@ -109,7 +117,7 @@ def _way_in(settings: Settings, pool: Pool, relay: Relay, relatives: Relatives) 
         gate=gate,
         nudge=release.nudge,
     )
-    return WayIn(tenants, gate, watch, release, gathered(accept))
+    return WayIn(tenants, gate, watch, release, gathered(accept), planned(accept))
 
 
 async def _serve(
@@ -148,7 +156,7 @@ async def _serve(
     recover = Recover(reconcile, PostgresQueued(pool), publisher, relatives.tells.ready)
     router = routes(PostgresTasks(pool, way_in.tenants), cancel, recover)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
-    await SubmitResponder(nc, way_in.accepting).start()
+    await SubmitResponder(nc, way_in.accepting, way_in.planning).start()
     await hear_heartbeats(nc, leases, stopping.heard, clock=clock)
     relaying = asyncio.Event()
     relay_task = asyncio.create_task(relay.run(relaying))
@@ -167,6 +175,7 @@ async def _serve(
             stopping.run(stop),
         )
         await way_in.accepting.drain()
+        await way_in.planning.drain()
     finally:
         # Last, so that what was committed while draining is still told.
         relaying.set()

@@ -17,7 +17,13 @@ from octarm.common.failpoints import failpoint
 from octarm.common.storage import Batcher
 from octarm.common.telemetry.logs import get_logger
 from octarm.models import hot
-from octarm.models.errors import Backpressure, InvalidRequest, OctarmError, Unavailable
+from octarm.models.errors import (
+    Backpressure,
+    InvalidRequest,
+    NotFound,
+    OctarmError,
+    Unavailable,
+)
 from octarm.models.ids import is_name
 from octarm.models.subjects import SUBMIT_TASKS
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
@@ -25,6 +31,9 @@ from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 
 QUEUE: Final = "orchestrator"
 MAX_WAITING: Final = 10_000
+MAX_PLANS: Final = 100
+_RELATIONS: Final = (b'"depends_on"', b'"parent_task_id"')
+RELATIVE_COMES_WITHIN: Final = 4
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
 _submissions = msgspec.json.Decoder(hot.SubmitTasks).decode
@@ -33,6 +42,7 @@ _encode = msgspec.json.Encoder().encode
 
 log = get_logger()
 Accepting = Batcher[Submitted, AcceptAnswer]
+Planning = Batcher[list[Submitted], list[AcceptAnswer]]
 
 
 def gathered(accept: AcceptTasks) -> Accepting:
@@ -47,12 +57,22 @@ def gathered(accept: AcceptTasks) -> Accepting:
     )
 
 
+def planned(accept: AcceptTasks) -> Planning:
+    """Accept each plan in a commit of its own, whole: its tasks name each other."""
+
+    async def one_by_one(plans: list[list[Submitted]]) -> list[list[AcceptAnswer]]:
+        return [await accept(plan) for plan in plans]
+
+    return Batcher(one_by_one, max_items=1, concurrency=2, max_waiting=MAX_PLANS)
+
+
 @dataclass(frozen=True, slots=True)
 class SubmitResponder:
     """Answers SUBMIT_TASKS requests; the hot path, so no FastStream."""
 
     nc: NATS
     accepting: Accepting
+    planning: Planning | None = None
 
     async def start(self) -> None:
         """Subscribe, sharing the work with the other replicas."""
@@ -66,10 +86,12 @@ class SubmitResponder:
             await self._reply(msg, problem(InvalidRequest(f"not a submission: {error}")))
             return
         failpoint("submit_received")
-        pending = [
-            self.accepting.put_nowait(Submitted(request.tenant, item))
-            for item in request.submissions
-        ]
+        group = [Submitted(request.tenant, item) for item in request.submissions]
+        if self.planning is not None and _is_plan(request.submissions):
+            whole = self.planning.put_nowait(group)
+            whole.add_done_callback(lambda done: self._answer_later(msg, _each(done, len(group))))
+            return
+        pending = [self.accepting.put_nowait(submitted) for submitted in group]
         # The reply follows the commit; the subscription must not wait for it.
         gathering = asyncio.gather(*pending, return_exceptions=True)
         gathering.add_done_callback(lambda done: self._answer_later(msg, done.result()))
@@ -100,6 +122,20 @@ class SubmitResponder:
 
 
 _sending: "set[asyncio.Future[None]]" = set()
+
+
+def _is_plan(submissions: Sequence[hot.SubmitTask]) -> bool:
+    """Tell whether these may name each other: only publishers that give ids can do that."""
+    if len(submissions) == 1 or all(item.task_id is None for item in submissions):
+        return False
+    return any(name in bytes(item.submission) for item in submissions for name in _RELATIONS)
+
+
+def _each(
+    done: "asyncio.Future[list[AcceptAnswer]]", number: int
+) -> Sequence[AcceptAnswer | BaseException]:
+    error = done.exception()
+    return done.result() if error is None else [error] * number
 
 
 def _listed(answers: Sequence[AcceptAnswer | BaseException]) -> list[hot.SubmitAnswer]:
@@ -154,15 +190,20 @@ class IntakeConsumer:
         answers = await asyncio.gather(*(future for _, future in pending), return_exceptions=True)
         for (place, _), accepted in zip(pending, answers, strict=True):
             if isinstance(accepted, OctarmError):
-                outcomes[place] = _postponed(accepted)
+                outcomes[place] = _postponed(accepted, batch[place].deliveries)
             elif isinstance(accepted, BaseException):
                 raise accepted
         failpoint("intake_before_ack")
         return outcomes
 
 
-def _postponed(refusal: OctarmError) -> Outcome:
-    """What cannot be accepted now waits in INTAKE; what never can is a dead letter."""
+def _postponed(refusal: OctarmError, deliveries: int) -> Outcome:
+    """What cannot be accepted now waits in INTAKE; what never can is a dead letter.
+
+    A task that is named and not there may have been published just before, and be on its way.
+    """
+    if isinstance(refusal, NotFound) and deliveries < RELATIVE_COMES_WITHIN:
+        return Retry(1.0)
     if refusal.retryable:
         return Retry(float(refusal.retry_after_s or 1))
     fields = "".join(f"; {one.field}: {one.message}" for one in (refusal.errors or [])[:3])
