@@ -18,7 +18,8 @@ from octarm.scheduler.domain.fleet import Fleet
 from octarm.scheduler.usecases.admit import AdmitTasks
 from octarm.scheduler.usecases.announce import Announcer
 from octarm.scheduler.usecases.desk import Desk
-from tests.simulation.tables import Tables, TaskRow
+from tests.simulation.rows import TaskRow
+from tests.simulation.tables import Tables
 
 Replacement = tuple[Any, str, Callable[[Any], Any]]
 

@@ -11,7 +11,7 @@ from octarm.verify.bus import _facts
 from octarm.verify.notebook import TaskFact
 
 if TYPE_CHECKING:
-    from tests.simulation.tables import TaskRow
+    from tests.simulation.rows import TaskRow
     from tests.simulation.world import World
 
 ENDS: Final = {state.value for state in TERMINAL}

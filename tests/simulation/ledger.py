@@ -25,7 +25,8 @@ from octarm.orchestrator.domain.tasks import NewTask
 from octarm.orchestrator.storage.endings import FORGOTTEN_AFTER_S
 from tests.simulation import relatives
 from tests.simulation.chances import Chances, Chronicle
-from tests.simulation.tables import Tables, TaskRow
+from tests.simulation.rows import TaskRow
+from tests.simulation.tables import Tables
 from tests.simulation.timeline import EPOCH, PROCESS, START_S, VirtualLoop
 
 T = TypeVar("T")

@@ -18,7 +18,8 @@ from octarm.orchestrator.storage.relatives import DEPENDENCY_FAILED, PARENT_ENDE
 from octarm.orchestrator.usecases.tell import TellOwn
 
 if TYPE_CHECKING:
-    from tests.simulation.tables import Tables, TaskRow
+    from tests.simulation.rows import TaskRow
+    from tests.simulation.tables import Tables
 
 S: Final = TaskState
 TELLS: Final = TellOwn(1)

@@ -5,14 +5,13 @@ read committed with rows locked in order has no outcome that some order of calls
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from octarm.common.bus.publisher import Outgoing
-from octarm.models.states import TERMINAL, CancelProof, TaskState
+from octarm.models.states import TERMINAL, TaskState
 from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Mark, Moved, Name, Stray, Woken
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.domain.messages import pack, unpack
@@ -26,45 +25,10 @@ from octarm.orchestrator.storage import known as sql_known
 from octarm.orchestrator.storage import plans as sql_plans
 from octarm.orchestrator.storage.outbox import PAGE
 from tests.simulation import relatives
+from tests.simulation.rows import AttemptRow, TaskRow
 
 S: Final = TaskState
 WORKING: Final = (S.DISPATCHED, S.RUNNING)
-
-
-@dataclass(slots=True, eq=False)
-class TaskRow:
-    """A row of `ledger.task`."""
-
-    task: NewTask
-    state: TaskState
-    event_seq: int
-    updated_at: datetime
-    attempt: int = 1
-    root_id: str = ""
-    depth: int = 0
-    arm_id: str | None = None
-    instance_id: str | None = None
-    dispatch_seq: int | None = None
-    lease_until: datetime | None = None
-    not_before: datetime | None = None
-    error: str | None = None
-    terminal_at: datetime | None = None
-    cancelling_since: datetime | None = None
-    proof: CancelProof | None = None
-    blocked: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class AttemptRow:
-    """A row of `ledger.attempt`."""
-
-    arm_id: str | None
-    instance_id: str | None = None
-    placed_at: datetime | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    outcome: str | None = None
-    reason: str | None = None
 
 
 class Tables:
