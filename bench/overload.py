@@ -128,14 +128,19 @@ async def run(folder: Path, seconds: float, times: float) -> dict[str, object]:
         nc = await connect(stack.urls.nats, name="overload")
         load = Load(nc)
         await load.listen()
+        start = sum(_cpu_s(stack).values())
+        before_load = load.ended
         capacity = await closed_loop(load, min(seconds, 15))
         await _all_ended(load)
+        usual = (sum(_cpu_s(stack).values()) - start) / (load.ended - before_load)
+        before_load = load.ended
         load.refused.clear()
         load.took_s.clear()
         before = _cpu_s(stack)
         goodput = await open_loop(load, seconds, times * capacity)
-        cpu = {role: round(used - before[role], 1) for role, used in _cpu_s(stack).items()}
         await _all_ended(load)
+        cpu = {role: round(used - before[role], 1) for role, used in _cpu_s(stack).items()}
+        overloaded = sum(cpu.values()) / (load.ended - before_load)
         attempts = await _attempts_per_task(stack.urls.postgres)
         await nc.close()
     took = sorted(load.took_s) or [0.0]
@@ -150,6 +155,8 @@ async def run(folder: Path, seconds: float, times: float) -> dict[str, object]:
         "accepted": load.accepted,
         "ended": load.ended,
         "attempts_per_task": attempts,
+        "cpu_us_per_task": round(usual * 1e6),
+        "cpu_us_per_task_overloaded": round(overloaded * 1e6),
         "cpu_s": cpu,
     }
 
@@ -158,6 +165,8 @@ def _cpu_s(stack: Stack) -> dict[str, float]:
     """Give the processor time of every process so far, ours included."""
     used = {"load": sum(psutil.Process().cpu_times()[:2])}
     for role, pid in stack.pids().items():
+        if pid == os.getpid():
+            continue
         first = psutil.Process(pid)
         family = [first, *first.children(recursive=True)]
         used[role] = sum(sum(process.cpu_times()[:2]) for process in family)

@@ -90,3 +90,21 @@ async def test_refuses_what_goes_beyond_its_bounds() -> None:
     assert await small == "small"
     assert [await first, await large] == ["under way", "a large one"]
     assert await batcher.put("fits again") == "fits again"
+
+
+async def test_refuses_what_would_wait_too_long_at_its_speed() -> None:
+    async def slow(items: list[int]) -> list[int]:
+        await asyncio.sleep(0.02 * len(items))
+        return items
+
+    batcher = Batcher(slow, max_items=2, max_wait_s=0.05)
+    for number in range(10):
+        await batcher.put(number)
+
+    answers = await asyncio.gather(
+        *(batcher.put_nowait(number) for number in range(30)), return_exceptions=True
+    )
+
+    refused = [answer for answer in answers if isinstance(answer, Backpressure)]
+    assert 10 < len(refused) < 30
+    assert await batcher.put(1) == 1

@@ -34,6 +34,8 @@ MAX_WAITING: Final = 10_000
 MAX_PLANS: Final = 100
 _RELATIONS: Final = (b'"depends_on"', b'"parent_task_id"')
 RELATIVE_COMES_WITHIN: Final = 4
+# Who asks gives up after some seconds; what would be accepted after that helps nobody.
+MAX_WAIT_S: Final = 2.0
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
 _submissions = msgspec.json.Decoder(hot.SubmitTasks).decode
@@ -52,6 +54,7 @@ def gathered(accept: AcceptTasks) -> Accepting:
         max_items=200,
         concurrency=2,
         max_waiting=MAX_WAITING,
+        max_wait_s=MAX_WAIT_S,
         max_bytes=MAX_WAITING_BYTES,
         size_of=lambda submitted: memoryview(submitted.item.submission).nbytes,
     )

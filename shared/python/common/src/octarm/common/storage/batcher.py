@@ -1,11 +1,14 @@
 """Natural batching: while one flush runs, items gather for the next."""
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 from octarm.models.errors import Backpressure, OctarmError
 
+SPEED_WEIGHT: Final = 0.2
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -20,8 +23,9 @@ class Batcher(Generic[T, R]):
     At most `max_items` go into one flush and at most `concurrency` flushes run at a time.
     `flush` gives one answer for each item, in order; an exception as answer is raised to the
     caller of that item; when `flush` itself raises, an `OctarmError` goes to all callers of the
-    batch, and after anything else each item is flushed alone. Beyond `max_waiting` items, or
-    `max_bytes` as `size_of` measures them, an item is refused with `Backpressure`.
+    batch, and after anything else each item is flushed alone. Beyond `max_waiting` items, more
+    than `max_wait_s` seconds' work at the speed seen so far, or `max_bytes` as `size_of` measures
+    them, an item is refused with `Backpressure`, at once.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Batcher(Generic[T, R]):
         max_items: int = 200,
         concurrency: int = 1,
         max_waiting: int = 100_000,
+        max_wait_s: float = math.inf,
         max_bytes: int = 0,
         size_of: Callable[[T], int] = _weightless,
     ) -> None:
@@ -38,6 +43,9 @@ class Batcher(Generic[T, R]):
         self._max_items = max_items
         self._concurrency = concurrency
         self._max_waiting = max_waiting
+        self._full = Backpressure("too much is waiting here", code="QUEUE_FULL", retry_after_s=1)
+        self._max_wait_s = max_wait_s
+        self._seconds_each = 0.0
         self._max_bytes = max_bytes
         self._size_of = size_of
         self._bytes = 0
@@ -51,16 +59,22 @@ class Batcher(Generic[T, R]):
     def put_nowait(self, item: T) -> "asyncio.Future[R]":
         """Hand in an item; the future gets its answer."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        if len(self._waiting) >= self._max_waiting or self._bytes > self._max_bytes:
-            future.set_exception(
-                Backpressure("too much is waiting here", code="QUEUE_FULL", retry_after_s=1)
-            )
+        if self._is_full():
+            future.set_exception(self._full)
             return future
         self._bytes += self._size_of(item)
         self._waiting.append((item, future))
         if len(self._flushing) < self._concurrency:
             self._flushing.add(asyncio.create_task(self._run()))
         return future
+
+    def _is_full(self) -> bool:
+        waiting = len(self._waiting)
+        if waiting >= self._max_waiting or self._bytes > self._max_bytes:
+            return True
+        # What the flushes under way may leave behind is taken at any speed.
+        is_long = waiting >= 2 * self._max_items
+        return is_long and waiting * self._seconds_each > self._max_wait_s
 
     async def _run(self) -> None:
         try:
@@ -80,7 +94,10 @@ class Batcher(Generic[T, R]):
     async def _flush_batch(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
         if not batch:
             return
+        began = time.monotonic()
         answers = await self._answers([item for item, _ in batch])
+        each = (time.monotonic() - began) / len(batch) / self._concurrency
+        self._seconds_each += SPEED_WEIGHT * (each - self._seconds_each)
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():
                 continue
