@@ -83,15 +83,15 @@ def test_shows_cancels_and_explains_a_task(up: Up) -> None:
     assert is_task_id(task_id)
 
     explained = document(up.octarm("tasks", "explain", task_id, "--json"))
-    cancelled = up.octarm("tasks", "cancel", task_id, "--reason", "test")
+    cancelled = up.octarm("tasks", "cancel", task_id, "--reason", "test", "--wait")
     watched = up.octarm("tasks", "watch", task_id)
     shown = document(up.octarm("tasks", "get", task_id, "--json"))
 
     assert explained["task_id"] == task_id
-    assert cancelled.stdout == f"{task_id} cancelled\n"
+    assert cancelled.stdout.startswith(f"{task_id} cancelled")
     assert watched.returncode == 1
     assert shown["state"] == "cancelled"
-    assert up.octarm("tasks", "cancel", task_id).stdout == f"{task_id} cancelled\n"
+    assert up.octarm("tasks", "cancel", task_id).stdout == cancelled.stdout
 
 
 def test_an_interrupt_cancels_the_task(up: Up) -> None:
