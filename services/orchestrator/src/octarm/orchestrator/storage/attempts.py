@@ -1,28 +1,23 @@
 """Recording what became of attempts: one transaction for each batch of news."""
 
 from collections.abc import Sequence
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, transaction
-from octarm.common.storage.arrays import (
-    Bools,
-    Float8s,
-    Int4s,
-    Int8s,
-    Texts,
-    Timestamps,
-    packed,
-)
+from octarm.common.storage.arrays import Int4s, Texts, packed
 from octarm.common.storage.connections import Connection
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stray
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.domain.news import AttemptNews, Step
-from octarm.orchestrator.domain.tasks import without_nul
 from octarm.orchestrator.storage.budgets import times_of
+from octarm.orchestrator.storage.news_rows import (
+    ATTEMPT_COLUMNS,
+    MOVE_COLUMNS,
+    attempt_row,
+    move_row,
+)
 from octarm.orchestrator.storage.outbox import write_entry
 from octarm.orchestrator.storage.relatives import Relatives
 from octarm.orchestrator.storage.statements import moved_row
@@ -71,9 +66,6 @@ returning t.id, t.tenant, r.attempt, r.old_state, t.state, r.old_seq + 1, t.even
     t.traceparent, t.goal, now(), r.arm_id, t.instance_id, t.not_before, null,
     coalesce((select true from ledger.budget b where b.task_id = t.id), false)
 """
-_MOVE_COLUMNS: Final = (
-    *(Texts, Int4s, Texts, Texts, Int4s, Bools, Bools, Float8s, Int8s, Timestamps, Texts),
-)
 _ATTEMPTS: Final = """
 insert into ledger.attempt as a (task_id, attempt, arm_id, instance_id, placed_at, started_at,
     ended_at, outcome, reason, decision, tokens_used, cost_microdollars, llm_calls)
@@ -97,10 +89,6 @@ on conflict (task_id, attempt) do update set
     cost_microdollars = greatest(a.cost_microdollars, excluded.cost_microdollars),
     llm_calls = greatest(a.llm_calls, excluded.llm_calls)
 """
-_ATTEMPT_COLUMNS: Final = (
-    *(Texts, Int4s, Texts, Texts, Timestamps, Timestamps, Texts, Texts, Texts),
-    *(Int8s, Int8s, Int8s),
-)
 _RESULT_COLUMNS: Final = (Texts, Int4s, Texts)
 _RESULTS: Final = """
 insert into ledger.result (task_id, attempt, body, sha256)
@@ -178,9 +166,9 @@ class PostgresAttempts:
     async def _move(
         self, connection: Connection, news: Sequence[AttemptNews], delays_s: Sequence[float]
     ) -> list[Moved]:
-        rows = [_row(item, delay) for item, delay in zip(news, delays_s, strict=True)]
+        rows = [move_row(item, delay) for item, delay in zip(news, delays_s, strict=True)]
         parameters = [
-            *packed(_MOVE_COLUMNS, rows),
+            *packed(MOVE_COLUMNS, rows),
             ATTEMPTED,
             self._dispatch_lease_s,
             self._run_lease_s,
@@ -210,13 +198,13 @@ class PostgresAttempts:
         # that of an unknown task.
         known = {(stray.task_id, stray.attempt): stray for stray in strays}
         rows = [
-            _attempt_row(item)
+            attempt_row(item)
             for item in news
             if (key := (item.task_id, item.attempt)) in moved
             or (key in known and not known[key].is_foreign_to(item.arm_id))
         ]
         if rows:
-            await connection.execute(_ATTEMPTS, packed(_ATTEMPT_COLUMNS, rows))
+            await connection.execute(_ATTEMPTS, packed(ATTEMPT_COLUMNS, rows))
 
     async def _write_results(
         self, connection: Connection, ended: list[Moved], news: Sequence[AttemptNews]
@@ -251,59 +239,3 @@ class PostgresAttempts:
             _PROGRESS, [[n.task_id for n in rows], [n.attempt for n in rows]]
         )
         return [moved_row(row) for row in await cursor.fetchall()]
-
-
-def _row(news: AttemptNews, delay_s: float) -> tuple[Any, ...]:
-    result = news.result
-    ok = result is not None and (
-        result.status == "success" or (result.status == "partial" and not result.retryable)
-    )
-    error = bytes(result.error).decode() if result is not None and not ok else None
-    return (
-        news.task_id,
-        news.attempt,
-        news.arm_id,
-        news.instance_id,
-        int(news.step),
-        ok,
-        bool(result is not None and result.retryable and delay_s >= 0),
-        max(0.0, delay_s),
-        news.placement.dispatch_seq if news.placement else None,
-        news.started_at,
-        error,
-    )
-
-
-def _attempt_row(news: AttemptNews) -> tuple[Any, ...]:
-    result, placement = news.result, news.placement
-    return (
-        news.task_id,
-        news.attempt,
-        news.arm_id,
-        news.instance_id,
-        placement.placed_at if placement else None,
-        news.started_at,
-        result.status if result else None,
-        without_nul(_reason(news)) or None,
-        news.decision,
-        result.tokens_used if result else 0,
-        round(result.cost_dollars * 1_000_000) if result else 0,
-        result.llm_calls if result else 0,
-    )
-
-
-def _reason(news: AttemptNews) -> str:
-    if news.result is None or news.result.status == "success":
-        return ""
-    return error_text(bytes(news.result.error))
-
-
-class _Error(msgspec.Struct):
-    code: str = "INTERNAL"
-    detail: str = ""
-
-
-def error_text(body: bytes) -> str:
-    """Give `CODE: detail` of a problem document, at most 500 characters."""
-    problem = msgspec.json.decode(body, type=_Error)
-    return f"{problem.code}: {problem.detail}"[:500]
