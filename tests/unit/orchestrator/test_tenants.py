@@ -1,14 +1,17 @@
 """What the operator lays down for single tenants."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from octarm.common.service import read_settings
 from octarm.models.errors import OctarmError
 from octarm.orchestrator.domain.tenants import TenantRules, Tenants
 from octarm.orchestrator.settings import Settings
+from tests.support.ledger import a_new_task
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, tenants: str) -> Settings:
@@ -75,3 +78,12 @@ def test_the_setting_may_stand_in_the_file(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_what_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     with pytest.raises(OctarmError):
         settings(monkeypatch, text)
+
+
+def test_a_task_under_a_quota_is_held_unless_something_else_keeps_it_waiting() -> None:
+    free, fresh = a_new_task(), replace(a_new_task(), has_quota=True)
+    blocked = replace(fresh, blocked=True)
+    later = replace(fresh, not_before=datetime(2100, 1, 1, tzinfo=UTC))
+
+    assert [task.held for task in (free, fresh, blocked, later)] == [False, True, False, False]
+    assert [task.waits for task in (free, fresh, blocked, later)] == [False, True, True, True]
