@@ -171,7 +171,7 @@ class Real:
             case "stop":
                 answer = await it.cancelling.stop([proof(*argument)], lambda _: [])
             case "renew":
-                await it.endings.renew([(task_id(argument[0]), argument[1], LEASE_S)])
+                await it.endings.renew([(task_id(argument[0]), argument[1], "one", LEASE_S)])
                 return None
             case "wake":
                 answer = await it.endings.wake(lambda _: [])
@@ -253,7 +253,7 @@ class Simulated:
                 relatives.settle(it, stopped)
                 answer = (stopped, None)
             case "renew":
-                it.renew([(task_id(argument[0]), argument[1], LEASE_S)])
+                it.renew([(task_id(argument[0]), argument[1], "one", LEASE_S)])
                 return None
             case "wake":
                 answer = it.wake(lambda _: [])

@@ -139,6 +139,20 @@ class TestAnotherArm:
         assert isinstance(bundled, Dead)
         assert await ledger.state_of(task_id) == ("queued", 1)
 
+    @pytest.mark.bad_input(12)
+    async def test_that_claims_it_in_its_beats_keeps_no_lease_alive(self, ledger: Ledger) -> None:
+        task_id = await accepted(ledger)
+        await ledger.attempts.record([started(task_id)], [0.0], lambda _: [])
+        lease = "select lease_until from ledger.task"
+        before = await ledger.execute(lease)
+
+        await ledger.endings.renew([(task_id, 1, "two", 600.0)])
+        kept = await ledger.execute(lease)
+        await ledger.endings.renew([(task_id, 1, "one", 600.0)])
+
+        assert kept == before
+        assert await ledger.execute(lease) > before
+
 
 class TestAnotherAttempt:
     async def test_that_was_never_opened_is_dead(self, ledger: Ledger) -> None:

@@ -22,9 +22,9 @@ TASK = new_id("tsk")
 
 class Renewals:
     def __init__(self) -> None:
-        self.renewed: list[tuple[str, int, float]] = []
+        self.renewed: list[tuple[str, int, str, float]] = []
 
-    async def renew(self, running: Sequence[tuple[str, int, float]]) -> None:
+    async def renew(self, running: Sequence[tuple[str, int, str, float]]) -> None:
         self.renewed += running
 
 
@@ -60,7 +60,7 @@ async def test_a_flood_costs_only_the_one_that_floods(nats_url: str) -> None:
             await nc.publish(loud, a_beat())
         await nc.publish(quiet, a_beat("i-2", running=[{"task_id": TASK, "attempt": 7}]))
 
-        await wait_until(lambda: (TASK, 7) in leases._running, timeout_s=20)
+        await wait_until(lambda: (TASK, 7, "one") in leases._running, timeout_s=20)
         assert leases.heard <= BURST + BEATS_PER_S * (loop.time() - began) + 1
 
 
@@ -84,12 +84,15 @@ async def test_figures_that_make_no_sense_renew_nothing(nats_url: str) -> None:
     ]
     async with connected_to(nats_url, name="test") as nc:
         await hear_heartbeats(nc, leases, clock=SystemClock())
-        for number, beat in enumerate(bad):
-            await nc.publish(HEARTBEAT.at(arm_id="one", instance_id=f"bad-{number}"), beat)
+        for beat in bad:
+            await nc.publish(HEARTBEAT.at(arm_id="one", instance_id="i-1"), beat)
+        await nc.publish(HEARTBEAT.at(arm_id="two", instance_id="i-1"), a_beat())
         last = HEARTBEAT.at(arm_id="one", instance_id="good")
-        await nc.publish(last, a_beat(running=[{"task_id": TASK, "attempt": 9}], interval_s=60))
+        await nc.publish(
+            last, a_beat("good", running=[{"task_id": TASK, "attempt": 9}], interval_s=60)
+        )
 
-        await wait_until(lambda: (TASK, 9) in leases._running, timeout_s=10)
+        await wait_until(lambda: (TASK, 9, "one") in leases._running, timeout_s=10)
 
     await leases.renew()
-    assert renewals.renewed == [(TASK, 9, 180.0)]
+    assert renewals.renewed == [(TASK, 9, "one", 180.0)]

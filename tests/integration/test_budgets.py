@@ -139,6 +139,7 @@ class TestReserving:
         assert kinds(answers) == [BudgetExceeded] * 2
 
     @pytest.mark.bad_input(15)
+    @pytest.mark.bad_input(15)
     async def test_money_is_counted_in_micro_dollars(self, ledger: Ledger) -> None:
         parent = await accept(ledger, budget={"max_cost_dollars": 0.3})
         tasks = [
@@ -175,6 +176,7 @@ class TestReserving:
         assert view is not None
         assert view.budget is None
 
+    @pytest.mark.bad_input(15)
     async def test_the_table_itself_refuses_an_overdraft(self, ledger: Ledger) -> None:
         task_id = await accept(ledger, 10)
 
@@ -187,6 +189,7 @@ class TestReserving:
 class TestRacing:
     @pytest.mark.bad_input(15)
     @pytest.mark.parametrize("turn", range(3))
+    @pytest.mark.bad_input(15)
     async def test_a_thousand_tasks_race_for_a_budget_that_affords_613(
         self, ledger: Ledger, postgres_url: str, turn: int
     ) -> None:
@@ -315,6 +318,7 @@ class TestSpending:
         assert await tokens_of(ledger, child) == (0, 50, 80)
         assert await tokens_of(ledger, parent) == (0, 100, 30)
 
+    @pytest.mark.bad_input(10)
     async def test_of_tasks_attempts_and_arms_unknown_is_left_out(self, ledger: Ledger) -> None:
         task_id = await accept(ledger, 100)
         await record(ledger, placed(task_id))

@@ -150,6 +150,7 @@ class TestBurying:
             ({"Nats-Msg-Id": "x", "KV-Operation": "PURGE"}, "it carries the header KV-Operation"),
         ],
     )
+    @pytest.mark.bad_input(26)
     async def test_quarantines_what_no_publisher_of_ours_has_sent(
         self, bus: Bus, headers: dict[str, str], why: str
     ) -> None:

@@ -280,7 +280,7 @@ class TestEnding:
         await record(ledger, started(task_id))
         await ledger.execute("update ledger.task set lease_until = now() - interval '1 s'")
 
-        await ledger.endings.renew([(task_id, 1, 15.0), (task_id, 2, 15.0)])
+        await ledger.endings.renew([(task_id, 1, "one", 15.0), (task_id, 2, "one", 15.0)])
         await Reconcile(ledger.endings, ledger.relay, Revoked(), 1).once()
 
         assert await ledger.state_of(task_id) == ("running", 1)
@@ -299,7 +299,7 @@ class TestEnding:
         await record(ledger, placed(task_id))
         await ledger.execute("update ledger.task set updated_at = now() - interval '62 s'")
 
-        await ledger.endings.renew([(task_id, 1, 15.0)])
+        await ledger.endings.renew([(task_id, 1, "one", 15.0)])
         await Reconcile(ledger.endings, ledger.relay, Revoked(), 1).once()
 
         assert await ledger.state_of(task_id) == ("failed", 1)

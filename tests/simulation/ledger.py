@@ -175,7 +175,7 @@ class SimLedger:
         """`Endings`: tell again of what has been queued for long."""
         return await self._commit(self.tables.remind, announce)
 
-    async def renew(self, running: Sequence[tuple[str, int, float]]) -> None:
+    async def renew(self, running: Sequence[tuple[str, int, str, float]]) -> None:
         """`Renews`."""
         if running:
             await self._commit(self.tables.renew, running)

@@ -461,11 +461,13 @@ class Tables:
         )
         return Woken(moved, task.tier, task.priority, task.deadline, task.contract)
 
-    def renew(self, running: Sequence[tuple[str, int, float]]) -> None:
+    def renew(self, running: Sequence[tuple[str, int, str, float]]) -> None:
         """Extend leases."""
-        for task_id, attempt, lease_s in running:
+        for task_id, attempt, arm_id, lease_s in running:
             row = self.tasks.get(task_id)
-            if row is not None and row.attempt == attempt and row.state in WORKING:
+            if row is None or (row.attempt, row.arm_id) != (attempt, arm_id):
+                continue
+            if row.state in WORKING:
                 row.lease_until = row.lease_until and self.now() + timedelta(seconds=lease_s)
 
     # --- Outbox

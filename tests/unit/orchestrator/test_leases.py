@@ -14,10 +14,10 @@ TASK = new_id("tsk")
 
 class RecordingRenewals:
     def __init__(self) -> None:
-        self.renewed: list[tuple[str, int, float]] = []
+        self.renewed: list[tuple[str, int, str, float]] = []
         self.away = False
 
-    async def renew(self, running: Sequence[tuple[str, int, float]]) -> None:
+    async def renew(self, running: Sequence[tuple[str, int, str, float]]) -> None:
         if self.away:
             raise Unavailable("Postgres is away")
         self.renewed += running
@@ -44,7 +44,7 @@ async def test_renews_what_the_beats_list_for_three_beats() -> None:
     await leases.renew()
     await leases.renew()
 
-    assert ledger.renewed == [(TASK, 2, 15.0)]
+    assert ledger.renewed == [(TASK, 2, "one", 15.0)]
 
 
 async def test_a_ledger_that_is_away_costs_one_renewal_only() -> None:

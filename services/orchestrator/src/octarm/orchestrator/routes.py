@@ -116,6 +116,9 @@ async def hear_heartbeats(nc: NATS, *hears: Hears, clock: Clock) -> None:
         except _NOT_UNDERSTOOD as error:
             log.warning("message_not_understood", subject=msg.subject, error=str(error)[:300])
             return
+        if msg.subject != HEARTBEAT.at(arm_id=beat.arm_id, instance_id=beat.instance_id):
+            log.warning("message_not_understood", subject=msg.subject, error="another's beat")
+            return
         for hear in hears:
             await hear(beat)
 

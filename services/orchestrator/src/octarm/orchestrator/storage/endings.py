@@ -84,8 +84,9 @@ returning t.id, t.tenant, t.attempt, old.state, t.state, t.event_seq, t.event_se
 _RENEW: Final = """
 with r as (
     select t.id, r.lease_s
-    from unnest(%b::text[], %b::int[], %b::float8[]) as r(id, attempt, lease_s)
-    join ledger.task t on t.id = r.id and t.attempt = r.attempt
+    from unnest(%b::text[], %b::int[], %b::text[], %b::float8[])
+        as r(id, attempt, arm_id, lease_s)
+    join ledger.task t on t.id = r.id and t.attempt = r.attempt and t.arm_id = r.arm_id
     where t.state in ('dispatched', 'running') and t.lease_until is not null
     order by t.id for update of t skip locked
 )
@@ -152,8 +153,8 @@ class PostgresEndings:
             entry = await write_entry(connection, announce(woken))
         return woken, entry
 
-    async def renew(self, running: Sequence[tuple[str, int, float]]) -> None:
-        """Extend the leases of (task, attempt) by seconds from now, by the database's clock."""
+    async def renew(self, running: Sequence[tuple[str, int, str, float]]) -> None:
+        """Extend leases of (task, attempt, arm) by seconds from now, by the database's clock."""
         if not running:
             return
         columns: list[Any] = [list(column) for column in zip(*running, strict=True)]

@@ -22,8 +22,8 @@ log = get_logger()
 class Renews(Protocol):
     """Where leases are extended."""
 
-    async def renew(self, running: Sequence[tuple[str, int, float]]) -> None:
-        """Extend the leases of (task, attempt) by seconds from now."""
+    async def renew(self, running: Sequence[tuple[str, int, str, float]]) -> None:
+        """Extend the leases of (task, attempt, its arm) by seconds from now."""
         ...
 
 
@@ -43,14 +43,14 @@ class KeepLeases:
         self._connected = connected
         self._deaf_at = clock.monotonic()
         self._grace_s = FIRST_GRACE_S
-        self._running: dict[tuple[str, int], float] = {}
+        self._running: dict[tuple[str, int, str], float] = {}
 
     async def __call__(self, beat: Heartbeat) -> None:
         """Take in one heartbeat."""
         lease_s = BEATS * beat.interval_s
         self._grace_s = max(lease_s, SHORTEST_GRACE_S)
         for item in beat.running:
-            self._running[item.task_id, item.attempt] = lease_s
+            self._running[item.task_id, item.attempt, beat.arm_id] = lease_s
 
     def hears_beats(self) -> bool:
         """Whether a lease that has run out proves that its arm is silent."""
@@ -67,7 +67,7 @@ class KeepLeases:
     async def renew(self) -> None:
         """Renew what has been gathered; what fails is left to the next beat."""
         running, self._running = self._running, {}
-        rows = sorted((task, attempt, lease) for (task, attempt), lease in running.items())
+        rows = sorted((*attempt, lease_s) for attempt, lease_s in running.items())
         try:
             await self._ledger.renew(rows)
         except OctarmError as error:
