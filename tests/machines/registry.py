@@ -86,7 +86,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def nobody_who_beats_is_offline(self) -> None:
         """Two missed beats are not enough."""
         last = max(self.beaten.values(), default=-1e9)
-        if self.now - last < 2 * INTERVAL_S:
+        if self.now - last < 3 * INTERVAL_S:
             assert self.stored.record.status != "offline"
 
     @invariant()
