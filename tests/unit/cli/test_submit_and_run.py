@@ -64,6 +64,8 @@ class TestSubmit:
                 "0.5",
                 "--budget-retries",
                 "0",
+                *("--not-before", "2029-01-01T00:00:00Z", "--depends-on", "tsk_1", "--depends-on"),
+                *("tsk_2", "--on-dependency-failure", "skip"),
                 "--deadline",
                 "2030-01-01T00:00:00Z",
             ),
@@ -83,6 +85,9 @@ class TestSubmit:
             "constraints": {"max_tokens": 20},
             "acceptance_criteria": ["is short"],
             "budget": {"max_tokens": 9, "max_cost_dollars": 0.5, "max_retries": 0},
+            "not_before": "2029-01-01T00:00:00Z",
+            "depends_on": ["tsk_1", "tsk_2"],
+            "on_dependency_failure": "skip",
             "deadline": "2030-01-01T00:00:00Z",
             "idempotency_key": "k1",
         }

@@ -121,6 +121,33 @@ class TestTasks:
         assert cli("tasks", "cancel", TASK_ID, "--reason", "r").out == f"{TASK_ID} {said}\n"
         assert gateway.requests[0].body == {"reason": "r"}
 
+    def test_waits_until_all_of_a_tree_has_stopped(
+        self, cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("octarm.cli.commands.cancel.POLL_S", 0.0)
+        since = "2026-11-21T12:00:00Z"
+        child = {"task_id": "tsk_2", "arm_id": "one"}
+        off = {"state": "running", "cancelling_since": since}
+        over = {"state": "cancelled", "proof": "stopped_by_arm"}
+        answers = [off | {"subtree": [child | off]}, over | {"subtree": [child | over]}]
+        gateway.on(f"POST /v1/tasks/{TASK_ID}/cancel", *[Reply(body=body) for body in answers])
+
+        at_once = cli("tasks", "cancel", TASK_ID)
+        waited = cli("tasks", "cancel", TASK_ID, "--wait")
+
+        assert at_once.out.startswith(f"{TASK_ID} running, cancelling since {since}\n")
+        assert waited.out.startswith(f"{TASK_ID} cancelled, stopped by arm\n")
+        assert "stopped by arm" in waited.out.splitlines()[-1]
+
+    def test_does_not_wait_for_ever(self, cli: Cli, gateway: FakeGateway) -> None:
+        off = {"state": "running", "cancelling_since": "2026-11-21T12:00:00Z"}
+        gateway.on(f"POST /v1/tasks/{TASK_ID}/cancel", Reply(body=off))
+
+        ran = cli("tasks", "cancel", TASK_ID, "--wait", "--timeout", "0")
+
+        assert ran.code == 1
+        assert "had not stopped" in ran.err
+
     def test_explains_what_a_task_waits_for(self, cli: Cli, gateway: FakeGateway) -> None:
         waiting = {"position": 3, "reason": "every arm is full", "arms": {"llm": "no free slot"}}
         answer = {"task_id": TASK_ID, "state": "queued", "attempts": [], "waiting": waiting}

@@ -82,6 +82,22 @@ class TaskOptions:
         str | None,
         _option("--deadline", metavar="WHEN", text="A time with zone, or from now: 90s, 10m, 2h."),
     ] = None
+    not_before: Annotated[
+        str | None,
+        _option("--not-before", metavar="WHEN", text="Start then: a time with zone, or 10m, 6h."),
+    ] = None
+    depends_on: Annotated[
+        list[str] | None,
+        _option("--depends-on", metavar="ID", text="Wait for this task (repeatable)."),
+    ] = None
+    on_dependency_failure: Annotated[
+        str | None,
+        _option(
+            "--on-dependency-failure",
+            metavar="POLICY",
+            text="When one of them does not complete: fail, skip or continue.",
+        ),
+    ] = None
     timeout: Annotated[
         int | None,
         _option("--timeout", metavar="SECONDS", text="Longest time for one attempt."),
@@ -126,6 +142,9 @@ def submission(goal: str | None, options: TaskOptions, now: datetime | None = No
         ("required_capabilities", _tags(options.needs)),
         ("acceptance_criteria", options.accept),
         ("deadline", _deadline(options.deadline, now or datetime.now(UTC))),
+        ("not_before", _deadline(options.not_before, now or datetime.now(UTC))),
+        ("depends_on", options.depends_on),
+        ("on_dependency_failure", options.on_dependency_failure),
         ("timeout_seconds", options.timeout),
         ("idempotency_key", options.idempotency_key),
     ):
