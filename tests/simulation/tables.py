@@ -18,10 +18,10 @@ from octarm.orchestrator.domain.messages import pack, unpack
 from octarm.orchestrator.domain.news import AttemptNews, Step
 from octarm.orchestrator.domain.plans import Plan, Relative
 from octarm.orchestrator.domain.tasks import NewTask
-from octarm.orchestrator.storage import attempts as sql_attempts
 from octarm.orchestrator.storage import endings as sql_endings
 from octarm.orchestrator.storage import intake as sql_intake
 from octarm.orchestrator.storage import known as sql_known
+from octarm.orchestrator.storage import news_rows
 from octarm.orchestrator.storage import plans as sql_plans
 from octarm.orchestrator.storage.outbox import PAGE
 from tests.simulation import relatives
@@ -192,7 +192,7 @@ class Tables:
         row = self.tasks.get(item.task_id)
         if row is None or not self.may_move(row, item):
             return None
-        fields = sql_attempts._row(item, delay_s)
+        fields = news_rows.move_row(item, delay_s)
         step, ok, retry = fields[4:7]
         ended = step == Step.ENDED
         again = ended and not ok and retry and row.attempt <= row.task.max_retries
@@ -270,7 +270,7 @@ class Tables:
         row.reason = row.reason or "because"
 
     def _write_attempt(self, item: AttemptNews) -> None:
-        fields = sql_attempts._attempt_row(item)
+        fields = news_rows.attempt_row(item)
         placed_at, started_at, outcome, reason = fields[4:8]
         ended_at = self.now() if outcome is not None else None
         row = self.attempts.setdefault((item.task_id, item.attempt), AttemptRow(item.arm_id))
