@@ -27,7 +27,6 @@ pytestmark = [
 WITHIN_S: Final = LEASE_S + 10
 SAMPLE: Final = frozenset(
     {
-        "7-orchestrator-puback_before_use",
         "10-scheduler-placements_before_ack",
         "12b-crasher-arm_running",
         "17-orchestrator-results_before_ack",
