@@ -195,6 +195,29 @@ class TestMemory:
 
         assert (await bus.jetstream().stream_info(DLQ)).state.messages == 1
 
+    async def test_forgets_in_time_what_is_old(self, bus: NATS, settings: Settings) -> None:
+        url = settings.postgres_url.get_secret_value()
+        async with a_memory(settings):
+            await publish(bus, an_ending(1), an_ending(2))
+            await wait_until(remembered(MemoryClient(bus), 2), 15)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "update memory.episode set created_at = now() - interval '91 days'"
+                " where episode_id = %s",
+                [an_episode_id(1)],
+            )
+
+        async with a_memory(settings):
+            with psycopg.connect(url, autocommit=True) as connection:
+                left = connection.cursor()
+
+                def one_is_left() -> bool:
+                    return left.execute("select episode_id from memory.episode").fetchall() == [
+                        (an_episode_id(2),)
+                    ]
+
+                await wait_until(one_is_left, 15)
+
     async def test_traces_what_is_sampled(
         self, bus: NATS, environment: dict[str, str], tmp_path: Path
     ) -> None:

@@ -18,7 +18,7 @@ from octarm.common.storage.connections import Pool
 from octarm.memory.routes import TerminalEvents, routes
 from octarm.memory.settings import Settings
 from octarm.memory.storage import PostgresEpisodes, RedisFront
-from octarm.memory.usecases import ListEpisodes, RememberTasks, ShowEpisode
+from octarm.memory.usecases import ForgetOld, ListEpisodes, RememberTasks, ShowEpisode
 from octarm.models.subjects import ENDED
 
 BATCH = 500
@@ -56,10 +56,11 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
             live=runner.healthy,
             ready={"nats": partial(must_answer, nc), "postgres": kept.check},
         )
+        forget = ForgetOld(kept, settings.retention_days)
         router = routes(ShowEpisode(kept, front), ListEpisodes(kept))
         async with health, control_plane(settings.nats_url, router, name="memory"):
             try:
-                await until_stopped(stop, runner.run(stop))
+                await until_stopped(stop, runner.run(stop), forget.run(stop))
             finally:
                 await publisher.close()
 

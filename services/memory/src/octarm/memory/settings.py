@@ -18,3 +18,6 @@ class Settings(ServiceSettings):
         default=SecretStr("redis://127.0.0.1:6379/0"), description="The fast front"
     )
     episode_ttl_s: int = Field(default=DEFAULT_TTL_S, ge=1, description="Seconds in Redis")
+    retention_days: int = Field(
+        default=90, ge=1, le=3650, description="Days for which episodes stay in Postgres"
+    )

@@ -42,6 +42,13 @@ order by episode_id desc
 limit %(limit)s
 """
 
+# By place: the rows of a batch lie side by side, and another replica takes the next ones.
+_FORGET: Final = """
+delete from memory.episode where ctid = any(array(
+    select ctid from memory.episode where created_at < now() - make_interval(days => %s)
+    limit 2000 for update skip locked))
+"""
+
 # One call for many keys: a tenth of what a pipeline of SETs costs this process.
 _PUT: Final = """
 for i = 1, #KEYS do
@@ -132,6 +139,12 @@ class PostgresEpisodes:
         if after is not None:
             conditions.append("episode_id < %(after)s")
         return await self._rows(_FIND.format(conditions=" and ".join(conditions)), asked)
+
+    async def forget(self, *, days: int) -> int:
+        """Delete some episodes that are older; gives their number, 0 when none is left."""
+        with _postgres_errors():
+            async with self._pool.connection() as connection:
+                return (await connection.execute(_FORGET, [days])).rowcount
 
     async def _rows(self, sql: str, asked: Any) -> list[Episode]:
         with _postgres_errors():

@@ -1,5 +1,6 @@
 """Remember finished tasks; show and list episodes. Postgres keeps them, Redis is in front."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -7,15 +8,18 @@ from typing import Final, Protocol
 from pydantic import ValidationError
 
 from octarm.common import telemetry
+from octarm.common.clock import set_within
 from octarm.common.telemetry import metrics
 from octarm.memory.domain.episode import Episode
 from octarm.memory.domain.paging import Question, cursor_after, read_cursor
-from octarm.models.errors import NotFound
+from octarm.models.errors import NotFound, OctarmError
 from octarm.models.ids import with_prefix
 from octarm.models.memory import EpisodicMemory
 from octarm.models.queries import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
 
 MAX_PAGE_BYTES: Final = 700 * 1024
+FORGET_EVERY_S: Final = 3600.0
+FORGET_PAUSE_S: Final = 0.1
 
 log = telemetry.get_logger()
 
@@ -61,6 +65,33 @@ class Front(Protocol):
     async def get(self, tenant: str, episode_id: str) -> bytes | None:
         """Give what is there, whatever it is."""
         ...
+
+
+class Ageing(Protocol):
+    """Where old episodes are deleted."""
+
+    async def forget(self, *, days: int) -> int:
+        """Delete some that are older; gives their number. Raises `Unavailable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetOld:
+    """Delete episodes after their days, a batch at a time, once an hour."""
+
+    kept: Ageing
+    days: int
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look until `stop` is set; what fails is tried again with the next look."""
+        while not stop.is_set():
+            try:
+                while not stop.is_set() and (gone := await self.kept.forget(days=self.days)):
+                    metrics.inc("octarm_memory_episodes_forgotten_total", gone)
+                    await set_within(stop, FORGET_PAUSE_S)
+            except OctarmError as error:
+                log.warning("episodes_not_forgotten", error=error.message)
+            await set_within(stop, FORGET_EVERY_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ METRICS: Final = (
     Metric("octarm_registry_arms", "gauge", "Arms in the directory", ("status",)),
     Metric("octarm_registry_heartbeats_total", "counter", "Heartbeats", ("outcome",)),
     Metric("octarm_memory_episodes_total", "counter", "Episodes written", ("tier",)),
+    Metric("octarm_memory_episodes_forgotten_total", "counter", "Old episodes deleted"),
     Metric("octarm_memory_reads_total", "counter", "Episode reads", ("source",)),
     Metric("octarm_memory_degraded", "gauge", "1 while Redis does not answer"),
     Metric("octarm_arm_running_attempts", "gauge", "Attempts under way"),
