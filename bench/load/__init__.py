@@ -1,0 +1,1 @@
+"""Load scenarios: `python -m bench.load NAME`; each ends with the invariants checked."""

@@ -1,0 +1,26 @@
+"""Many arms in one process: `python -m bench.load.fleet NATS_URL COUNT SLOTS`."""
+
+import asyncio
+import signal
+import sys
+
+import uvloop
+
+from bench.noop_arm import noop
+from octarm.sdk import Arm
+
+
+async def serve(url: str, count: int, slots: int) -> None:
+    """Serve `count` no-op arms until SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    arms = [Arm(f"noop-{number}", capabilities={"noop"}, slots=slots) for number in range(count)]
+    for arm in arms:
+        arm.run(noop)
+    await asyncio.gather(*(arm.serve(nats_url=url, stop=stop, drain_s=5) for arm in arms))
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

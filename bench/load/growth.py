@@ -1,0 +1,109 @@
+"""What a task costs as the ledger and the fleet grow: CPU of every process, a task.
+
+CPU time is what does not depend on who else uses the machine; tasks a second stand beside it.
+"""
+
+import asyncio
+import os
+import signal
+import statistics
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import nats
+
+from bench.load.ledger_rows import fill
+from bench.load.processes import cpu_s, own_processes
+from bench.load.scenarios import Json, Stage
+from bench.measure import settled, throughput
+from octarm.clients.arm_registry import ArmRegistryClient
+from octarm.sdk import Client
+
+RUNS: Final = 3
+SLOTS: Final = 512
+SIZES: Final = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+ARMS: Final = (1, 10, 100, 500)
+ONLINE_S: Final = 120.0
+
+
+async def ledger_size(stage: Stage, sizes: Sequence[int] = SIZES) -> list[Json]:
+    """Measure with ever more ended tasks in the ledger."""
+    found = []
+    for size in sizes:
+        await asyncio.to_thread(fill, stage.up["postgres"], size)
+        found.append({"tasks_in_ledger": size} | await cost(stage, stage.up["pids"]))
+    return found
+
+
+async def arms(stage: Stage, counts: Sequence[int] = ARMS) -> list[Json]:
+    """Measure with ever more arms that share the work; the stack has none of its own."""
+    found = []
+    for count in counts:
+        async with _a_fleet(stage.up["nats"], count) as pid:
+            pids = {**stage.up["pids"], "arms": pid}
+            found.append({"arms": count} | await cost(stage, pids))
+    return found
+
+
+async def cost(stage: Stage, pids: dict[str, int]) -> Json:
+    """Run `n` tasks some times; gives tasks a second and microseconds of CPU a task, by role."""
+    pids = own_processes(pids) | {"client": os.getpid()}
+    rates, costs = [], []
+    async with Client(stage.up["nats"]) as client:
+        await throughput(client, min(stage.n, 1000))
+        for _ in range(RUNS):
+            await settled(client)
+            before = cpu_s(pids)
+            rates.append(await throughput(client, stage.n))
+            mine = cpu_s({"client": os.getpid()})
+            # What is told afterwards, to memory for one, belongs to the tasks as well.
+            await settled(client)
+            after = cpu_s(pids) | mine
+            costs.append({role: (after[role] - before[role]) / stage.n * 1e6 for role in pids})
+    by_role = {role: round(statistics.median(c[role] for c in costs), 1) for role in pids}
+    total = round(statistics.median(sum(c.values()) for c in costs), 1)
+    return {
+        "tasks_per_s": round(statistics.median(rates), 1),
+        "cpu_us_a_task": total,
+        "cpu_us_by_role": by_role,
+    }
+
+
+@asynccontextmanager
+async def _a_fleet(url: str, count: int) -> AsyncGenerator[int, None]:
+    slots = max(SLOTS // count, 4)
+    command = [sys.executable, "-m", "bench.load.fleet", url, str(count), str(slots)]
+    # Stdout is for the figures alone.
+    process = await asyncio.create_subprocess_exec(*command, stdout=sys.stderr)
+    try:
+        await _online(url, count)
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+        await _forgotten(url, count)
+
+
+async def _online(url: str, count: int) -> None:
+    nc = await nats.connect(url)
+    try:
+        async with asyncio.timeout(ONLINE_S):
+            while sum(a.status == "online" for a in await _noops(nc)) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
+    finally:
+        await nc.close()
+
+
+async def _forgotten(url: str, count: int) -> None:
+    nc = await nats.connect(url)
+    try:
+        for arm in await _noops(nc):
+            await ArmRegistryClient(nc).deregister(arm.arm.arm_id)
+    finally:
+        await nc.close()
+
+
+async def _noops(nc: Any) -> list[Any]:
+    return await ArmRegistryClient(nc, timeout_s=20).find(["noop"])

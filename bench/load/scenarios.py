@@ -1,0 +1,146 @@
+"""The scenarios that load a running stack, each with its own figures."""
+
+import asyncio
+import statistics
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import nats
+import psycopg
+
+from bench.load.open_loop import OpenLoop, told
+from bench.load.processes import Watched, own_processes
+from bench.measure import settled, throughput
+from octarm.sdk import Client
+from octarm.verify.check import Sources, verify
+from octarm.verify.history import HistoryWriter
+
+Json = dict[str, Any]
+Up = dict[str, Any]
+Scenario = Callable[["Stage"], Awaitable[Json]]
+
+DRAIN_S: Final = 300.0
+SAMPLE_S: Final = 1.0
+STEADY: Final = 0.6
+OVERLOAD: Final = 3.0
+BURST_BASE: Final = 0.2
+BURST: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A running stack and how much may be asked of it: `n` tasks to find its maximum with."""
+
+    up: Up
+    n: int
+    seconds: float
+
+
+@asynccontextmanager
+async def loaded(stage: Stage, found: Json) -> AsyncGenerator[OpenLoop, None]:
+    """Offer load inside the block; then drain, verify, and put the figures into `found`."""
+    with tempfile.TemporaryDirectory(prefix="octarm-load-") as folder:
+        path = Path(folder) / "history.jsonl"
+        nc = await nats.connect(stage.up["nats"], max_outstanding_pings=10)
+        watched = Watched(own_processes(stage.up["pids"]))
+        watching = asyncio.create_task(watched.watch(SAMPLE_S))
+        try:
+            with HistoryWriter(path, process="load") as history:
+                loop = OpenLoop(nc, history)
+                await loop.start()
+                yield loop
+                found["drained_in_s"] = round(await loop.drained(DRAIN_S), 1)
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            await nc.close()
+        found["processes"] = watched.told()
+        found["attempts_per_task"] = await _attempts(stage.up["postgres"])
+        found["invariants"] = await _verified(stage.up, path)
+
+
+async def maximum(stage: Stage) -> float:
+    """Give the stack's own maximum: the median of three closed runs."""
+    async with Client(stage.up["nats"]) as client:
+        await throughput(client, min(stage.n, 1000))
+        rates = [await throughput(client, stage.n) for _ in range(3)]
+        await settled(client)
+    return statistics.median(rates)
+
+
+async def steady(stage: Stage) -> Json:
+    """60 % of the maximum, all the time: how long does a task take?"""
+    top = await maximum(stage)
+    rate = STEADY * top
+    found: Json = {"maximum_per_s": round(top, 1), "rate_per_s": round(rate, 1)}
+    async with loaded(stage, found) as loop:
+        await loop.offer(lambda _: rate, stage.seconds)
+        found |= told(loop.counts, stage.seconds)
+    return found | told(loop.counts, stage.seconds)
+
+
+async def overload(stage: Stage) -> Json:
+    """Three times the maximum: is as much done as without, and is the rest refused?"""
+    top = await maximum(stage)
+    found: Json = {"maximum_per_s": round(top, 1), "rate_per_s": round(OVERLOAD * top, 1)}
+    async with loaded(stage, found) as loop:
+        await loop.offer(lambda _: OVERLOAD * top, stage.seconds)
+        goodput = loop.counts.ended["completed"] / stage.seconds
+        found["goodput_per_s"] = round(goodput, 1)
+        found["goodput_share_of_maximum"] = round(goodput / top, 3)
+        found["open_at_the_end"] = loop.open
+    return found | told(loop.counts, stage.seconds)
+
+
+async def burst(stage: Stage) -> Json:
+    """A quiet load, ten times as much for a quarter of the time, quiet again: does it recover?"""
+    top = await maximum(stage)
+    quiet = BURST_BASE * top
+    begin, end = stage.seconds / 4, stage.seconds / 2
+
+    def rate(elapsed: float) -> float:
+        return quiet * BURST if begin <= elapsed < end else quiet
+
+    found: Json = {"maximum_per_s": round(top, 1), "quiet_per_s": round(quiet, 1)}
+    async with loaded(stage, found) as loop:
+        await loop.offer(rate, stage.seconds)
+        found["open_at_the_end"] = loop.open
+    return found | told(loop.counts, stage.seconds)
+
+
+async def memory(stage: Stage) -> Json:
+    """30 % of the maximum for long: does any process grow?"""
+    top = await maximum(stage)
+    rate = top * 0.3
+    found: Json = {"maximum_per_s": round(top, 1), "rate_per_s": round(rate, 1)}
+    async with loaded(stage, found) as loop:
+        await loop.offer(lambda _: rate, stage.seconds)
+    return found | told(loop.counts, stage.seconds)
+
+
+async def _attempts(url: str) -> float:
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        cursor = await connection.execute(
+            "select count(*)::float8 / greatest(count(distinct task_id), 1) from ledger.attempt"
+        )
+        row = await cursor.fetchone()
+    return round(float(row[0]), 4) if row else 0.0
+
+
+async def _verified(up: Up, history: Path) -> str:
+    sources = Sources(postgres_url=up["postgres"], nats_url=up["nats"], histories=[history])
+    report = await verify(sources, wait_s=60)
+    return "clean" if report.ok else str(report)
+
+
+SCENARIOS: Final[dict[str, tuple[Scenario, float]]] = {
+    "steady": (steady, 120),
+    "overload": (overload, 120),
+    "burst": (burst, 120),
+    "memory": (memory, 600),
+}
