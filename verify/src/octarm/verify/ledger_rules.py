@@ -6,6 +6,8 @@ Each statement gives (id, detail) and may use `%(grace)s`: seconds by which some
 from dataclasses import dataclass
 from typing import Final
 
+# An old month's tasks go first, from the oldest on, and its history with them as a whole.
+_KEPT: Final = " >= (select coalesce(min(id), '') from ledger.task)"
 _OPEN: Final = "('waiting', 'queued', 'dispatched', 'running', 'validating')"
 _LEASED: Final = "('dispatched', 'running', 'validating')"
 
@@ -82,21 +84,24 @@ LEDGER_RULES: Final = (
         "a result of a task that is not in the ledger",
         "Something wrote a result without an accepted task.",
         "select r.task_id, r.attempt::text from ledger.result r"
-        " left join ledger.task t on t.id = r.task_id where t.id is null",
+        " left join ledger.task t on t.id = r.task_id where t.id is null"
+        " and r.task_id" + _KEPT,
     ),
     LedgerRule(
         "I2",
         "an attempt of a task that is not in the ledger",
         "Something wrote an attempt without an accepted task.",
         "select a.task_id, a.attempt::text from ledger.attempt a"
-        " left join ledger.task t on t.id = a.task_id where t.id is null",
+        " left join ledger.task t on t.id = a.task_id where t.id is null"
+        " and a.task_id" + _KEPT,
     ),
     LedgerRule(
         "I2",
         "a late result of a task that is not in the ledger",
         "Something kept a result without an accepted task.",
         "select r.task_id, r.attempt::text from ledger.late_result r"
-        " left join ledger.task t on t.id = r.task_id where t.id is null",
+        " left join ledger.task t on t.id = r.task_id where t.id is null"
+        " and r.task_id" + _KEPT,
     ),
     LedgerRule(
         "I3",

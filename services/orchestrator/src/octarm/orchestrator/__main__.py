@@ -41,6 +41,7 @@ from octarm.orchestrator.storage.cancelling import PostgresCancelling
 from octarm.orchestrator.storage.endings import PostgresEndings
 from octarm.orchestrator.storage.intake import PostgresIntake
 from octarm.orchestrator.storage.outbox import PostgresOutbox
+from octarm.orchestrator.storage.partitions import PostgresPartitions
 from octarm.orchestrator.storage.quotas import PostgresQuotas
 from octarm.orchestrator.storage.reading import PostgresTasks
 from octarm.orchestrator.storage.ready import ReadyStream
@@ -59,6 +60,7 @@ from octarm.orchestrator.usecases.quotas import ReleaseHeld
 from octarm.orchestrator.usecases.record import RecordNews
 from octarm.orchestrator.usecases.recover import Recover
 from octarm.orchestrator.usecases.relay import Relay
+from octarm.orchestrator.usecases.retention import KeepRetention
 from octarm.orchestrator.usecases.retrying import ChooseDelays
 from octarm.orchestrator.usecases.tell import TellOwn
 
@@ -124,6 +126,9 @@ async def _serve(
     stack: AsyncExitStack, settings: Settings, stop: asyncio.Event, *, pool: Pool, nc: NATS
 ) -> None:
     publisher, clock = Publisher(nc), SystemClock()
+    retention = KeepRetention(PostgresPartitions(pool), clock, settings.retention_days)
+    # Before the first task: where a month has rows already, it gets no partitions any more.
+    await retention.prepare()
     relay = Relay(publisher, PostgresOutbox(pool), connected=lambda: nc.is_connected)
     relatives = Relatives(TellOwn(settings.shards))
     endings, revoke = PostgresEndings(pool, relatives), BusRevoker(nc)
@@ -173,6 +178,7 @@ async def _serve(
             way_in.release.run(stop),
             way_in.watch.run(stop),
             stopping.run(stop),
+            retention.run(stop),
         )
         await way_in.accepting.drain()
         await way_in.planning.drain()

@@ -32,6 +32,9 @@ class Settings(ServiceSettings):
         le=1_000_000,
         description="Commits that the bus has not taken past which fresh tasks are refused (429)",
     )
+    retention_days: int = Field(
+        default=90, ge=1, le=3650, description="Days for which ended tasks and their history stay"
+    )
     tenants: dict[Tenant, TenantRules] = Field(
         default_factory=dict,
         description="JSON object of tenant → `max_in_flight`, `max_open`, `default_budget`;"

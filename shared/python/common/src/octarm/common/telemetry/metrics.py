@@ -31,6 +31,7 @@ METRICS: Final = (
     Metric("octarm_orchestrator_tasks_refused_total", "counter", "Submissions refused", ("code",)),
     Metric("octarm_orchestrator_tasks_ended_total", "counter", "Tasks ended", ("state",)),
     Metric("octarm_orchestrator_late_results_total", "counter", "Results that came too late"),
+    Metric("octarm_orchestrator_tasks_retired_total", "counter", "Old tasks deleted"),
     Metric("octarm_orchestrator_outbox_rows", "gauge", "Outbox rows not yet published"),
     Metric("octarm_orchestrator_waiting_tasks", "gauge", "Tasks waiting or queued"),
     Metric("octarm_orchestrator_admission_closed", "gauge", "1 while fresh tasks get 429"),
