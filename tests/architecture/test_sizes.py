@@ -23,11 +23,11 @@ SERVICES = {
     "memory": SERVICE_LINES,
     # It owns the ledger, whose transitions, budgets and repairs share their transactions: cut in
     # two services they would need a protocol where a transaction does today.
-    "orchestrator": 5_000,
+    "orchestrator": 5_300,
 }
 EXCEPTIONS: dict[str, int] = {
     # Wiring in the order of opening, one line a part; cut in two it would be harder to check.
-    "services/orchestrator/src/octarm/orchestrator/__main__.py:_serve": 64,
+    "services/orchestrator/src/octarm/orchestrator/__main__.py:_serve": 72,
     # Lists of messages, one after the other; nobody reads them in one go.
     "shared/python/models/src/octarm/models/hot.py": 330,
     "shared/python/models/src/octarm/models/queries.py": 330,
