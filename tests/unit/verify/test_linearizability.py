@@ -52,6 +52,13 @@ class TestTask:
         assert judge([SUBMIT, absent], TaskModel()).ok is False
         assert judge([an_op("publish", 0, 1), absent, get(4, 5, "queued")], TaskModel()).ok
 
+    def test_an_answer_may_leave_the_attempt_out(self) -> None:
+        ended = an_op("get", 2, 3, state="completed")
+
+        assert judge([SUBMIT, ended, get(4, 5, "completed", 2)], TaskModel()).ok
+        assert judge([SUBMIT, get(0, 1, "running", 2), ended], TaskModel()).ok
+        assert judge([SUBMIT, ended, get(4, 5, "failed", 2)], TaskModel()).ok is False
+
     def test_is_created_once(self) -> None:
         again = an_op("submit", 2, 3, task_id="t", created=True)
         known = an_op("submit", 2, 3, task_id="t", created=False)

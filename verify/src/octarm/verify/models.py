@@ -12,14 +12,15 @@ _RANK: Final = {
     for rank, state in enumerate(("waiting", "queued", "dispatched", "running", "validating"))
 } | {state: len(TERMINAL) for state in TERMINAL}
 
-_HANDED_IN: Final = ("handed in", 0)
-_ACCEPTED: Final = ("waiting", 1)
+_HANDED_IN: Final = ("handed in", 0, True)
+_ACCEPTED: Final = ("waiting", 1, True)
 
 
 class TaskModel:
     """A register that moves on by itself: a read may find it further on, never further back.
 
-    Its state is None until it is handed in or accepted, then (state, attempt).
+    Its state is None until it is handed in or accepted, then (state, attempt, whether that is
+    the attempt itself or, for want of being told, the least that it may be).
     """
 
     def start(self) -> Hashable:
@@ -47,16 +48,20 @@ class TaskModel:
             return [before]
         if not isinstance(before, tuple):
             return []
-        state, attempt = before
-        after = int(operation.value.get("attempt") or attempt)
+        state, attempt, exact = before
         # Called off, and its work has yet to stop: it ends in whatever way that takes.
         over = found in TERMINAL or operation.value.get("cancelling")
         if operation.op == "cancel" and not over:
             return []
-        if (found, after) == (state, attempt):
-            return [before]
-        onward = after > attempt or (after == attempt and _RANK[found] > _RANK.get(state, -1))
-        return [(found, after)] if onward and state not in TERMINAL else []
+        told = operation.value.get("attempt")
+        further = _RANK[found] > _RANK.get(state, -1)
+        if found == state and (told is None or told == attempt or (not exact and told > attempt)):
+            return [before if told is None else (found, told, True)]
+        if state in TERMINAL:
+            return []
+        if told is None:
+            return [(found, attempt if further else attempt + 1, False)]
+        return [(found, told, True)] if told > attempt or (told == attempt and further) else []
 
 
 class BudgetModel:
