@@ -54,6 +54,7 @@ class TestADependency:
         plan.place(tasks)
 
         assert (set(plan.places), plan.refused) == ({one, two, three}, {})
+        assert [task.task_id for task in plan.in_order(tasks)] == [three, one, two]
         assert not plan.may_run(tasks[0])
         assert not plan.any_ended(tasks[0])
 
