@@ -12,6 +12,8 @@ from octarm.common.bus.publisher import Outgoing
 from octarm.common.bus.task_history import events_in
 from octarm.common.storage import open_pool
 from octarm.models import hot
+from octarm.models.commands import PlaceTasks
+from octarm.models.contracts import BudgetLeft
 from octarm.models.errors import BudgetExceeded, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.queries import BudgetView
@@ -449,3 +451,24 @@ class TestRetrying:
         await ledger.intake.accept([task], keep(seen))
 
         assert seen[0].left == (100, None, 3, None)
+
+    async def test_that_waited_for_a_sibling_is_told_what_the_sibling_gave_back(
+        self, ledger: Ledger
+    ) -> None:
+        parent = await accept(ledger, 100)
+        sibling = await accept(ledger, 60, parent_task_id=parent)
+        waiting = await accept(ledger, parent_task_id=parent, depends_on=[sibling])
+        await accept(ledger, 40, parent_task_id=parent)
+
+        await record(ledger, *news(a_result(sibling, tokens_used=10)))
+
+        assert (await ledger.state_of(waiting))[0] == "queued"
+        told = [
+            task.task
+            for entry in await ledger.outbox.older_than(-1)
+            for message in entry.messages
+            if ".cmd.task.place." in message.subject
+            for task in PlaceTasks.model_validate_json(message.payload).tasks
+            if task.task_id == waiting
+        ]
+        assert [task.budget_left for task in told] == [BudgetLeft(tokens=50)]

@@ -85,6 +85,7 @@ join ledger.blocked b on b.task_id = d.task_id
 where d.task_id = any(%s) and n.terminal_at is not null and n.state <> 'completed'
     and b.on_failure <> 'continue'
 """
+Row = tuple[Any, ...]
 
 
 class Tells(Protocol):
@@ -133,25 +134,27 @@ class Relatives:
         Rows of tasks are locked before those of budgets. For the rare task whose retry no
         budget covers there is a second round; whom it ends is booked by the next sweep.
         """
-        others, messages = await self._settle(connection, moved)
+        others, messages, freed = await self._settle(connection, moved)
         booked = await keep_books(connection, [*moved, *others], times=times)
         own = booked[: len(moved)]
         ended_late = [now for now, was in zip(own, moved, strict=True) if now.new is not was.new]
         if ended_late:
-            _, more = await self._settle(connection, ended_late)
+            _, more, freed_late = await self._settle(connection, ended_late)
             messages += more
-        return Settled(own, messages)
+            freed += freed_late
+        return Settled(own, messages + await self._tell_freed(connection, freed))
 
     async def _settle(
         self, connection: Connection, moved: Sequence[Moved]
-    ) -> tuple[list[Moved], list[Outgoing]]:
-        """Draw the consequences of what ended; gives who else ended, and what to tell."""
+    ) -> tuple[list[Moved], list[Outgoing], list[Row]]:
+        """Draw the consequences; gives who else ended, what to tell, and who is ready now."""
         ended = [change.task_id for change in moved if change.new.is_terminal]
         failed = [
             m.task_id for m in moved if m.new.is_terminal and m.new is not TaskState.COMPLETED
         ]
         others: list[Moved] = []
         messages: list[Outgoing] = []
+        freed: list[Row] = []
         if failed and await self._concerned(connection, failed):
             others, messages = await self._fail(connection, failed)
             ended += [change.task_id for change in others]
@@ -159,8 +162,8 @@ class Relatives:
             cursor = await connection.execute(_WAITERS, [ended])
             waiters = [row[0] for row in await cursor.fetchall()]
             if waiters:
-                messages += await self._free(connection, waiters)
-        return others, messages
+                freed = await self._free(connection, waiters)
+        return others, messages, freed
 
     async def _concerned(self, connection: Connection, failed: list[str]) -> bool:
         row = await (await connection.execute(_CONCERNED, {"ids": failed})).fetchone()
@@ -200,10 +203,13 @@ class Relatives:
         ids = [change.task_id for change in concerned]
         return ids, [change for change in concerned if change.new.is_terminal]
 
-    async def _free(self, connection: Connection, waiters: list[str]) -> list[Outgoing]:
+    async def _free(self, connection: Connection, waiters: list[str]) -> list[Row]:
         """Make ready those of these tasks that wait for nobody any more."""
-        cursor = await connection.execute(_FREE, [waiters])
-        woken = await woken_rows(connection, await cursor.fetchall())
+        return await (await connection.execute(_FREE, [waiters])).fetchall()
+
+    async def _tell_freed(self, connection: Connection, freed: list[Row]) -> list[Outgoing]:
+        """Tell who became ready, once the budgets are booked: what is left is told with it."""
+        woken = await woken_rows(connection, freed)
         return self.tells.woken(woken) if woken else []
 
     async def sweep(self, connection: Connection, after: str) -> tuple[str, list[Outgoing]]:
@@ -228,7 +234,8 @@ class Relatives:
         if failed:
             ended, messages = await self._fail(connection, failed)
             await keep_books(connection, ended)
-        return messages + await self._free(connection, waiting)
+        freed = await self._free(connection, waiting)
+        return messages + await self._tell_freed(connection, freed)
 
     async def _moved(
         self, connection: Connection, statement: str, parameters: dict[str, Any]
