@@ -3,15 +3,22 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from octarm.common.service import read_settings
+from octarm.models.contracts import TaskContract, TaskSubmission
 from octarm.models.errors import OctarmError
+from octarm.models.ids import new_id
+from octarm.orchestrator.domain.tasks import NewTask, new_task
 from octarm.orchestrator.domain.tenants import TenantRules, Tenants
 from octarm.orchestrator.settings import Settings
 from tests.support.ledger import a_new_task
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+TASK_ID, PARENT_ID = new_id("tsk"), new_id("tsk")
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, tenants: str) -> Settings:
@@ -87,3 +94,35 @@ def test_a_task_under_a_quota_is_held_unless_something_else_keeps_it_waiting() -
 
     assert [task.held for task in (free, fresh, blocked, later)] == [False, True, False, False]
     assert [task.waits for task in (free, fresh, blocked, later)] == [False, True, True, True]
+
+
+class TestDefaultBudget:
+    RULES = TenantRules.model_validate({"default_budget": {"max_tokens": 10, "max_retries": 1}})
+
+    def make(self, rules: TenantRules = RULES, **fields: Any) -> NewTask:
+        submission = TaskSubmission.model_validate({"goal": "x"} | fields)
+        return new_task(
+            submission, task_id=TASK_ID, tenant="acme", traceparent="", now=NOON, rules=rules
+        )
+
+    def test_is_given_to_a_task_that_brings_none(self) -> None:
+        task = self.make()
+
+        contract = TaskContract.model_validate_json(task.contract)
+        assert (task.grant[0], task.max_retries) == (10, 1)
+        assert contract.budget == self.RULES.default_budget
+        assert task.req_hash == self.make(TenantRules()).req_hash
+
+    @pytest.mark.parametrize(
+        ("rules", "fields", "tokens"),
+        [
+            (RULES, {"budget": {"max_tokens": 7}}, 7),
+            (RULES, {"budget": {"max_llm_calls": 7}}, None),
+            (RULES, {"parent_task_id": PARENT_ID}, None),
+            (TenantRules(), {}, None),
+        ],
+    )
+    def test_is_given_to_no_other(
+        self, rules: TenantRules, fields: dict[str, Any], tokens: int | None
+    ) -> None:
+        assert self.make(rules, **fields).grant[0] == tokens

@@ -7,9 +7,10 @@ from typing import Final
 import msgspec
 
 from octarm.models import hot
-from octarm.models.contracts import SCHEMA_VERSION, TaskSubmission
+from octarm.models.contracts import SCHEMA_VERSION, ResourceBudget, TaskSubmission
 from octarm.models.errors import InvalidRequest
 from octarm.orchestrator.domain.budgets import UNLIMITED, Limits, grant_of
+from octarm.orchestrator.domain.tenants import NO_RULES, TenantRules
 
 GOAL_CHARS: Final = 500
 FARTHEST_START: Final = timedelta(days=366)
@@ -67,20 +68,22 @@ def new_task(
     tenant: str,
     traceparent: str,
     now: datetime,
-    has_quota: bool = False,
+    rules: TenantRules = NO_RULES,
 ) -> NewTask:
     """Turn a submission into a ledger row; InvalidRequest when its times make no sense."""
     _check(submission, task_id, now)
-    body = submission.model_dump_json(exclude=_HASHED_WITHOUT, exclude_defaults=True).encode()
+    asked = _body(submission)
+    given = _with_budget(submission, rules)
+    body = asked if given is submission else _body(given)
     return NewTask(
         task_id=task_id,
         tenant=tenant,
         idem_key=submission.idempotency_key,
-        req_hash=hashlib.sha256(body).digest(),
+        req_hash=hashlib.sha256(asked).digest(),
         not_before=_start(submission.not_before, now),
         deadline=submission.deadline,
         timeout_s=submission.timeout_seconds,
-        max_retries=max_retries(submission),
+        max_retries=max_retries(given),
         priority=submission.priority,
         tier=submission.effective_tier,
         parent_id=submission.parent_task_id,
@@ -90,12 +93,12 @@ def new_task(
         assigned_arm=submission.assigned_arm,
         labels=submission.labels,
         goal=without_nul(submission.goal[:GOAL_CHARS]),
-        contract=_contract(body, task_id, tenant, now=now, idem_key=submission.idempotency_key),
+        contract=_contract(given, body, task_id, tenant=tenant, now=now),
         traceparent=traceparent,
         created_at=now,
         blocked=bool(submission.depends_on),
-        has_quota=has_quota,
-        grant=grant_of(submission.budget),
+        has_quota=rules.max_in_flight is not None,
+        grant=grant_of(given.budget),
     )
 
 
@@ -106,6 +109,19 @@ def _check(submission: TaskSubmission, task_id: str, now: datetime) -> None:
         )
     if task_id in submission.depends_on or task_id == submission.parent_task_id:
         raise InvalidRequest("a task can neither depend on itself nor be its own parent")
+
+
+def _body(submission: TaskSubmission) -> bytes:
+    return submission.model_dump_json(exclude=_HASHED_WITHOUT, exclude_defaults=True).encode()
+
+
+def _with_budget(submission: TaskSubmission, rules: TenantRules) -> TaskSubmission:
+    """Give a task that brings no budget its tenant's; a child has its parent's to draw on."""
+    default = rules.default_budget
+    brings_one = submission.budget != ResourceBudget() or submission.parent_task_id is not None
+    if default is None or brings_one:
+        return submission
+    return submission.model_copy(update={"budget": default})
 
 
 def max_retries(submission: TaskSubmission) -> int:
@@ -133,7 +149,7 @@ def _start(not_before: datetime | None, now: datetime) -> datetime | None:
 
 
 def _contract(
-    body: bytes, task_id: str, tenant: str, *, now: datetime, idem_key: str | None
+    submission: TaskSubmission, body: bytes, task_id: str, *, tenant: str, now: datetime
 ) -> bytes:
     """Add what the server sets to a submission's JSON object (goal is always in it)."""
     added = {
@@ -142,8 +158,8 @@ def _contract(
         "created_at": now,
         "schema_version": SCHEMA_VERSION,
     }
-    if idem_key is not None:
-        added["idempotency_key"] = idem_key
+    if submission.idempotency_key is not None:
+        added["idempotency_key"] = submission.idempotency_key
     return body[:-1] + b"," + _encode(added)[1:]
 
 

@@ -152,7 +152,7 @@ class AcceptTasks:
                 tenant=submitted.tenant,
                 traceparent=span.traceparent,
                 now=now,
-                has_quota=self.tenants.of(submitted.tenant).max_in_flight is not None,
+                rules=self.tenants.of(submitted.tenant),
             )
 
     def _task_id(self, submitted: Submitted) -> str:
