@@ -12,7 +12,6 @@ import pytest
 from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, DiscardPolicy, KeyValueConfig, RetentionPolicy, StreamConfig
 from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 
@@ -64,7 +63,7 @@ async def pull(nc: NATS, number: int = 10, *, timeout_s: float = SHORT_S) -> lis
     subscription = await nc.jetstream().pull_subscribe_bind("d", "Q")
     try:
         return await subscription.fetch(number, timeout=timeout_s)
-    except NatsTimeout:
+    except TimeoutError:  # the client raises three kinds, all of them this one
         return []
     finally:
         await subscription.unsubscribe()
