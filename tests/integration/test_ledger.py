@@ -275,6 +275,17 @@ class TestEnding:
         told = [verb for _, verb in await events(ledger, task_id)]
         assert told[-2:] == ["retried", "ready"]
 
+    async def test_a_lease_that_was_left_behind_brings_no_ended_task_back(
+        self, ledger: Ledger
+    ) -> None:
+        task_id = await accept(ledger)
+        await record(ledger, *news(a_result(task_id)))
+        await ledger.execute("update ledger.task set lease_until = now() - interval '1 s'")
+
+        await Reconcile(ledger.endings, ledger.relay, Revoked(), 1).once()
+
+        assert await ledger.state_of(task_id) == ("completed", 1)
+
     async def test_keeps_an_attempt_whose_lease_is_renewed(self, ledger: Ledger) -> None:
         task_id = await accept(ledger)
         await record(ledger, started(task_id))

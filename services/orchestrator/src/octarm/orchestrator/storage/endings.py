@@ -50,7 +50,7 @@ update ledger.task t set
     updated_at = now()
 from old where t.id = old.id returning {_MOVED}
 """
-_SILENT: Final = _LOST.format(found="lease_until < now()")
+_SILENT: Final = _LOST.format(found="lease_until < now() and terminal_at is null")
 # `updated_at` is when it was placed, or told to have started, by the database's clock: an arm's
 # own `started_at` proves nothing, and the news of a start may have been lost.
 _HANGING: Final = _LOST.format(
