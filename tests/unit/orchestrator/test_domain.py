@@ -234,6 +234,19 @@ class TestGathering:
         assert (believed.arm_id, believed.step) == ("one", Step.ENDED)
         assert [[item.arm_id for item in turn] for turn in turns] == [["late"], ["liar"], ["rogue"]]
 
+    def test_what_other_arms_say_is_kept_apart_and_said_in_turn(self) -> None:
+        gathering = Gathering()
+        ids = sorted(new_id("tsk") for _ in range(2))
+        for task_id in ids:
+            for arm_id in ("one", "two", "three"):
+                body = a_result(task_id, arm_id=arm_id)
+                gathering.ended(msgspec.json.decode(body, type=hot.Result), body)
+
+        turns = [[(news.task_id, news.arm_id) for news in turn] for turn in gathering.contested()]
+
+        assert [news.arm_id for news in gathering.all()] == ["one", "one"]
+        assert turns == [[(i, "three") for i in ids], [(i, "two") for i in ids]]
+
     def test_orders_by_task_so_that_rows_are_always_locked_alike(self) -> None:
         gathering = Gathering()
         ids = sorted(new_id("tsk") for _ in range(5))
