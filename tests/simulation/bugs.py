@@ -10,7 +10,6 @@ from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import Entry
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.results import ResultsConsumer
-from octarm.orchestrator.storage.revoking import BusRevoker
 from octarm.orchestrator.usecases import relay
 from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.relay import Relay
@@ -88,13 +87,6 @@ def _placements_not_told(_: Any) -> Any:
     return put
 
 
-def _nothing_is_called_off(_: Any) -> Any:
-    async def revoke(self: Any, revocations: Any) -> None:
-        return None
-
-    return revoke
-
-
 def _old_groups_stay(_: Any) -> Any:
     def forget(self: Any) -> None:
         return None
@@ -141,7 +133,6 @@ BUGS: Final[dict[str, Replacement]] = {
     "leases-last-for-ever": (Tables, "silent", _leases_last_for_ever),
     "ready-acked-when-read": (AdmitTasks, "__call__", _ready_acked_when_read),
     "placements-not-told": (Announcer, "put", _placements_not_told),
-    "nothing-is-called-off": (BusRevoker, "__call__", _nothing_is_called_off),
     "old-groups-stay": (Fleet, "forget_waiters", _old_groups_stay),
     "late-results-end-tasks": (Tables, "_write_late", _late_results_end_tasks),
     "two-events-of-one-number": (Tables, "wake", _two_events_of_one_number),

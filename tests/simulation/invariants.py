@@ -153,13 +153,18 @@ def _is_of(body: bytes, key: tuple[str, int]) -> bool:
 
 
 def no_reported_result_is_lost(world: "World") -> Found:
-    """A result that the stream took ended its attempt or is kept as late."""
+    """A result that the stream took ended its attempt, is kept as late, or is a dead letter.
+
+    Which results may be dead letters says `nothing_was_thrown_away`.
+    """
     tables = world.ledger.tables
+    letters = [message.data for message in world.bus.streams[DLQ].messages.values()]
     for msg_id in sorted(world.reported):
         _, task_id, attempt = msg_id.split(":")
         key = (task_id, int(attempt))
         row = tables.attempts.get(key)
-        if key not in tables.late and (row is None or row.outcome not in REPORTED):
+        is_kept = key in tables.late or (row is not None and row.outcome in REPORTED)
+        if not is_kept and not any(_is_of(body, key) for body in letters):
             yield f"the result of {key} was taken and is nowhere"
 
 
