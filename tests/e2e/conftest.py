@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,22 @@ class Up:
 
 @pytest.fixture(scope="session")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """A stack with the executor arm; only traces that ask for it are sampled."""
-    data = tmp_path_factory.mktemp("up")
+    """A stack for all tests that leave it as they found it."""
+    with _running(tmp_path_factory.mktemp("up")) as up:
+        yield up
+
+
+@pytest.fixture
+def up_alone(tmp_path: Path) -> Iterator[Up]:
+    """A stack for a test that may drain its arms and fill its queue."""
+    with _running(tmp_path / "up") as up:
+        yield up
+
+
+@contextmanager
+def _running(data: Path) -> Iterator[Up]:
+    """With the executor arm; only traces that ask for it are sampled."""
+    data.mkdir(exist_ok=True)
     environment = os.environ | {
         "OCTARM_TRACE_EXPORT": f"file:{data / 'traces'}",
         "OCTARM_TRACE_SAMPLE": "0",

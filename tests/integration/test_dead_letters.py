@@ -190,6 +190,8 @@ class TestLooking:
         assert [one.seq for one in await bus.letters(reason="TENANT")] == [3]
         assert [one.seq for one in await bus.letters(after=1)] == [2, 3]
         assert await bus.letters(origin="nobody") == []
+        assert await bus.letters(origin="*") == []
+        assert await bus.letters(origin="no body\r\n>") == []
         infos = await bus.js.consumers_info(DLQ)
         assert infos == []
 

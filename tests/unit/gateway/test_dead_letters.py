@@ -53,6 +53,13 @@ class TestWhoMay:
 
 
 class TestLooking:
+    @pytest.mark.parametrize("origin", ["*", ">", "a.b", "a b", "a\r\n", "\0", "x" * 65])
+    async def test_takes_only_a_plain_word_for_an_origin(self, origin: str) -> None:
+        async with a_client(_box()) as client:
+            answer = await client.get("/v1/dlq", params={"origin": origin})
+
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "query.origin")
+
     async def test_lists_oldest_first_page_by_page(self) -> None:
         async with a_client(_box(5)) as client:
             first = (await client.get("/v1/dlq", params={"limit": 3})).json()

@@ -1,6 +1,6 @@
 """What only the HTTP API says: its own requests and answers."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AwareDatetime,
@@ -21,6 +21,9 @@ from octarm.models.states import JobStatus, TaskState, job_status
 
 # `queries.Limit` as a query string has it: text.
 PageSize = Annotated[int, Field(ge=1, le=500)]
+
+# It selects by subject, so nothing but a token may stand there.
+TOKEN_OR_NONE: Final = r"^[A-Za-z0-9_-]{0,64}$"
 
 
 class _Wish(BaseModel):
@@ -115,7 +118,7 @@ class EpisodeFilter(_Wish):
 class LetterFilter(_Wish):
     """Which dead letters: all of what is given must fit."""
 
-    origin: Annotated[str, StringConstraints(max_length=100)] = Field(
+    origin: Annotated[str, StringConstraints(pattern=TOKEN_OR_NONE)] = Field(
         default="", description="The consumer that gave the message up"
     )
     reason: Annotated[str, StringConstraints(max_length=200)] = Field(

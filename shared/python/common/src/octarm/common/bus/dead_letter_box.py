@@ -20,6 +20,7 @@ from octarm.common.bus.publisher import Outgoing, Publisher
 from octarm.common.bus.wire import read_headers
 from octarm.models.errors import OctarmError, Unavailable
 from octarm.models.events import DeadLetter
+from octarm.models.ids import is_token
 from octarm.models.subjects import DEAD_LETTER, DLQ
 
 TIMEOUT_S: Final = 5.0
@@ -142,6 +143,8 @@ class DeadLetterBox:
                     yield found
 
     async def _heads(self, wanted: Wanted, after: int) -> AsyncGenerator[Msg]:
+        if wanted.origin and not is_token(wanted.origin):
+            return  # It would stand in a subject; no consumer has such a name.
         js = self._nc.jetstream(timeout=TIMEOUT_S)
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
