@@ -92,7 +92,7 @@ bench: sync ## Measure against the bare pipeline in the same run (N=20000)
 	$(RUN) python -m bench --n $(N)
 
 overload: sync ## Offer three times what the system can do for two minutes, and count (SECONDS_OF_OVERLOAD=120)
-	$(RUN) python -m bench.overload --seconds $(SECONDS_OF_OVERLOAD)
+	$(RUN) python -m bench.load overload --seconds $(SECONDS_OF_OVERLOAD)
 
 bench-peers: sync ## The same, and other task queues in the same run (N=20000 PEERS_N=5000)
 	$(UV) sync --frozen --quiet --group peers

@@ -11,7 +11,6 @@ from nats.aio.msg import Msg
 from octarm.common.bus import flood
 from octarm.common.bus.requests import answer
 from octarm.common.clock import Clock
-from octarm.common.storage import Batcher
 from octarm.common.telemetry.logs import get_logger
 from octarm.models import hot
 from octarm.models.errors import (
@@ -30,44 +29,23 @@ from octarm.models.queries import (
     TaskView,
 )
 from octarm.models.subjects import (
-    ATTEMPTS_UPDATED,
     CANCEL_TASK,
     FIND_TASKS,
     GET_STATES,
     GET_TASK,
     HEARTBEAT,
-    PLACEMENTS_MADE,
     RECONCILE_LEDGER,
-    RESULT,
-    RESULTS_REPORTED,
 )
-from octarm.orchestrator.domain.changes import AcceptAnswer
-from octarm.orchestrator.usecases.accept import Submitted
 from octarm.orchestrator.usecases.cancelling import CancelTasks
 from octarm.orchestrator.usecases.reading import Tasks
 from octarm.orchestrator.usecases.recover import Recover
 
 QUEUE: Final = "orchestrator"
-MAX_ERROR_BYTES: Final = 64 * 1024
-MAX_WAITING: Final = 10_000
-MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-_RESULTS: Final = RESULT.pattern.removesuffix("*")
-_REPORTS: Final = RESULTS_REPORTED.pattern.removesuffix("*")
-_PLACEMENTS: Final = PLACEMENTS_MADE.pattern.removesuffix("*")
-_UPDATES: Final = ATTEMPTS_UPDATED.pattern.removesuffix("*")
 
-_submissions = msgspec.json.Decoder(hot.SubmitTasks).decode
-_submission = msgspec.json.Decoder(hot.SubmitTask).decode
-_result = msgspec.json.Decoder(hot.Result).decode
-_report = msgspec.json.Decoder(hot.ResultsReported).decode
-_placements = msgspec.json.Decoder(hot.PlacementsMade).decode
 _heartbeat = msgspec.json.Decoder(hot.Heartbeat).decode
-_updates = msgspec.json.Decoder(hot.AttemptsUpdated).decode
-_encode = msgspec.json.Encoder().encode
 _NOT_UNDERSTOOD: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 log = get_logger()
-Accepting = Batcher[Submitted, AcceptAnswer]
 
 
 def routes(tasks: Tasks, cancel: CancelTasks, recover: Recover) -> NatsRouter:
