@@ -72,11 +72,11 @@ fuzz: sync ## Fuzz decoders (atheris) and the HTTP API (schemathesis), ten minut
 storms: sync ## Run every scenario of the chaos driver (half an hour; SCENARIO=… for one)
 	$(RUN) python -m tests.chaos.drive $(or $(SCENARIO),all)
 
-coverage: sync ## Check that models and domains are covered to the last branch (ALL=1: measure everything)
+coverage: sync ## Check that models, domains and policies are covered to the last branch (ALL=1: measure everything)
 	$(RUN) coverage erase
 	$(RUN) coverage run -m pytest -q $(if $(ALL),,tests/unit tests/contract)
 	$(RUN) coverage combine -q
-	$(RUN) coverage report --skip-covered --fail-under=100 --include='*/octarm/models/*,*/domain/*'
+	$(RUN) coverage report --skip-covered --fail-under=100 --include='*/octarm/models/*,*/domain/*,*/octarm/policies/*' --omit='*/octarm/policies/sandbox/*'
 	$(if $(ALL),$(RUN) coverage report --skip-covered --fail-under=90)
 
 test: sync sandbox ## Run all tests
