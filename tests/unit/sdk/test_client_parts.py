@@ -21,7 +21,8 @@ from octarm.models.ids import new_id
 from octarm.models.queries import Outcome, SubmitTasks
 from octarm.models.states import TaskState
 from octarm.models.subjects import NotASubjectToken
-from octarm.sdk.fates import Fates
+from octarm.sdk.endings import Ending, endings_in
+from octarm.sdk.fates import Fate, Fates, Finishing
 from octarm.sdk.settings import ClientSettings, find_nats
 from octarm.sdk.submissions import Encoded, Keys, encode, read_answers, request_body, requests
 from octarm.sdk.submitter import Submitter
@@ -105,11 +106,20 @@ class FakeLedger:
         return {one: self.outcomes[one] for one in task_ids if one in self.outcomes}
 
 
+def an_event(task_id: str, kind: str = "task.completed", **more: object) -> dict[str, object]:
+    return {"type": kind, "event_id": "e", "seq": 3, "task_id": task_id, **more}
+
+
+def a_bundle(task_id: str, kind: str = "task.completed", **more: object) -> bytes:
+    return json.dumps({"events": [an_event(task_id, kind, **more)]}).encode()
+
+
 class TestFates:
     async def test_sweeps_up_what_nobody_told(self) -> None:
         ended, live = new_id("tsk"), new_id("tsk")
+        result = a_result(ended)
         ledger = FakeLedger(
-            Outcome(task_id=ended, state=TaskState.COMPLETED, result=a_result(ended)),
+            Outcome(task_id=ended, state=TaskState.COMPLETED, result=result),
             Outcome(task_id=live, state=TaskState.RUNNING),
         )
         ledger.away = True
@@ -122,7 +132,7 @@ class TestFates:
         await wait_until(lambda: second.state is TaskState.RUNNING)
         sweeping.cancel()
 
-        assert first.read()
+        assert first.outcome() == result
         assert not second.ended
 
     async def test_asks_for_the_oldest_only_while_endings_come_in(self) -> None:
@@ -131,7 +141,7 @@ class TestFates:
         fates = Fates(ledger, "acme")
         for one in ids:
             fates.follow(one, TaskState.QUEUED)
-        fates.heard("completed", new_id("tsk"), b"")
+        fates.heard(Ending("task.completed", new_id("tsk")), TaskState.COMPLETED)
 
         sweeping = asyncio.create_task(fates.run(0.01))
         await wait_until(lambda: len(ledger.asked) >= 3)
@@ -154,15 +164,87 @@ class TestFates:
         fates = Fates(ledger, "acme")
         told = [fates.follow(task_id, TaskState.QUEUED) for task_id in (one, two)]
         calls: list[str] = []
-        told[0].when_ended(lambda: calls.append("ended"))
+        told[0].when_ended(lambda _: calls.append("ended"))
         await fates.ask(told)
-        told[0].when_ended(lambda: calls.append("at once"))
+        told[0].when_ended(lambda _: calls.append("at once"))
 
         assert [str(fate.error) for fate in told] == [
             "the task ended as timed_out",
             "the task was cancelled",
         ]
         assert calls == ["ended", "at once"]
+
+
+class TestFate:
+    def test_reads_the_result_when_asked_and_keeps_only_its_bytes(self) -> None:
+        task_id = new_id("tsk")
+        fate = Fate(task_id, TaskState.QUEUED)
+        result = a_result(task_id)
+        (ending,) = endings_in(a_bundle(task_id, result=result.model_dump(mode="json")))
+
+        fate.end_by_event(ending, TaskState.COMPLETED)
+
+        assert fate.outcome() == result
+        assert fate.outcome() is not fate.outcome()
+
+    def test_says_how_a_task_ended_that_brought_a_problem(self) -> None:
+        task_id = new_id("tsk")
+        fate = Fate(task_id, TaskState.QUEUED)
+        problem = TimedOut("too late").problem().model_dump(mode="json")
+        (ending,) = endings_in(a_bundle(task_id, "task.timed_out", error=problem))
+
+        fate.end_by_event(ending, TaskState.TIMED_OUT)
+
+        assert str(fate.outcome()) == "too late"
+        assert fate.error is not None
+        assert fate.error.code == "DEADLINE_EXCEEDED"
+
+    def test_has_to_be_asked_for_when_its_result_was_too_large(self) -> None:
+        task_id = new_id("tsk")
+        fate = Fate(task_id, TaskState.QUEUED)
+        (ending,) = endings_in(a_bundle(task_id))
+
+        fate.end_by_event(ending, TaskState.COMPLETED)
+
+        assert fate.outcome() is None
+
+    def test_tells_everybody_who_still_wants_to_know(self) -> None:
+        fate = Fate(new_id("tsk"), TaskState.QUEUED)
+        told: list[str] = []
+        tells = [lambda _, n=n: told.append(n) for n in ("first", "second", "third")]
+        for tell in tells:
+            fate.when_ended(tell)
+        fate.forget(tells[1])
+
+        fate.end_unknown()
+        fate.forget(tells[0])
+
+        assert told == ["first", "third"]
+
+    def test_an_event_that_ends_nothing_has_no_state(self) -> None:
+        moved, ended = endings_in(
+            json.dumps(
+                {"events": [an_event("t", "task.retried"), an_event("t", "task.cancelled")]}
+            ).encode()
+        )
+
+        assert (moved.state, ended.state) == (None, TaskState.CANCELLED)
+
+
+async def test_those_who_finished_come_in_the_order_of_their_ends() -> None:
+    finishing = Finishing()
+    fates = [Fate(new_id("tsk"), TaskState.QUEUED) for _ in range(3)]
+    for fate in fates:
+        fate.when_ended(finishing.tell)
+    waiting = asyncio.create_task(finishing.next(None))
+    await asyncio.sleep(0)
+
+    fates[2].end_unknown()
+    fates[0].end_unknown()
+
+    assert [await waiting, await finishing.next(None)] == [fates[2], fates[0]]
+    with pytest.raises(TimeoutError):
+        await finishing.next(asyncio.get_running_loop().time())
 
 
 class TestFindingNats:

@@ -14,15 +14,15 @@ from nats.aio.msg import Msg
 from octarm.clients.orchestrator import OrchestratorClient
 from octarm.common.bus.connection import connect
 from octarm.common.bus.requests import ask_raw
-from octarm.common.bus.task_history import events_in, events_subject
+from octarm.common.bus.task_history import events_subject
 from octarm.models.errors import NotFound, OctarmError, TaskFailed
-from octarm.models.events import TERMINAL_VERBS
 from octarm.models.queries import Cancelled, FindTasks, TasksFound, TaskView
 from octarm.models.results import ExecutionResult
 from octarm.models.states import TaskState
 from octarm.models.subjects import COMPLETED, STOPPED, SUBMIT_TASKS
+from octarm.sdk.endings import endings_in
 from octarm.sdk.event_streams import StreamedEvent, last_place, read_events
-from octarm.sdk.fates import SWEEP_S, Fate, Fates
+from octarm.sdk.fates import SWEEP_S, Fate, Fates, Finishing
 from octarm.sdk.settings import ClientSettings, find_nats
 from octarm.sdk.submissions import Keys, Submission, SubmissionsRefused, encode
 from octarm.sdk.submitter import Submitter
@@ -86,13 +86,14 @@ class Client:
 
     async def _heard(self, msg: Msg) -> None:
         try:
-            events = events_in(msg.data)
+            endings = endings_in(msg.data)
         except msgspec.MsgspecError:
             # What it told, the next sweep asks for.
             return
-        for event in events:
-            if event.verb in TERMINAL_VERBS:
-                self._fates.heard(event.verb, event.task_id, event.body)
+        for ending in endings:
+            state = ending.state
+            if state is not None:
+                self._fates.heard(ending, state)
 
     async def _request(self, body: bytes, timeout_s: float) -> bytes:
         return await ask_raw(self._nc, SUBMIT_TASKS.template, body, timeout_s=timeout_s)
@@ -152,23 +153,26 @@ class Client:
         Raises:
             TimeoutError: they did not all end within `timeout` seconds.
         """
-        ended: asyncio.Queue[Task] = asyncio.Queue()
-        tellers = [(task, lambda task=task: ended.put_nowait(task)) for task in tasks]
-        for task, tell in tellers:
-            task.fate.when_ended(tell)
+        finishing = Finishing()
+        handles: dict[Fate, Task] = {}
+        again: dict[Fate, list[Task]] = {}
+        for task in tasks:
+            if task.fate in handles:
+                again.setdefault(task.fate, []).append(task)
+            else:
+                handles[task.fate] = task
+        tell = finishing.tell
+        for fate in handles:
+            fate.when_ended(tell)
         until = None if timeout is None else asyncio.get_running_loop().time() + timeout
         try:
-            for _ in tasks:
-                # Not around the loop: a generator may be resumed by another task.
-                if ended.empty():
-                    async with asyncio.timeout_at(until):
-                        task = await ended.get()
-                else:
-                    task = ended.get_nowait()
-                yield task, task.fate.outcome() or await _result(task)
+            for _ in range(len(handles)):
+                fate = await finishing.next(until)
+                for task in (handles[fate], *again.pop(fate, ())):
+                    yield task, fate.outcome() or await _result(task)
         finally:
-            for task, tell in tellers:
-                task.fate.forget(tell)
+            for fate in handles:
+                fate.forget(tell)
 
     async def get(self, task_id: str) -> TaskView:
         """Show a task.

@@ -3,16 +3,15 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-import msgspec
-
-from octarm.models import hot
-from octarm.models.errors import NotFound, OctarmError, Problem, TaskFailed
+from octarm.models.errors import NotFound, OctarmError, TaskFailed
 from octarm.models.queries import Outcome
 from octarm.models.results import ExecutionResult
 from octarm.models.states import TaskState
+from octarm.sdk.endings import Ending, failure
 
 SWEEP_S: Final = 2.0
 SWEEP_TASKS: Final = 1000
@@ -20,7 +19,6 @@ EARLY_EVENTS: Final = 10_000
 
 # A library in somebody's program: silent unless that program wants to hear it.
 log = logging.getLogger(__name__)
-_decode = msgspec.json.Decoder(hot.TaskEvent).decode
 
 
 class AsksStates(Protocol):
@@ -31,49 +29,62 @@ class AsksStates(Protocol):
         ...
 
 
-class Fate:
-    """What is known of one task; it ends once."""
+Tell = Callable[["Fate"], None]
 
-    __slots__ = ("_callbacks", "_event", "error", "result", "since", "state", "task_id")
+
+class Fate:
+    """What is known of one task; it ends once.
+
+    Of an event only its bytes are kept: the result is made when somebody asks, anew each time.
+    A program waits for many tasks, and what lives long makes every garbage collection longer.
+    """
+
+    __slots__ = ("_ending", "_result", "_tells", "ended", "error", "since", "state", "task_id")
 
     def __init__(self, task_id: str, state: TaskState) -> None:
         self.task_id = task_id
         self.state = state
         self.since = time.monotonic()
-        self.result: ExecutionResult | None = None
-        self.error: TaskFailed | NotFound | None = None
-        self._event: bytes | None = None
-        self._callbacks: list[Callable[[], None]] = []
-
-    @property
-    def ended(self) -> bool:
+        self.ended = state.is_terminal
         """Whether the task has ended."""
-        return self.error is not None or self.state.is_terminal
+        self.error: TaskFailed | NotFound | None = None
+        self._result: ExecutionResult | None = None
+        self._ending: Ending | None = None
+        self._tells: list[Tell] | Tell | None = None
 
-    def when_ended(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once the task has ended; at once if it has."""
+    def when_ended(self, tell: Tell) -> None:
+        """Call `tell` with this fate once the task has ended; at once if it has."""
         if self.ended:
-            callback()
+            tell(self)
+        elif self._tells is None:
+            self._tells = tell
         else:
-            self._callbacks.append(callback)
+            self._tells = [*self._told(), tell]
 
-    def forget(self, callback: Callable[[], None]) -> None:
-        """Do not call `callback` any more."""
-        if callback in self._callbacks:
-            self._callbacks.remove(callback)
+    def forget(self, tell: Tell) -> None:
+        """Do not call `tell` any more."""
+        if self._tells is not None:
+            self._tells = [one for one in self._told() if one != tell] or None
 
-    def end_by_event(self, verb: str, data: bytes) -> None:
+    def _told(self) -> "list[Tell]":
+        tells = self._tells
+        if tells is None:
+            return []
+        return tells if isinstance(tells, list) else [tells]
+
+    def end_by_event(self, ending: Ending, state: TaskState) -> None:
         """End it by a terminal event, which is read when somebody asks."""
-        self._event = data
-        self._end(TaskState(verb))
+        self._ending = ending.alone()
+        self._end(state)
 
     def end_by_outcome(self, outcome: Outcome) -> None:
         """Take over what the ledger says."""
-        self.result = outcome.result
+        self._ending = None
+        self._result = outcome.result
         if outcome.state in (TaskState.COMPLETED, *LIVE):
             self.error = None
         else:
-            self.error = _failure(outcome.state, outcome.error)
+            self.error = failure(outcome.state, outcome.error)
         self._end(outcome.state)
 
     def end_unknown(self) -> None:
@@ -83,45 +94,49 @@ class Fate:
 
     def _end(self, state: TaskState) -> None:
         self.state = state
-        if self.ended:
-            callbacks, self._callbacks = self._callbacks, []
-            for callback in callbacks:
-                callback()
-
-    def read(self) -> bool:
-        """Read the terminal event, if one came; tells whether result or error is known."""
-        if self._event is not None:
-            data, self._event = self._event, None
-            event = _decode(data)
-            if not isinstance(event.result, msgspec.UnsetType) and bytes(event.result) != b"null":
-                self.result = ExecutionResult.model_validate_json(bytes(event.result))
-            if self.state is not TaskState.COMPLETED:
-                self.error = _failure(self.state, _problem(event), event.reason or "")
-        return self.result is not None or self.error is not None
+        self.ended = self.error is not None or state.is_terminal
+        if self.ended and self._tells is not None:
+            tells, self._tells = self._told(), None
+            for tell in tells:
+                tell(self)
 
     def outcome(self) -> ExecutionResult | TaskFailed | NotFound | None:
         """Give the result or the error of a task that has ended, None when it must be asked for."""
-        if not (self.ended and self.read()):
-            return None
-        return self.error or self.result
+        if self.error is None and self._ending is not None:
+            if self.state is TaskState.COMPLETED:
+                return self._ending.read_result()
+            self.error = self._ending.read_failure(self.state)
+        return self.error or self._result if self.ended else None
 
 
 LIVE: Final = tuple(state for state in TaskState if not state.is_terminal)
 
 
-def _problem(event: hot.TaskEvent) -> Problem | None:
-    if isinstance(event.error, msgspec.UnsetType) or bytes(event.error) == b"null":
-        return None
-    return Problem.model_validate_json(bytes(event.error))
+class Finishing:
+    """Gathers fates as they end, for one who waits for the next."""
 
+    def __init__(self) -> None:
+        self._ended: deque[Fate] = deque()
+        self._waiting: asyncio.Future[None] | None = None
 
-def _failure(state: TaskState, problem: Problem | None, reason: str = "") -> TaskFailed:
-    """Say how a task ended without success; cancelled tasks have code CANCELLED."""
-    if problem is not None:
-        return TaskFailed(problem.detail or problem.title, problem.recovery_hint, problem.code)
-    if state is TaskState.CANCELLED:
-        return TaskFailed(reason or "the task was cancelled", "Submit it again.", "CANCELLED")
-    return TaskFailed(f"the task ended as {state}")
+    def tell(self, fate: Fate) -> None:
+        """Take one that has ended."""
+        self._ended.append(fate)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def next(self, until: float | None) -> Fate:
+        """Give the one that ended next; `until` is a time of the event loop.
+
+        Raises:
+            TimeoutError: none ended until then.
+        """
+        if not self._ended:
+            self._waiting = asyncio.get_running_loop().create_future()
+            # Not around a caller's loop: a generator may be resumed by another task.
+            async with asyncio.timeout_at(until):
+                await self._waiting
+        return self._ended.popleft()
 
 
 class Fates:
@@ -136,7 +151,7 @@ class Fates:
         self._tenant = tenant
         self._waiting: dict[str, Fate] = {}
         self._submitting = 0
-        self._early: dict[str, tuple[str, bytes]] = {}
+        self._early: dict[str, tuple[Ending, TaskState]] = {}
         self._heard = 0
 
     def follow(self, task_id: str, state: TaskState) -> Fate:
@@ -162,14 +177,14 @@ class Fates:
         if not self._submitting:
             self._early.clear()
 
-    def heard(self, verb: str, task_id: str, data: bytes) -> None:
+    def heard(self, ending: Ending, state: TaskState) -> None:
         """Take a terminal event."""
         self._heard += 1
-        fate = self._waiting.pop(task_id, None)
+        fate = self._waiting.pop(ending.task_id, None)
         if fate is not None:
-            fate.end_by_event(verb, data)
+            fate.end_by_event(ending, state)
         elif self._submitting and len(self._early) < EARLY_EVENTS:
-            self._early[task_id] = (verb, data)
+            self._early[ending.task_id] = (ending.alone(), state)
 
     async def ask(self, fates: Sequence[Fate]) -> None:
         """Ask the ledger about these tasks now.

@@ -3,23 +3,21 @@
 import itertools
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from pydantic import BaseModel
 
-from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import FieldError, InvalidRequest, OctarmError, Problem, from_problem
+from octarm.models.states import TaskState
 
 MAX_IN_REQUEST: Final = 500
 MAX_REQUEST_BYTES: Final = 512 * 1024
 Submission = TaskSubmission | Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(msgspec.Struct, frozen=True, gc=False):
     """One submission as JSON, and its place in the caller's list."""
 
     index: int
@@ -79,7 +77,7 @@ def encode(index: int, submission: Submission, keys: Keys) -> Encoded:
     Raises:
         InvalidRequest: it is not JSON.
     """
-    fields = _plain(submission)
+    fields = dict(submission) if type(submission) is dict else _plain(submission)
     if fields.get("idempotency_key") is None:
         fields["idempotency_key"] = keys.next()
     try:
@@ -112,15 +110,31 @@ def request_body(tenant: str, submissions: Sequence[Encoded]) -> bytes:
     return b'{"tenant":%s,"submissions":[%s]}' % (_encode(tenant), listed)
 
 
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """The ledger holds this task."""
+
+    task_id: str
+    state: TaskState
+
+
+class _Answer(msgspec.Struct, gc=False):
+    accepted: Accepted | None = None
+    problem: dict[str, Any] | None = None
+
+
+class _Answers(msgspec.Struct, gc=False):
+    answers: list[_Answer]
+
+
 class _Reply(msgspec.Struct):
-    ok: hot.SubmitAnswers | None = None
+    ok: _Answers | None = None
     problem: dict[str, Any] | None = None
 
 
 _decode = msgspec.json.Decoder(_Reply).decode
 
 
-def read_answers(data: bytes, expected: int) -> list[hot.Accepted | OctarmError]:
+def read_answers(data: bytes, expected: int) -> list[Accepted | OctarmError]:
     """Read the reply to a `SubmitTasks` request: what became of each submission, in order.
 
     Raises:

@@ -5,11 +5,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from octarm.models import hot
 from octarm.models.errors import OctarmError, TimedOut
 from octarm.models.states import TaskState
 from octarm.sdk.fates import Fate
-from octarm.sdk.submissions import Encoded, read_answers, request_body, requests
+from octarm.sdk.submissions import Accepted, Encoded, read_answers, request_body, requests
 
 IN_FLIGHT: Final = 4
 REQUEST_TIMEOUT_S: Final = 10.0
@@ -55,9 +54,8 @@ class Submitter:
             again: list[Encoded] = []
             pause_s = backoff_s
             for submission, answer in zip(group, await self._send(group, until), strict=True):
-                if isinstance(answer, hot.Accepted):
-                    state = TaskState(answer.state)
-                    answers[submission.index] = self._follow(answer.task_id, state)
+                if isinstance(answer, Accepted):
+                    answers[submission.index] = self._follow(answer.task_id, answer.state)
                     continue
                 answers[submission.index] = answer
                 if answer.retryable:
@@ -69,9 +67,7 @@ class Submitter:
             await asyncio.sleep(pause_s)
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
 
-    async def _send(
-        self, group: list[Encoded], until: float
-    ) -> Sequence[hot.Accepted | OctarmError]:
+    async def _send(self, group: list[Encoded], until: float) -> Sequence[Accepted | OctarmError]:
         timeout_s = min(REQUEST_TIMEOUT_S, until - time.monotonic())
         if timeout_s <= 0:
             return [TimedOut("no time was left to submit it")] * len(group)

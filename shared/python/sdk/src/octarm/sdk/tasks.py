@@ -83,7 +83,7 @@ class Task:
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
 
-        def tell() -> None:
+        def tell(_: Fate) -> None:
             if not ended.done():
                 ended.set_result(None)
 
@@ -103,14 +103,16 @@ class Task:
             NotFound: there is no such task.
         """
         await self.wait(timeout)
-        if not self._fate.read():
+        outcome = self._fate.outcome()
+        if outcome is None:
             # Too large for the event: the ledger has it.
             await self._client.ask(self._fate)
-        if self._fate.error is not None:
-            raise self._fate.error
-        if self._fate.result is None:
+            outcome = self._fate.outcome()
+        if outcome is None:
             raise OctarmError(f"the ledger has no result of {self.id}")
-        return self._fate.result
+        if isinstance(outcome, OctarmError):
+            raise outcome
+        return outcome
 
     async def cancel(self, reason: str = "") -> TaskState:
         """Call it off and give its state; what runs is told, and cut off after 5 seconds."""
