@@ -1,6 +1,6 @@
 """Run a load scenario against an embedded stack: `python -m bench.load NAME`.
 
-steady, overload, burst and memory end with the invariants checked; ledger-size and arms draw
+steady, overload, burst, memory and recovery end with the invariants checked; ledger-size and arms draw
 `bench/plots/growth.png`.
 """
 

@@ -109,6 +109,13 @@ class OpenLoop:
         """How many accepted tasks have not ended."""
         return len(self._open)
 
+    @property
+    def waiting(self) -> int:
+        """How many arrivals have neither ended nor been refused."""
+        counts = self.counts
+        gone = counts.unsent + counts.refused.total() + counts.ended.total()
+        return counts.due - gone
+
     def _arrive(self, dues: Sequence[float]) -> None:
         self.counts.due += len(dues)
         for first in range(0, len(dues), PER_REQUEST):

@@ -14,6 +14,7 @@ import psycopg
 
 from bench.load.open_loop import OpenLoop, told
 from bench.load.processes import Watched, own_processes
+from bench.load.recovery import PAUSED, caught_up
 from bench.measure import settled, throughput
 from octarm.sdk import Client
 from octarm.verify.check import Sources, verify
@@ -29,6 +30,8 @@ STEADY: Final = 0.6
 OVERLOAD: Final = 3.0
 BURST_BASE: Final = 0.2
 BURST: Final = 10.0
+RECOVERY: Final = 0.33
+WARM_UP_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,20 @@ async def memory(stage: Stage) -> Json:
     return found | told(loop.counts, stage.seconds)
 
 
+async def recovery(stage: Stage) -> Json:
+    """A third of the maximum; each process is paused: how fast is the backlog made up for?"""
+    top = await maximum(stage)
+    rate = top * RECOVERY
+    found: Json = {"maximum_per_s": round(top, 1), "rate_per_s": round(rate, 1), "paused": {}}
+    async with loaded(stage, found) as loop:
+        offering = asyncio.create_task(loop.offer(lambda _: rate, stage.seconds))
+        await asyncio.sleep(WARM_UP_S)
+        for role in PAUSED:
+            found["paused"][role] = await caught_up(loop, stage.up["pids"][role], rate)
+        offering.cancel()
+    return found
+
+
 async def _attempts(url: str) -> float:
     async with await psycopg.AsyncConnection.connect(url) as connection:
         cursor = await connection.execute(
@@ -143,4 +160,5 @@ SCENARIOS: Final[dict[str, tuple[Scenario, float]]] = {
     "overload": (overload, 120),
     "burst": (burst, 120),
     "memory": (memory, 600),
+    "recovery": (recovery, 600),
 }
