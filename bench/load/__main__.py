@@ -1,7 +1,7 @@
 """Run a load scenario against an embedded stack: `python -m bench.load NAME`.
 
-steady, overload, burst, memory and recovery end with the invariants checked; ledger-size and arms draw
-`bench/plots/growth.png`.
+steady, overload, burst, memory and recovery end with the invariants checked; ledger-size and
+arms draw `bench/plots/growth.png`.
 """
 
 import argparse

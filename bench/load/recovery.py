@@ -48,7 +48,7 @@ async def caught_up(loop: OpenLoop, pid: int, rate: float) -> dict[str, Any]:
     resumed, ended, backlog = clock(), loop.counts.ended.total(), loop.waiting
     async with asyncio.timeout(CAUGHT_UP_S):
         while loop.counts.ended.total() == ended:
-            await asyncio.sleep(LOOKS_EVERY_S)
+            await _waiting(loop)
         began, peak = clock(), loop.waiting
         while await _waiting(loop) > usual + rate * LOOKS_EVERY_S:
             peak = max(peak, loop.waiting)
