@@ -27,6 +27,8 @@ _SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "128MB",
     "max_wal_size": "2GB",
+    # Every byte of the log would be written twice until its files are used again.
+    "wal_init_zero": "off",
 }
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 

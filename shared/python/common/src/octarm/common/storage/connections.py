@@ -25,9 +25,10 @@ RECONNECT_S = 3.0
 # A process that is paused in a transaction must not hold the others' rows for ever.
 IDLE_IN_TRANSACTION_S = 15
 # Our statements find rows by key, a batch of them at a time. A generic plan does that; a plan
-# for the very arrays of a call hashes whole tables while their statistics are young.
+# for the very arrays of a call hashes whole tables while their statistics are young. And a plan
+# that was made while a table was empty is kept while it grows: it must not read the whole table.
 _OPTIONS = (
-    "-c timezone=UTC -c jit=off -c plan_cache_mode=force_generic_plan"
+    "-c timezone=UTC -c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
     f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s"
 )
 
