@@ -19,6 +19,7 @@ from octarm.common.storage.arrays import (
     Int8s,
     Texts,
     Timestamps,
+    Utf8s,
     array,
     packed,
 )
@@ -50,6 +51,10 @@ def test_packs_as_psycopg_does(
     values.append(data.draw(elements))
 
     assert array(kind, values) == by_psycopg(values)
+
+
+def test_packs_alike_what_is_text_and_what_is_encoded_already() -> None:
+    assert array(Utf8s, [b"a", None, "ä".encode()]) == array(Texts, ["a", None, "ä"])
 
 
 def test_packs_rows_by_column() -> None:

@@ -1,7 +1,9 @@
 """Recording what became of attempts: one transaction for each batch of news."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+from psycopg.errors import UniqueViolation
 
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, transaction
@@ -10,8 +12,9 @@ from octarm.common.storage.connections import Connection
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stray
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
-from octarm.orchestrator.domain.news import AttemptNews, Step
+from octarm.orchestrator.domain.news import AttemptNews, Key, Step
 from octarm.orchestrator.storage.budgets import times_of
+from octarm.orchestrator.storage.finishing import finish, is_short
 from octarm.orchestrator.storage.news_rows import (
     ATTEMPT_COLUMNS,
     MOVE_COLUMNS,
@@ -143,30 +146,50 @@ class PostgresAttempts:
         `delays_s` says for each item how long a retry would wait, below 0 that there is none.
         Gives the transitions, the news that found no task in a fitting state, the outbox row.
         """
+        try:
+            return await self._record(news, delays_s, announce, short=True)
+        except UniqueViolation:
+            # Of some attempt there was something before its end, calls of a model perhaps.
+            return await self._record(news, delays_s, announce, short=False)
+
+    async def _record(
+        self,
+        news: Sequence[AttemptNews],
+        delays_s: Sequence[float],
+        announce: Announce,
+        *,
+        short: bool,
+    ) -> tuple[list[Moved], list[Stray], Entry | None]:
         async with transaction(self._pool) as connection:
-            moved = await self._move(connection, news, delays_s)
+            finished = await finish(connection, [n for n in news if short and is_short(n)])
+            over = {(m.task_id, m.attempt) for m in finished}
+            unbudgeted = {(m.task_id, m.attempt) for m in finished if not m.budgeted}
+            rest = [n for n in news if n.key not in over] if over else news
+            delays = {n.key: delay for n, delay in zip(news, delays_s, strict=True)} if rest else {}
+            moved = await self._move(connection, rest, delays)
             by_task = {(m.task_id, m.attempt) for m in moved}
-            strays = await self._strays(
-                connection, [n for n in news if (n.task_id, n.attempt) not in by_task]
-            )
-            stopped = await stop_by_results(connection, strays, news)
-            await self._write_attempts(connection, news, by_task, strays)
-            late = await self._write_late(connection, strays, news)
-            progress = await self._progress(connection, news)
+            strays = await self._strays(connection, [n for n in rest if n.key not in by_task])
+            stopped = await stop_by_results(connection, strays, rest)
+            await self._write_attempts(connection, rest, by_task, strays)
+            late = await self._write_late(connection, strays, rest)
+            progress = await self._progress(connection, rest)
+            timed = [n for n in news if n.key not in unbudgeted]
             settled = await self._relatives.settle_and_book(
-                connection, [*moved, *stopped], times_of(news, by_task, strays)
+                connection, [*moved, *stopped, *finished], times_of(timed, by_task | over, strays)
             )
             ended = [m for m in settled.moved[: len(moved)] if m.new.is_terminal]
-            await self._write_results(connection, ended, news)
+            await self._write_results(connection, ended, rest)
             messages = announce([*settled.moved, *late, *progress]) + settled.messages
             entry = await write_entry(connection, messages)
             failpoint("results_before_commit")
         return settled.moved, strays, entry
 
     async def _move(
-        self, connection: Connection, news: Sequence[AttemptNews], delays_s: Sequence[float]
+        self, connection: Connection, news: Sequence[AttemptNews], delays_s: Mapping[Key, float]
     ) -> list[Moved]:
-        rows = [move_row(item, delay) for item, delay in zip(news, delays_s, strict=True)]
+        if not news:
+            return []
+        rows = [move_row(item, delays_s[item.key]) for item in news]
         parameters = [
             *packed(MOVE_COLUMNS, rows),
             ATTEMPTED,

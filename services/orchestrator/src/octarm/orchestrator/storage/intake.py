@@ -9,7 +9,7 @@ import msgspec
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, connected, transaction
-from octarm.common.storage.arrays import Byteas, Int4s, Texts, Timestamps, packed
+from octarm.common.storage.arrays import Byteas, Int4s, Texts, Timestamps, Utf8s, packed
 from octarm.common.storage.connections import Connection
 from octarm.models.errors import OctarmError
 from octarm.models.states import TaskState
@@ -47,7 +47,7 @@ returning id
 """
 _COLUMNS: Final = (
     *(Texts, Texts, Texts, Byteas, Texts, Int4s, Timestamps, Int4s, Int4s, Int4s, Texts, Texts),
-    *(Texts, Int4s, Texts, Texts, Texts, Texts, Timestamps),
+    *(Texts, Int4s, Texts, Texts, Utf8s, Texts, Timestamps),
 )
 
 
@@ -195,7 +195,7 @@ def _columns(task: NewTask, place: Place | None) -> tuple[Any, ...]:
         place.depth if place else 0,
         msgspec.json.encode(task.labels).decode() if task.labels else None,
         task.goal,
-        task.contract.decode(),
+        task.contract,
         task.traceparent,
         task.created_at,
     )

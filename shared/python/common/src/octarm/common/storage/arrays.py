@@ -38,6 +38,12 @@ class Texts(Array):
     array_oid, element_oid = 1009, 25
 
 
+class Utf8s(Array):
+    """`text[]` of what is encoded already."""
+
+    array_oid, element_oid = 1009, 25
+
+
 class Byteas(Array):
     """`bytea[]`."""
 
@@ -89,6 +95,7 @@ def _timestamp(value: datetime) -> bytes:
 
 _ELEMENTS: Final[dict[type[Array], Callable[[Any], bytes]]] = {
     Texts: _text,
+    Utf8s: _bytea,
     Byteas: _bytea,
     Int4s: lambda value: _int4(4, value),
     Int8s: lambda value: _int8(8, value),
@@ -102,10 +109,14 @@ def array(kind: type[Array], values: Sequence[Any]) -> Array:
     """Pack one column; None becomes null."""
     if not values:
         return kind(_empty(0, 0, kind.element_oid))
-    element = _ELEMENTS[kind]
+    element, number = _ELEMENTS[kind], len(values)
+    first = values[0]
+    if kind is not Float8s and values.count(first) == number:
+        # Rows that are written together are much alike. (Of floats 0 equals -0.)
+        body = (_NULL if first is None else element(first)) * number
+        return kind(_head(1, first is None, kind.element_oid, number, 1) + body)
     parts = [_NULL if value is None else element(value) for value in values]
-    has_nulls = None in values
-    return kind(_head(1, has_nulls, kind.element_oid, len(parts), 1) + b"".join(parts))
+    return kind(_head(1, None in values, kind.element_oid, number, 1) + b"".join(parts))
 
 
 def packed(kinds: Sequence[type[Array]], rows: Iterable[Sequence[Any]]) -> list[Array]:

@@ -1,0 +1,74 @@
+"""The short way of an attempt, from queued to completed in one statement."""
+
+import hashlib
+from collections.abc import AsyncGenerator
+from typing import Any, LiteralString
+
+import pytest
+
+from octarm.common.storage import connected
+from octarm.models import hot
+from octarm.orchestrator.storage.spending import PostgresSpending
+from tests.support.ledger import Ledger, a_failure, a_ledger, a_result, accept, news, record
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
+    async with a_ledger(postgres_url) as ledger:
+        yield ledger
+
+
+async def rows(ledger: Ledger, query: LiteralString) -> list[tuple[Any, ...]]:
+    """What the ledger holds."""
+    async with connected(ledger.pool) as connection:
+        return await (await connection.execute(query)).fetchall()
+
+
+async def test_writes_attempt_and_result_whole(ledger: Ledger) -> None:
+    task_id = await accept(ledger)
+    body = a_result(task_id, started_at="2026-11-21T12:00:00Z")
+
+    (moved,) = await record(ledger, *news(body))
+
+    assert (moved.old, moved.new, moved.first_seq, moved.last_seq) == ("queued", "completed", 3, 5)
+    checksum = hashlib.sha256(body).digest()
+    assert await rows(
+        ledger,
+        "select t.arm_id, t.instance_id, t.started_at = a.started_at, t.terminal_at = a.ended_at,"
+        " a.arm_id, a.instance_id, a.outcome, r.attempt, r.body::text, r.sha256"
+        " from ledger.task t join ledger.attempt a on a.task_id = t.id"
+        " join ledger.result r on r.task_id = t.id",
+    ) == [("one", "i-1", True, True, "one", "i-1", "success", 1, body.decode(), checksum)]
+
+
+async def test_a_result_after_calls_of_a_model_goes_the_general_way(ledger: Ledger) -> None:
+    task_id, other = await accept(ledger), await accept(ledger)
+    call = hot.CallSpend(task_id, 1, 0, tokens=7)
+    await PostgresSpending(ledger.pool).meter([hot.SpendReported("one", "i-1", [call])])
+
+    await record(ledger, *news(a_result(task_id), a_result(other)))
+
+    assert await rows(
+        ledger,
+        "select state, outcome, tokens_used from ledger.task join ledger.attempt on task_id = id"
+        " order by tokens_used",
+    ) == [("completed", "success", 0), ("completed", "success", 7)]
+
+
+async def test_successes_and_failures_of_one_batch_are_one_commit(ledger: Ledger) -> None:
+    good, bad = await accept(ledger), await accept(ledger)
+
+    moved = await record(ledger, *news(a_failure(bad), a_result(good)))
+
+    assert {m.task_id: m.new for m in moved} == {good: "completed", bad: "waiting"}
+    assert await rows(ledger, "select count(*) from ledger.outbox") == [(1,)]
+
+
+async def test_a_result_of_another_arm_completes_nothing(ledger: Ledger) -> None:
+    task_id = await accept(ledger)
+    await ledger.execute("update ledger.task set arm_id = 'two'")
+
+    assert not await record(ledger, *news(a_result(task_id)))
+    assert not await rows(ledger, "select from ledger.result")
