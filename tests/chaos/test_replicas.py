@@ -80,7 +80,8 @@ async def _tries(stack: Stack) -> int:
 
 async def _leader_of(nc: NATS, shard: int) -> str:
     bucket = await nc.jetstream().key_value(LEADERS_BUCKET)
-    return ((await bucket.get(f"scheduler-{shard}")).value or b"").decode()
+    holder = ((await bucket.get(f"scheduler-{shard}")).value or b"").decode()
+    return holder.rpartition(".")[0]
 
 
 def _pid_of(data: Path, holder: str) -> int:

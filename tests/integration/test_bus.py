@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from nats.aio.client import Client as NATS
 from nats.js import JetStreamContext
+from nats.js.kv import KeyValue
 
 from octarm.common.bus import topology
 from octarm.common.bus.connection import connect
@@ -307,6 +308,39 @@ class TestPullRunner:
             assert runner.healthy()
 
 
+class DeafBucket:
+    """A bucket whose renewals arrive, while no answer to them does."""
+
+    def __init__(self, bucket: KeyValue) -> None:
+        self._bucket = bucket
+        self.deaf = True
+        self.create, self.get, self.delete = bucket.create, bucket.get, bucket.delete
+
+    async def update(self, key: str, value: bytes, *, last: int) -> int:
+        revision = await self._bucket.update(key, value, last=last)
+        if self.deaf:
+            raise TimeoutError
+        return revision
+
+
+class DeafBus:
+    """A connection on which one finds that bucket."""
+
+    def __init__(self, nc: NATS, bucket: DeafBucket) -> None:
+        self._nc = nc
+        self._bucket = bucket
+
+    @property
+    def is_connected(self) -> bool:
+        return self._nc.is_connected
+
+    def jetstream(self, **_: object) -> "DeafBus":
+        return self
+
+    async def key_value(self, _: str) -> DeafBucket:
+        return self._bucket
+
+
 class TestLeadership:
     async def test_passes_to_the_next_at_once_when_released(self, bus: Bus) -> None:
         told: list[str] = []
@@ -349,6 +383,26 @@ class TestLeadership:
         await asyncio.wait_for(lost_seen.wait(), 5)
         stop.set()
         await running
+
+    async def test_is_taken_again_at_once_by_whom_a_late_renewal_kept_it_for(
+        self, bus: Bus
+    ) -> None:
+        bucket = DeafBucket(await bus.js.key_value("octarm_leaders"))
+        began: list[float] = []
+
+        async def lead(lost: asyncio.Event) -> None:
+            began.append(asyncio.get_running_loop().time())
+            await lost.wait()
+            bucket.deaf = False
+
+        stop = asyncio.Event()
+        leadership = Leadership(DeafBus(bus.nc, bucket), "deaf", holder="a", ttl_s=2.0)  # type: ignore[arg-type]
+        running = asyncio.create_task(leadership.run(stop, lead))
+        await wait_until(lambda: len(began) == 2)
+        stop.set()
+        await running
+        # Its renewals landed all along; waiting for the lease to end would have taken longer.
+        assert began[1] - began[0] < topology.LEADER_TTL_S
 
 
 async def test_provisioning_twice_changes_nothing(bus: Bus) -> None:

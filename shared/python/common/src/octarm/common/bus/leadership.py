@@ -9,10 +9,11 @@ does must be fenced by other means (Msg-Id, attempt).
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
+from uuid import uuid4
 
 from nats.aio.client import Client as NATS
 from nats.errors import Error as NatsError
-from nats.js.errors import KeyWrongLastSequenceError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from octarm.common.bus.topology import LEADER_TTL_S
@@ -40,12 +41,14 @@ class Leadership:
     ) -> None:
         self._nc = nc
         self._name = name
-        self._holder = holder.encode()
+        # Unlike another process that was given the same name.
+        self._holder = f"{holder}.{uuid4().hex}".encode()
         self._ttl_s = ttl_s
         self._clock = clock or SystemClock()
         self._opened: KeyValue | None = None
         self._revision = 0
         self._renewed_at = 0.0
+        self._in_doubt = False
         self.is_leader = False
 
     def holds(self) -> bool:
@@ -82,7 +85,11 @@ class Leadership:
         started = self._clock.monotonic()
         try:
             bucket = await self._bucket()
-            self._revision = await bucket.create(self._name, self._holder)
+            last = await self._renewed_unseen(bucket) if self._in_doubt else 0
+            if last:
+                self._revision = await bucket.update(self._name, self._holder, last=last)
+            else:
+                self._revision = await bucket.create(self._name, self._holder)
         except KeyWrongLastSequenceError:
             return False
         except (NatsError, OSError, TimeoutError) as error:
@@ -90,7 +97,16 @@ class Leadership:
             return False
         self._renewed_at = started
         self.is_leader = True
+        self._in_doubt = False
         return True
+
+    async def _renewed_unseen(self, bucket: KeyValue) -> int:
+        """Give the lease's revision if a renewal of ours arrived after we had given up, else 0."""
+        try:
+            entry = await bucket.get(self._name)
+        except KeyNotFoundError:
+            return 0
+        return entry.revision or 0 if entry.value == self._holder else 0
 
     async def _hold(self, stop: asyncio.Event, lead: Lead) -> None:
         lost = asyncio.Event()
@@ -118,10 +134,12 @@ class Leadership:
             except KeyWrongLastSequenceError:
                 log.warning("leadership_lost", lease=self._name)
                 self._revision = 0
+                self._in_doubt = True
                 return
             except (NatsError, OSError, TimeoutError) as error:
                 log.warning("lease_not_renewed", lease=self._name, error=repr(error))
                 if self._clock.monotonic() - self._renewed_at > self._ttl_s * GIVE_UP_SHARE:
+                    self._in_doubt = True
                     return
 
     async def _release(self) -> None:
