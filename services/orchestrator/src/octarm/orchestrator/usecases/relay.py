@@ -154,7 +154,7 @@ class Relay:
         """Publish entries; gives how many the bus has taken whole."""
         seqs = [entry.seq for entry in entries]
         self._under_way.update(seqs)
-        before = len(self._published)
+        taken = 0
         try:
             entries = [entry for entry in entries if not self._is_known_to_fail(entry)]
             messages = [message for entry in entries for message in entry.messages]
@@ -164,22 +164,24 @@ class Relay:
             for entry in entries:
                 own = answers[position : position + len(entry.messages)]
                 position += len(entry.messages)
-                self._settle(entry, own)
+                taken += self._settle(entry, own)
         finally:
             self._under_way.difference_update(seqs)
-        return len(self._published) - before
+        return taken
 
-    def _settle(self, entry: Entry, answers: Sequence[PubAck | OctarmError]) -> None:
+    def _settle(self, entry: Entry, answers: Sequence[PubAck | OctarmError]) -> bool:
+        """Forget an entry soon that the bus has taken whole, pass another over for a while."""
         failed = _to_repeat(entry, answers)
         if failed is None:
             self._published.append(entry.seq)
-            return
+            return True
         now = self._clock.monotonic()
         self._passed_over[entry.seq] = now + PASSED_OVER_S
         for message, answer in zip(entry.messages, answers, strict=True):
             if isinstance(answer, Backpressure):
                 self._full[_kind(message.subject)] = now + FULL_S
         log.warning("outbox_entry_not_published", error=failed.message)
+        return False
 
     def _is_known_to_fail(self, entry: Entry) -> bool:
         """Pass an entry over that would go to a stream which is full."""
