@@ -1,0 +1,50 @@
+"""What a built-in policy is: two orders, of waiting tasks and of arms with room."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from octarm.policies.queue.arms import Arm
+from octarm.policies.queue.groups import Key
+from octarm.policies.queue.tasks import Task
+
+AGEING_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A policy of the platform.
+
+    `rank` says how early a task goes within its tier, the smallest first; it never changes while
+    the task waits. `prefer` says how much an arm with room is liked by tasks with these needs,
+    the smallest first: it ends in the arm's id, so no two arms are liked alike, and placing on
+    an arm never makes it more liked. `criteria` name what `prefer` gives, in order; the score
+    that is shown is `top` minus the first. With `by_needs` it is not the same for all tasks.
+
+    With `fair`, tenants and their sessions have their turns by weighted fair shares, and `rank`
+    decides within a session only. With `sticky`, a session's tasks go where its last one went
+    while there is room.
+    """
+
+    name: str
+    rank: Callable[[Task], float]
+    prefer: Callable[[Arm, frozenset[str]], Key]
+    criteria: tuple[str, ...]
+    fair: bool = False
+    sticky: bool = False
+    by_needs: bool = False
+    top: float = 0.0
+
+    def score(self, key: Key) -> float:
+        """Say how much an arm was liked, the highest first."""
+        first = key[0]
+        return round(self.top - first, 4) if not isinstance(first, str) else 0.0
+
+    def note(self, key: Key) -> str:
+        """Say in words what an arm was liked by."""
+        parts = zip(self.criteria, key, strict=False)
+        return ", ".join(f"{name} {_said(value)}" for name, value in parts)
+
+
+def _said(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{round(value, 4):g}"

@@ -1,0 +1,43 @@
+"""A weighted score of fit, room, success and cost.
+
+The waiting tasks are ordered as `priority` does: tier, priority with ageing, id.
+
+Of the arms with room, prefer in this order:
+1. the highest of 0.4 × capability fit + 0.2 × availability + 0.3 × smoothed success +
+   0.1 × (1 − cost tier / 5), rounded to a millionth;
+2. the smallest id.
+
+Capability fit is the part of the arm's capabilities that the task needs, so a specialist goes
+before an arm that can do everything; 0 when the task names none. Availability is the share of
+free slots. Success is the arm's rate as its reporter smooths it.
+"""
+
+from typing import Final
+
+from octarm.policies.builtin import priority
+from octarm.policies.builtin.policy import Builtin
+from octarm.policies.queue.arms import Arm
+from octarm.policies.queue.groups import Key
+
+FIT, AVAILABILITY, SUCCESS, COST = 0.4, 0.2, 0.3, 0.1
+TIERS_OF_COST: Final = 5
+CRITERIA: Final = ("score below zero",)
+
+
+def score(arm: Arm, needs: frozenset[str]) -> float:
+    """Give the score of an arm, 0 to 1."""
+    fit = len(needs) / len(arm.facts.capabilities) if needs else 0.0
+    return (
+        FIT * fit
+        + AVAILABILITY * (1 - arm.used / arm.slots)
+        + SUCCESS * arm.success
+        + COST * (1 - arm.facts.cost_tier / TIERS_OF_COST)
+    )
+
+
+def prefer(arm: Arm, needs: frozenset[str]) -> Key:
+    """Say how much an arm with room is liked."""
+    return round(-score(arm, needs), 6), arm.facts.id
+
+
+POLICY: Final = Builtin("weighted", priority.rank, prefer, CRITERIA, by_needs=True)

@@ -1,0 +1,260 @@
+"""The arms as placing sees them: facts of the directory, slots in use, headroom of providers."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from octarm.policies.context import ArmFacts, TaskFacts
+from octarm.policies.queue.governors import Governor, ProviderLimits, Providers, provider_key
+from octarm.policies.queue.groups import Group, Key, Ranked
+from octarm.policies.queue.orders import Order
+
+LOG: Final = 4096
+
+Prefer = Callable[["Arm", frozenset[str]], Key]
+Needs = tuple[frozenset[str], str | None, int]
+
+
+class Arm:
+    """One arm; `free` is never negative, `turn` is the number of the last placing on it.
+
+    `load`, `latency_s` and `success` are as reported last; who reports smooths `success`.
+    """
+
+    __slots__ = (
+        "entry",
+        "facts",
+        "free",
+        "governor",
+        "groups",
+        "latency_s",
+        "load",
+        "paused_until",
+        "reserved",
+        "slots",
+        "success",
+        "turn",
+        "used",
+        "version",
+    )
+
+    def __init__(self, facts: ArmFacts) -> None:
+        self.facts = facts
+        self.governor: Governor | None = None
+        self.slots = 0
+        self.used = 0
+        self.free = 0
+        self.load = 0.0
+        self.latency_s = 0.0
+        self.success = 1.0
+        self.turn = 0
+        self.version = 0
+        self.paused_until = 0.0
+        self.reserved: Group | None = None
+        self.entry: Ranked = (-1, self)
+        self.groups: dict[Group, None] = {}
+
+    def seen(self) -> ArmFacts:
+        """Give what a policy sees of it."""
+        closed = self.reserved is not None or (self.governor is not None and not self.governor.open)
+        return msgspec.structs.replace(
+            self.facts,
+            slots=self.slots,
+            free=0 if closed else self.free,
+            running=self.used,
+            load=self.load,
+            avg_latency_ms=self.latency_s * 1000,
+            success_rate=self.success,
+        )
+
+
+class Arms:
+    """All arms by id, and the groups of tasks that they can take.
+
+    `epoch` grows when the directory changes; a log tells of arms that have become more liked;
+    `freed` gathers those that may have more room, until the queue has woken who waits for them.
+    """
+
+    def __init__(
+        self,
+        prefer: Prefer,
+        *,
+        by_needs: bool = False,
+        providers: Iterable[ProviderLimits] = (),
+    ) -> None:
+        self.prefer = prefer
+        self.by_needs = by_needs
+        self.by_id: dict[str, Arm] = {}
+        self.providers = Providers(providers)
+        self.epoch = 0
+        self.freed: dict[Arm, None] = {}
+        self._turn = 0
+        self._paused: dict[Arm, None] = {}
+        self._log: list[Arm] = []
+        self._log_start = 0
+        self._groups: dict[Needs, Group] = {}
+
+    @property
+    def log_end(self) -> int:
+        """Where the log of improvements ends."""
+        return self._log_start + len(self._log)
+
+    def since(self, cursor: int) -> dict[Arm, None] | None:
+        """Give the arms that have improved since `cursor`; None when that is forgotten."""
+        if cursor < self._log_start:
+            return None
+        return dict.fromkeys(self._log[cursor - self._log_start :])
+
+    def facts(self) -> list[ArmFacts]:
+        """Give what the directory says, by id, so that the order of learning does not matter."""
+        return [self.by_id[arm_id].facts for arm_id in sorted(self.by_id)]
+
+    def learn(self, facts: ArmFacts, *, now: float) -> Arm:
+        """Take what the directory says about an arm; its slots come from `report`."""
+        arm = self.by_id.get(facts.id)
+        if arm is None:
+            arm = self.by_id[facts.id] = Arm(facts)
+        elif arm.facts == facts:
+            return arm
+        arm.facts = facts
+        arm.governor = self.providers.governor(provider_key(facts.labels), now)
+        self._changed(arm)
+        return arm
+
+    def unlearn(self, arm_id: str) -> None:
+        """Take that the directory has lost an arm; what it runs is given back later."""
+        if (arm := self.by_id.pop(arm_id, None)) is not None:
+            self._paused.pop(arm, None)
+            self.unreserve(arm)
+            self._changed(arm)
+
+    def report(
+        self,
+        arm: Arm,
+        *,
+        slots: int,
+        load: float = 0.0,
+        latency_s: float = 0.0,
+        success: float = 1.0,
+    ) -> None:
+        """Take what an arm says about itself."""
+        said = (slots, load, latency_s, success)
+        if said != (arm.slots, arm.load, arm.latency_s, arm.success):
+            arm.slots, arm.load, arm.latency_s, arm.success = said
+            self._improved(arm)
+
+    def take(self, arm: Arm, slots: int, tokens: int, *, now: float) -> None:
+        """Take slots of an arm, and headroom of its provider."""
+        self._turn += 1
+        arm.turn = self._turn
+        arm.used += slots
+        arm.version += 1
+        arm.free = 0 if arm.paused_until else max(arm.slots - arm.used, 0)
+        if arm.governor is not None:
+            arm.governor.take(tokens, now)
+            self.providers.watch(arm.governor, now)
+
+    def give_back(self, arm: Arm, slots: int) -> None:
+        """Give slots back when an attempt has ended."""
+        arm.used -= slots
+        self._improved(arm)
+
+    def pause(self, arm: Arm, *, until: float) -> None:
+        """Place nothing on an arm until then."""
+        arm.paused_until = until
+        self._paused[arm] = None
+        self._improved(arm)
+
+    def stay_away(self, arm: Arm, retry_after_s: float, *, now: float) -> None:
+        """Honour `Retry-After` for all arms that call the same provider; others are paused."""
+        if arm.governor is None:
+            self.pause(arm, until=now + retry_after_s)
+        else:
+            arm.governor.stay_away(retry_after_s, now)
+            self.providers.watch(arm.governor, now)
+
+    def settle(self, arm: Arm, *, thought: int, used: int, now: float) -> None:
+        """Count the tokens that a task really used of its provider."""
+        if arm.governor is not None:
+            arm.governor.settle(thought, used, now)
+            self.providers.watch(arm.governor, now)
+
+    def resume(self, now: float) -> None:
+        """End the pauses and closures that are over."""
+        for arm in [arm for arm in self._paused if arm.paused_until <= now]:
+            del self._paused[arm]
+            arm.paused_until = 0.0
+            self._improved(arm)
+        for governor in self.providers.resume(now):
+            for arm in self.by_id.values():
+                if arm.governor is governor:
+                    self._improved(arm)
+
+    def next_timer(self) -> float | None:
+        """Say when `resume` next has something to do."""
+        times = [arm.paused_until for arm in self._paused]
+        if (at := self.providers.next_timer()) is not None:
+            times.append(at)
+        return min(times, default=None)
+
+    def prefer_by(self, prefer: Prefer, *, by_needs: bool) -> None:
+        """Like arms by other criteria; nobody may wait."""
+        self.prefer = prefer
+        self.by_needs = by_needs
+        for arm in self.by_id.values():
+            arm.version += 1
+        self.groups()
+
+    def group(self, needs: Needs, waiting: Callable[[], Order]) -> Group:
+        """Give the group of tasks that the same arms can take; `waiting` makes its order."""
+        group = self._groups.get(needs)
+        if group is None:
+            task = TaskFacts(id="", needs=needs[0], assigned_arm=needs[1], slots=needs[2])
+            group = self._groups[needs] = Group(self, task, waiting())
+        return group
+
+    def groups(self) -> list[Group]:
+        """Give the groups with waiting tasks; the others are forgotten."""
+        for needs, group in list(self._groups.items()):
+            if not group.lanes:
+                group.leave()
+                del self._groups[needs]
+        return list(self._groups.values())
+
+    def reserve(self, group: Group) -> None:
+        """Keep an arm for tasks that want more slots than ever come free together.
+
+        Of the group's arms that are large enough and not reserved, the one with most free slots,
+        then the smallest id.
+        """
+        large = [
+            (-arm.free, arm.facts.id, arm)
+            for arm in group.members.values()
+            if arm.slots >= group.task.slots and arm.reserved is None
+        ]
+        if group.reserved is None and large:
+            group.reserved = arm = min(large)[2]
+            arm.reserved = group
+            arm.version += 1
+
+    def unreserve(self, arm: Arm | None) -> None:
+        """Let everybody use an arm again."""
+        if arm is not None and arm.reserved is not None:
+            arm.reserved.reserved = None
+            arm.reserved = None
+            self._improved(arm)
+
+    def _changed(self, arm: Arm) -> None:
+        """Note a change of the directory: whoever waits may have other arms now."""
+        self.epoch += 1
+        self._improved(arm)
+
+    def _improved(self, arm: Arm) -> None:
+        arm.version += 1
+        arm.free = 0 if arm.paused_until else max(arm.slots - arm.used, 0)
+        self.freed[arm] = None
+        self._log.append(arm)
+        if len(self._log) > LOG + 4 * len(self.by_id):
+            self._log_start += len(self._log)
+            self._log.clear()

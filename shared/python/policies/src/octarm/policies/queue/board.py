@@ -1,0 +1,167 @@
+"""All lanes, awake or asleep, and what wakes whom."""
+
+from heapq import heappop, heappush
+from itertools import count
+
+from octarm.policies.builtin.policy import Builtin
+from octarm.policies.queue.arms import Arms
+from octarm.policies.queue.groups import Group
+from octarm.policies.queue.lanes import Blocker, Lane, LaneKey
+from octarm.policies.queue.limits import Limits
+from octarm.policies.queue.orders import Order
+from octarm.policies.queue.shares import Shares
+from octarm.policies.queue.tasks import Task
+
+_serial = count()
+
+
+class Board:
+    """Only lanes in `awake` are looked at by a cycle; the others sleep at what blocks them."""
+
+    def __init__(
+        self,
+        policy: Builtin,
+        arms: Arms,
+        shares: Shares,
+        limits: Limits,
+        *,
+        patience_s: float,
+    ) -> None:
+        self.policy = policy
+        self.arms = arms
+        self.shares = shares
+        self.limits = limits
+        self.patience_s = patience_s
+        self.awake = self._order()
+        self._lanes: dict[LaneKey, Lane] = {}
+        self._touched: dict[Blocker, None] = {}
+        self._timers: list[tuple[float, int, Blocker]] = []
+        self._epoch = arms.epoch
+
+    def lanes(self) -> list[Lane]:
+        """Give the lanes with tasks."""
+        return list(self._lanes.values())
+
+    def enter(self, task: Task, *, now: float) -> None:
+        """Put a task into its lane; a lane whose first task it is must be looked at again."""
+        group = self.arms.group((task.needs, task.assigned_arm, task.slots), self._order)
+        limits = self.limits.of(task, self._order, now=now)
+        path = self.shares.open(task.tenant, task.session) if self.policy.fair else None
+        key = group, limits, task.tier, path
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(key, since=now)
+            for blocker in (group, *limits):
+                blocker.lanes += 1
+        task.lane = lane
+        lane.heap.push(task.rank, task)
+        if path is not None:
+            self.shares.joined(path, now)
+        if lane.first() is task:
+            self._stir(lane)
+
+    def leave(self, task: Task) -> None:
+        """Take a task out of its lane."""
+        lane = task.lane
+        assert lane is not None, "it waits"
+        task.lane = None
+        lane.heap.forget()
+        if lane.path is not None:
+            self.shares.left(lane.path)
+        if not lane.heap.live:
+            self._close(lane)
+
+    def sleep(self, lane: Lane, blocker: Blocker, *, now: float) -> None:
+        """Let a lane sleep until what blocks it has room."""
+        lane.asleep_at = blocker
+        blocker.asleep += 1
+        blocker.waiting.add(lane)
+        self._look_again(blocker, lane, now)
+
+    def take_baton(self, lane: Lane) -> Blocker | None:
+        """Take the baton from a lane that has had its turn; gives what had woken it."""
+        blocker, lane.baton = lane.baton, None
+        if blocker is not None:
+            blocker.baton = None
+        return blocker
+
+    def touch(self, blocker: Blocker) -> None:
+        """Note that something may have room."""
+        if blocker.asleep:
+            self._touched[blocker] = None
+
+    def wake(self, now: float) -> None:
+        """Wake the best lane of everything that has room again."""
+        arms = self.arms
+        if self._epoch != arms.epoch:
+            self._epoch = arms.epoch
+            for group in arms.groups():
+                self.touch(group)
+        if arms.freed:
+            for arm in arms.freed:
+                for group in arm.groups:
+                    self.touch(group)
+            arms.freed.clear()
+        touched = self._touched
+        while touched:
+            blocker, _ = touched.popitem()
+            if not blocker.asleep or blocker.baton is not None:
+                continue
+            lane = blocker.waiting.first(now)
+            assert lane is not None, "one sleeps here"
+            if blocker.has_room(now):
+                lane.baton, blocker.baton = blocker, lane
+                self._stir(lane)
+            else:
+                self._look_again(blocker, lane, now)
+
+    def tick(self, now: float) -> None:
+        """Look again at what was to be looked at by now."""
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            _, _, blocker = heappop(timers)
+            blocker.timer_at = None
+            if blocker.asleep and isinstance(blocker, Group):
+                self.arms.reserve(blocker)
+            self.touch(blocker)
+
+    def next_timer(self) -> float | None:
+        """Say when `tick` next has something to do."""
+        return self._timers[0][0] if self._timers else None
+
+    def use(self, policy: Builtin) -> None:
+        """Start afresh with another policy; no task may be in a lane."""
+        self.policy = policy
+        self.arms.prefer_by(policy.prefer, by_needs=policy.by_needs)
+        self.limits.renew(self._order)
+        self.awake = self._order()
+        self._touched.clear()
+        self._timers.clear()
+
+    def _look_again(self, blocker: Blocker, lane: Lane, now: float) -> None:
+        at = blocker.look_again_at(lane.first(), self.patience_s, now=now)
+        if at is not None and (blocker.timer_at is None or at < blocker.timer_at):
+            blocker.timer_at = at
+            heappush(self._timers, (at, next(_serial), blocker))
+
+    def _order(self) -> Order:
+        return Order(fair=self.policy.fair, patience_s=self.patience_s)
+
+    def _stir(self, lane: Lane) -> None:
+        if lane.asleep_at is not None:
+            lane.asleep_at.asleep -= 1
+            lane.asleep_at = None
+        self.awake.add(lane)
+
+    def _close(self, lane: Lane) -> None:
+        lane.order = None
+        if lane.asleep_at is not None:
+            lane.asleep_at.asleep -= 1
+            lane.asleep_at = None
+        if (blocker := self.take_baton(lane)) is not None:
+            self.touch(blocker)
+        for blocker in (lane.group, *lane.limits):
+            blocker.lanes -= 1
+        if not lane.group.lanes:
+            self.arms.unreserve(lane.group.reserved)
+        del self._lanes[lane.key]

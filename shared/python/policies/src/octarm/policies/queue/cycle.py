@@ -1,0 +1,98 @@
+"""One scheduling cycle of a built-in policy: which waiting tasks go to which arms, now.
+
+It changes the queue and the arms, and says what it decided. A cycle costs O(placed · log n):
+lanes that are blocked sleep.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from octarm.policies.builtin.policy import Builtin
+from octarm.policies.context import WINDOW
+from octarm.policies.queue.arms import Arm
+from octarm.policies.queue.groups import Key, Ranked
+from octarm.policies.queue.homes import Homes
+from octarm.policies.queue.lanes import Lane
+from octarm.policies.queue.limits import Limit
+from octarm.policies.queue.queue import Queue
+from octarm.policies.queue.tasks import Task
+
+BEST: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How much an arm was liked, the highest first, and by what."""
+
+    arm_id: str
+    score: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A task goes to an arm; `liked` is what the best arms were compared by."""
+
+    task: Task
+    arm: Arm
+    policy: Builtin
+    reason: str
+    liked: tuple[Key, ...]
+
+    def scores(self) -> list[Scored]:
+        """Give the scores of the best five arms."""
+        policy = self.policy
+        return [Scored(str(key[-1]), policy.score(key), policy.note(key)) for key in self.liked]
+
+
+def place(queue: Queue, homes: Homes, *, now: float, window: int = WINDOW) -> list[Decision]:
+    """Place up to `window` tasks by the queue's policy, in its order."""
+    board = queue.board
+    decisions: list[Decision] = []
+    while len(decisions) < window:
+        board.wake(now)
+        lane = board.awake.first(now)
+        if lane is None:
+            break
+        ranked = lane.group.best(BEST)
+        blocker = limit_of(lane, now) if ranked else lane.group
+        if blocker is None:
+            decision = _decide(lane, ranked, queue.policy, homes)
+            decisions.append(decision)
+            queue.fly(decision.task, decision.arm, now=now)
+        else:
+            board.sleep(lane, blocker, now=now)
+        woken_by = board.take_baton(lane)
+        if woken_by is not None and woken_by is not blocker:
+            board.touch(woken_by)
+    return decisions
+
+
+def limit_of(lane: Lane, now: float) -> Limit | None:
+    """Give the first limit of a lane that has no room."""
+    for limit in lane.limits:
+        if not limit.has_room(now):
+            return limit
+    return None
+
+
+def _decide(lane: Lane, ranked: list[Ranked], policy: Builtin, homes: Homes) -> Decision:
+    """Choose for the first task of a lane; `ranked` are the best arms, at least one."""
+    task, arm = lane.first(), ranked[0][-1]
+    liked = tuple([one[:-2] for one in ranked])
+    if not policy.sticky:
+        return Decision(task, arm, policy, _reason(lane, ranked), liked)
+    home = lane.group.members.get(homes.of(task) or "")
+    if home is None or lane.group.free(home) < task.slots:
+        homes.note(task, arm.facts.id)
+        return Decision(task, arm, policy, _reason(lane, ranked), liked)
+    homes.note(task, home.facts.id)
+    others = [key for key in liked if key[-1] != home.facts.id]
+    liked = (policy.prefer(home, task.needs), *others[: BEST - 1])
+    return Decision(task, home, policy, "the arm of its session", liked)
+
+
+def _reason(lane: Lane, ranked: list[Ranked]) -> str:
+    if lane.group.task.assigned_arm is not None:
+        return "the pinned arm"
+    return "the only arm with room" if len(ranked) == 1 else "the best of the arms with room"

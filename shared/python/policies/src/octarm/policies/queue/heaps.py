@@ -1,0 +1,78 @@
+"""A heap with lazy deletion: what has left is only skipped when it comes to the top."""
+
+from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Final
+
+from octarm.policies.queue.tasks import Task
+
+_SLACK: Final = 64
+_serial = count()
+
+Entry = tuple[float, str, int, Task]
+
+
+class LazyHeap:
+    """Tasks by key, equal keys by task id (which follows the time of creation).
+
+    `alive` tells an entry whose task still belongs here; the owner counts the others with
+    `forget`.
+    """
+
+    __slots__ = ("_alive", "_items", "live")
+
+    def __init__(self, alive: Callable[[Task], bool]) -> None:
+        self._alive = alive
+        self._items: list[Entry] = []
+        self.live = 0
+
+    def push(self, key: float, task: Task) -> None:
+        """Add a task; the serial number keeps tasks themselves from being compared.
+
+        Clears out the dead when they outnumber the living: here, since a heap that only shrinks
+        needs no more memory, and cycles of placing, which shrink it, are to be short.
+        """
+        if len(self._items) > 2 * self.live + _SLACK:
+            self._items = [item for item in self._items if self._alive(item[3])]
+            heapify(self._items)
+        heappush(self._items, (key, task.task_id, next(_serial), task))
+        self.live += 1
+
+    def head(self) -> Entry | None:
+        """Give the first entry without taking it."""
+        items, alive = self._items, self._alive
+        while items:
+            if alive(items[0][3]):
+                return items[0]
+            heappop(items)
+        return None
+
+    def pop(self) -> None:
+        """Take the first entry out; the owner has just seen it with `head`."""
+        heappop(self._items)
+        self.live -= 1
+
+    def pop_until(self, key: float) -> list[Task]:
+        """Take out every live task with a key of at most `key`, smallest first."""
+        taken = []
+        while (head := self.head()) is not None and head[0] <= key:
+            self.pop()
+            taken.append(head[3])
+        return taken
+
+    def forget(self) -> None:
+        """Note that one live task has left."""
+        self.live -= 1
+
+    def walk(self) -> Iterator[Task]:
+        """Give the live tasks in order without taking them; k of them cost O(k log k)."""
+        items = self._items
+        frontier = [(items[0], 0)] if items else []
+        while frontier:
+            entry, place = heappop(frontier)
+            if self._alive(entry[3]):
+                yield entry[3]
+            for child in (2 * place + 1, 2 * place + 2):
+                if child < len(items):
+                    heappush(frontier, (items[child], child))

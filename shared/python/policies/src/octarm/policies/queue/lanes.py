@@ -1,0 +1,90 @@
+"""Lanes: tasks that wait for exactly the same things.
+
+The tasks of a lane have the same tier, arms and limits (and tenant and session where shares
+count), so they are placed, or blocked, together: what is blocked costs a cycle nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+from octarm.policies.queue.heaps import LazyHeap
+from octarm.policies.queue.shares import Share
+from octarm.policies.queue.tasks import Task
+
+if TYPE_CHECKING:
+    from octarm.policies.queue.groups import Group
+    from octarm.policies.queue.limits import Limit
+    from octarm.policies.queue.orders import Order
+
+Path = tuple[Share, Share]
+LaneKey = tuple["Group", tuple["Limit", ...], int, Path | None]
+
+
+class Lane:
+    """Tasks by rank.
+
+    `order` is where the lane stands, None while it is empty; `asleep_at` is what it sleeps at,
+    `baton` what woke it; `since` is when it was last served, or filled; `due` lanes go first,
+    once.
+    """
+
+    __slots__ = (
+        "asleep_at",
+        "baton",
+        "due",
+        "group",
+        "heap",
+        "key",
+        "limits",
+        "order",
+        "path",
+        "since",
+        "stamp",
+        "tier",
+    )
+
+    def __init__(self, key: "LaneKey", *, since: float) -> None:
+        self.key = key
+        self.group, self.limits, self.tier, self.path = key
+        self.order: Order | None = None
+        self.stamp = 0
+        self.since = since
+        self.due = False
+        self.asleep_at: Blocker | None = None
+        self.baton: Blocker | None = None
+        self.heap = LazyHeap(self._holds)
+
+    def first(self) -> Task:
+        """Give the task that goes first; the lane is not empty."""
+        head = self.heap.head()
+        assert head is not None, "only lanes with tasks stand in an order"
+        return head[3]
+
+    def _holds(self, task: Task) -> bool:
+        return task.lane is self
+
+
+class Blocker:
+    """Something that lanes wait for: room on a group of arms, or room within a limit.
+
+    When it has room it wakes its best lane only, to which it gives the `baton`; the next one
+    follows when that lane was placed or waits for something else. A freed slot costs O(log n),
+    however many wait. `asleep` counts the lanes that sleep here, `lanes` all that are subject
+    to it. `timer_at` is when time itself may change something.
+    """
+
+    __slots__ = ("asleep", "baton", "lanes", "timer_at", "waiting")
+
+    def __init__(self, waiting: "Order") -> None:
+        self.waiting = waiting
+        self.asleep = 0
+        self.timer_at: float | None = None
+        self.lanes = 0
+        self.baton: Lane | None = None
+
+    def has_room(self, now: float) -> bool:
+        """Whether one more task could be placed as far as this is concerned."""
+        raise NotImplementedError
+
+    def look_again_at(self, task: Task, patience_s: float, *, now: float) -> float | None:
+        """Say when time itself may change something for a task that is blocked here."""
+        raise NotImplementedError

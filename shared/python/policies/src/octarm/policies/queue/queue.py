@@ -1,0 +1,196 @@
+"""What waits at one shard, and who is in flight."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from octarm.policies.builtin.policy import Builtin
+from octarm.policies.queue.arms import Arm, Arms
+from octarm.policies.queue.board import Board
+from octarm.policies.queue.heaps import LazyHeap
+from octarm.policies.queue.limits import Limit, Limits
+from octarm.policies.queue.shares import Shares
+from octarm.policies.queue.tasks import BATCH, INTERACTIVE, Task
+
+FullPolicy = Literal["reject", "drop_lru", "shed_batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How much may wait, and for how long before something is done about it."""
+
+    capacity: int = 100_000
+    full: FullPolicy = "reject"
+    promote_after_s: float = 300.0
+    patience_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """An attempt that was placed and has not ended; what it holds is given back then."""
+
+    task: Task
+    arm: Arm
+    limits: tuple[Limit, ...]
+
+
+def _waits(task: Task) -> bool:
+    return task.lane is not None
+
+
+def _is_batch(task: Task) -> bool:
+    return task.lane is not None and task.tier == BATCH
+
+
+class Queue:
+    """Waiting tasks by id, on a board of lanes in the order of the policy.
+
+    Times are Unix seconds. The caller sees to it that an id waits only once.
+    """
+
+    def __init__(
+        self,
+        policy: Builtin,
+        arms: Arms,
+        *,
+        rules: Rules | None = None,
+        shares: Shares | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.arms = arms
+        self.rules = rules or Rules()
+        self.board = Board(
+            policy,
+            arms,
+            shares or Shares(),
+            limits or Limits(),
+            patience_s=self.rules.patience_s,
+        )
+        self.running: Counter[str] = Counter()
+        self.waiting: Counter[str] = Counter()
+        self.depth = [0, 0]
+        self.oldest_batch = LazyHeap(_is_batch)
+        self.least_batch = LazyHeap(_is_batch)
+        self._tasks: dict[str, Task] = {}
+        self._deadlines = LazyHeap(_waits)
+        self._flights: dict[tuple[str, int], Flight] = {}
+
+    @property
+    def policy(self) -> Builtin:
+        """The policy in use."""
+        return self.board.policy
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks.values())
+
+    def get(self, task_id: str) -> Task | None:
+        """Give a waiting task."""
+        return self._tasks.get(task_id)
+
+    def flight(self, task_id: str, attempt: int) -> Flight | None:
+        """Give an attempt that is in flight."""
+        return self._flights.get((task_id, attempt))
+
+    def add(self, task: Task, *, now: float) -> None:
+        """Let a task wait; `admission.admit` says before whether it may."""
+        self._tasks[task.task_id] = task
+        self.waiting[task.tenant] += 1
+        self.depth[task.tier] += 1
+        task.rank = self.policy.rank(task)
+        self.board.enter(task, now=now)
+        if task.deadline is not None:
+            self._deadlines.push(task.deadline, task)
+        if task.tier == BATCH:
+            self.oldest_batch.push(task.queued_at, task)
+            if self.rules.full == "shed_batch":
+                self.least_batch.push(-task.rank, task)
+
+    def remove(self, task: Task) -> None:
+        """Take a waiting task out."""
+        del self._tasks[task.task_id]
+        self.waiting[task.tenant] -= 1
+        self.depth[task.tier] -= 1
+        self.board.leave(task)
+        if task.deadline is not None:
+            self._deadlines.forget()
+        if task.tier == BATCH:
+            self._forget_batch()
+
+    def fly(self, task: Task, arm: Arm, *, now: float) -> None:
+        """Place a waiting task on an arm: it leaves, and holds what it needs until it lands."""
+        lane = task.lane
+        assert lane is not None, "it waits"
+        self._flights[task.task_id, task.attempt] = Flight(task, arm, lane.limits)
+        self.running[task.tenant] += 1
+        for limit in lane.limits:
+            limit.take(now)
+        self.arms.take(arm, task.slots, task.tokens, now=now)
+        if arm.reserved is lane.group:
+            self.arms.unreserve(arm)
+        if lane.path is not None:
+            self.board.shares.served(lane.path, task.slots, now)
+            lane.since = now
+            lane.due = False
+            lane.group.waiting.served(lane, now)
+        self.remove(task)
+
+    def land(self, task_id: str, attempt: int) -> Flight | None:
+        """Give back what an attempt held; None when it is not in flight (any more)."""
+        flight = self._flights.pop((task_id, attempt), None)
+        if flight is not None:
+            self.running[flight.task.tenant] -= 1
+            self.arms.give_back(flight.arm, flight.task.slots)
+            for limit in flight.limits:
+                limit.give_back()
+                self.board.touch(limit)
+        return flight
+
+    def tick(self, now: float) -> list[Task]:
+        """Do what is due by now; gives the tasks that were taken out as their deadline passed."""
+        overdue = []
+        while (head := self._deadlines.head()) is not None and head[0] <= now:
+            overdue.append(head[3])
+            self.remove(head[3])
+        for task in self.oldest_batch.pop_until(now - self.rules.promote_after_s):
+            self._promote(task, now)
+        self.arms.resume(now)
+        self.board.tick(now)
+        return overdue
+
+    def next_timer(self) -> float | None:
+        """Say when `tick` next has something to do."""
+        times = [self.board.next_timer(), self.arms.next_timer()]
+        if (deadline := self._deadlines.head()) is not None:
+            times.append(deadline[0])
+        if (batch := self.oldest_batch.head()) is not None:
+            times.append(batch[0] + self.rules.promote_after_s)
+        return min((at for at in times if at is not None), default=None)
+
+    def use(self, policy: Builtin, *, now: float) -> None:
+        """Order what waits by another policy; what is in flight is not touched."""
+        for task in self:
+            self.board.leave(task)
+        self.board.use(policy)
+        for task in self:
+            task.rank = policy.rank(task)
+            self.board.enter(task, now=now)
+
+    def _promote(self, task: Task, now: float) -> None:
+        """Move a batch task that has waited long enough to the interactive tier."""
+        self.depth[BATCH] -= 1
+        self.depth[INTERACTIVE] += 1
+        self.board.leave(task)
+        if self.rules.full == "shed_batch":
+            self.least_batch.forget()
+        task.tier = INTERACTIVE
+        task.promoted = True
+        self.board.enter(task, now=now)
+
+    def _forget_batch(self) -> None:
+        self.oldest_batch.forget()
+        if self.rules.full == "shed_batch":
+            self.least_batch.forget()
