@@ -33,6 +33,7 @@ from octarm.models.subjects import (
     RESULTS_REPORTED,
 )
 from octarm.orchestrator.domain.news import AttemptNews
+from octarm.orchestrator.domain.submissions import read_plain
 from octarm.orchestrator.domain.tasks import new_task, ready_task
 from octarm.orchestrator.results import ResultsConsumer
 from tests.support.deliveries import a_delivery
@@ -149,7 +150,18 @@ def body(data: bytes) -> None:
 
 
 def submission(data: bytes) -> None:
-    """A submission that is accepted becomes a contract that an arm can read."""
+    """A submission that is accepted becomes a contract that an arm can read.
+
+    What is read without the model is what the model reads.
+    """
+    plain = read_plain(data)
+    if plain is not None:
+        model = TaskSubmission.model_validate_json(data)
+        one, other = (
+            new_task(asked, task_id=TASK, tenant="acme", traceparent="", now=NOON)
+            for asked in (plain, model)
+        )
+        assert one == other
     try:
         wanted = read_as(TaskSubmission, read_object(data))
         task = new_task(wanted, task_id=TASK, tenant="acme", traceparent="", now=NOON)

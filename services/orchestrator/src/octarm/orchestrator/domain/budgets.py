@@ -17,6 +17,7 @@ from typing import Final
 from octarm.models.contracts import ResourceBudget
 from octarm.models.errors import BudgetExceeded
 from octarm.models.scalars import MAX_INT
+from octarm.orchestrator.domain.submissions import PlainBudget
 
 DIMENSIONS: Final = ("tokens", "micro-dollars", "LLM calls", "milliseconds")
 MICRO: Final = 1_000_000
@@ -26,7 +27,7 @@ NOTHING: Final[Amounts] = (0, 0, 0, 0)
 UNLIMITED: Final[Limits] = (None, None, None, None)
 
 
-def grant_of(budget: ResourceBudget) -> Limits:
+def grant_of(budget: ResourceBudget | PlainBudget) -> Limits:
     """Give a contract's limits in whole numbers; dollars are rounded to the micro-dollar."""
     dollars, seconds = budget.max_cost_dollars, budget.max_time_seconds
     return (

@@ -10,6 +10,7 @@ from octarm.models import hot
 from octarm.models.contracts import SCHEMA_VERSION, ResourceBudget, TaskSubmission
 from octarm.models.errors import InvalidRequest
 from octarm.orchestrator.domain.budgets import UNLIMITED, Limits, grant_of
+from octarm.orchestrator.domain.submissions import PlainSubmission
 from octarm.orchestrator.domain.tenants import NO_RULES, TenantRules
 
 GOAL_CHARS: Final = 500
@@ -17,6 +18,7 @@ FARTHEST_START: Final = timedelta(days=366)
 START_GRACE: Final = timedelta(minutes=15)
 _HASHED_WITHOUT: Final = {"idempotency_key"}
 _encode = msgspec.json.Encoder().encode
+Submission = TaskSubmission | PlainSubmission
 
 
 class NewTask(msgspec.Struct, frozen=True):
@@ -62,7 +64,7 @@ class NewTask(msgspec.Struct, frozen=True):
 
 
 def new_task(
-    submission: TaskSubmission,
+    submission: Submission,
     *,
     task_id: str,
     tenant: str,
@@ -89,7 +91,7 @@ def new_task(
         parent_id=submission.parent_task_id,
         depends_on=tuple(dict.fromkeys(submission.depends_on)),
         on_dependency_failure=submission.on_dependency_failure,
-        needs=sorted(submission.required_capabilities),
+        needs=sorted(set(submission.required_capabilities)),
         assigned_arm=submission.assigned_arm,
         labels=submission.labels,
         goal=without_nul(submission.goal[:GOAL_CHARS]),
@@ -102,7 +104,7 @@ def new_task(
     )
 
 
-def _check(submission: TaskSubmission, task_id: str, now: datetime) -> None:
+def _check(submission: Submission, task_id: str, now: datetime) -> None:
     if submission.deadline is not None and submission.deadline <= now:
         raise InvalidRequest(
             "the deadline has passed already", "Choose a later deadline.", "DEADLINE_UNMET"
@@ -111,20 +113,26 @@ def _check(submission: TaskSubmission, task_id: str, now: datetime) -> None:
         raise InvalidRequest("a task can neither depend on itself nor be its own parent")
 
 
-def _body(submission: TaskSubmission) -> bytes:
+def _body(submission: Submission) -> bytes:
+    if isinstance(submission, PlainSubmission):
+        return submission.body()
     return submission.model_dump_json(exclude=_HASHED_WITHOUT, exclude_defaults=True).encode()
 
 
-def _with_budget(submission: TaskSubmission, rules: TenantRules) -> TaskSubmission:
-    """Give a task that brings no budget its tenant's; a child has its parent's to draw on."""
+def _with_budget(submission: Submission, rules: TenantRules) -> Submission:
+    """Give a task that brings no budget its tenant's; a child has its parent's to draw on.
+
+    Where there is such a budget nobody reads submissions plainly.
+    """
     default = rules.default_budget
-    brings_one = submission.budget != ResourceBudget() or submission.parent_task_id is not None
-    if default is None or brings_one:
+    if default is None or isinstance(submission, PlainSubmission):
+        return submission
+    if submission.budget != ResourceBudget() or submission.parent_task_id is not None:
         return submission
     return submission.model_copy(update={"budget": default})
 
 
-def max_retries(submission: TaskSubmission) -> int:
+def max_retries(submission: Submission) -> int:
     """Give how often it may be tried again: the smaller of what budget and policy allow."""
     budget = submission.budget.max_retries
     return budget if submission.retry is None else min(budget, submission.retry.max_attempts - 1)
@@ -148,18 +156,19 @@ def _start(not_before: datetime | None, now: datetime) -> datetime | None:
     return not_before if not_before > now else None
 
 
+class _Added(msgspec.Struct, omit_defaults=True, gc=False):
+    task_id: str
+    tenant: str
+    created_at: datetime
+    schema_version: str
+    idempotency_key: str | None = None
+
+
 def _contract(
-    submission: TaskSubmission, body: bytes, task_id: str, *, tenant: str, now: datetime
+    submission: Submission, body: bytes, task_id: str, *, tenant: str, now: datetime
 ) -> bytes:
     """Add what the server sets to a submission's JSON object (goal is always in it)."""
-    added = {
-        "task_id": task_id,
-        "tenant": tenant,
-        "created_at": now,
-        "schema_version": SCHEMA_VERSION,
-    }
-    if submission.idempotency_key is not None:
-        added["idempotency_key"] = submission.idempotency_key
+    added = _Added(task_id, tenant, now, SCHEMA_VERSION, submission.idempotency_key)
     return body[:-1] + b"," + _encode(added)[1:]
 
 

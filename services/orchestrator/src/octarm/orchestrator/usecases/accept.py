@@ -20,6 +20,7 @@ from octarm.models.ids import Prefix, derived_id, new_id
 from octarm.orchestrator.domain.admission import Gate
 from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Known, Mark, Name
 from octarm.orchestrator.domain.messages import Told, event, history, ready
+from octarm.orchestrator.domain.submissions import read_plain
 from octarm.orchestrator.domain.tasks import NewTask, new_task, ready_task
 from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.usecases.relay import Relay
@@ -136,24 +137,26 @@ class AcceptTasks:
         return written
 
     def _read(self, submitted: Submitted) -> NewTask:
-        now = self.clock.now()
         item = submitted.item
-        try:
-            submission = TaskSubmission.model_validate_json(bytes(item.submission))
-        except ValidationError as error:
-            raise InvalidRequest(
-                "the task breaks its contract", errors=field_errors(error.errors())
-            ) from error
         parent = item.traceparent if tracing.valid(item.traceparent) else tracing.root()
+        if not tracing.is_sampled(parent):
+            return self._new_task(submitted, parent)
         with tracing.span(SPAN, parent) as span:
-            return new_task(
-                submission,
-                task_id=item.task_id or self._task_id(submitted),
-                tenant=submitted.tenant,
-                traceparent=span.traceparent,
-                now=now,
-                rules=self.tenants.of(submitted.tenant),
-            )
+            return self._new_task(submitted, span.traceparent)
+
+    def _new_task(self, submitted: Submitted, traceparent: str) -> NewTask:
+        item = submitted.item
+        rules = self.tenants.of(submitted.tenant)
+        body = bytes(item.submission)
+        plain = read_plain(body) if rules.default_budget is None else None
+        return new_task(
+            plain or _wanted(body),
+            task_id=item.task_id or self._task_id(submitted),
+            tenant=submitted.tenant,
+            traceparent=traceparent,
+            now=self.clock.now(),
+            rules=rules,
+        )
 
     def _task_id(self, submitted: Submitted) -> str:
         """Make an id: fresh, or for a redeliverable message the one that its place implies."""
@@ -167,6 +170,15 @@ class AcceptTasks:
         told = [_event("accepted", 1, task) for task in tasks]
         told += [_event("ready", 2, task) for task in queued]
         return ready([ready_task(task) for task in queued], shards=self.shards) + history(told)
+
+
+def _wanted(body: bytes) -> TaskSubmission:
+    try:
+        return TaskSubmission.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidRequest(
+            "the task breaks its contract", errors=field_errors(error.errors())
+        ) from error
 
 
 class _Keyed(msgspec.Struct):
