@@ -20,7 +20,10 @@ WEIGHT: Final = 0.3
 LONGEST_S: Final = 60
 UNKNOWN_S: Final = 10
 JITTER: Final = 0.25
-_WAITING: Final = frozenset({TaskState.WAITING, TaskState.QUEUED})
+
+
+def _waits(state: TaskState) -> bool:
+    return state is TaskState.QUEUED or state is TaskState.WAITING
 
 
 class Level:
@@ -98,9 +101,9 @@ class Gate:
 
     def moved(self, changes: Sequence[Moved]) -> None:
         """Count tasks that we saw leave the queue, or come back to it."""
-        left = sum(1 for m in changes if m.old in _WAITING and m.new not in _WAITING)
-        back = sum(1 for m in changes if m.new in _WAITING and m.old not in _WAITING)
-        self.open.add(back - left)
+        before = sum(1 for m in changes if _waits(m.old))
+        after = sum(1 for m in changes if _waits(m.new))
+        self.open.add(after - before)
 
     def refusal(self) -> Backpressure | None:
         """Say why a fresh task is refused and when there will be room; None when it is not."""

@@ -52,6 +52,12 @@ class Told(msgspec.Struct, gc=False):
     seq: int
     at: datetime
     body: bytes
+    group: str
+    """Its kind, tenant and bucket, as its subject ends."""
+
+
+Fields = tuple[str, bytes]
+"""An event's verb and its own fields, as a JSON object; none at all when empty."""
 
 
 def event(
@@ -65,19 +71,45 @@ def event(
     traceparent: str = "",
     **fields: Any,
 ) -> Told:
-    """Make one task event; its id follows from (task, seq).
+    """Make one task event; its id follows from (task, seq)."""
+    known = {name: value for name, value in fields.items() if value is not None}
+    (told,) = story(
+        ((verb, _encode(known) if known else b""),),
+        task_id=task_id,
+        tenant=tenant,
+        first_seq=seq,
+        attempt=attempt,
+        at=at,
+        traceparent=traceparent,
+    )
+    return told
+
+
+def story(
+    parts: Iterable[Fields],
+    *,
+    task_id: str,
+    tenant: str,
+    first_seq: int,
+    attempt: int,
+    at: datetime,
+    traceparent: str = "",
+) -> list[Told]:
+    """Make the events of one task's attempt that one commit tells, in order.
 
     Hot: what every event has is written by hand. It comes from the ledger, where ids, names and
     traces have been checked to be plain words; everything else goes through the encoder.
     """
     trace = f',"traceparent":"{traceparent}"' if traceparent else ""
-    common = (
-        f'{{"type":"task.{verb}","event_id":"{event_id(task_id, seq)}","occurred_at":"{_text(at)}"'
-        f',"task_id":"{task_id}","tenant":"{tenant}","seq":{seq},"attempt":{attempt}{trace}'
-    ).encode()
-    known = {name: value for name, value in fields.items() if value is not None}
-    body = b"%b,%b" % (common, _encode(known)[1:]) if known else common + b"}"
-    return Told(verb, tenant, task_id, seq, at, body)
+    about = f'","occurred_at":"{_text(at)}","task_id":"{task_id}","tenant":"{tenant}","seq":'
+    rest = f',"attempt":{attempt}{trace}'
+    where = f".{tenant}.{event_bucket(task_id)}"
+    told = []
+    for seq, (verb, fields) in enumerate(parts, first_seq):
+        head = f'{{"type":"task.{verb}","event_id":"{event_id(task_id, seq)}{about}{seq}{rest}'
+        body = b"%b,%b" % (head.encode(), fields[1:]) if fields else f"{head}}}".encode()
+        told.append(Told(verb, tenant, task_id, seq, at, body, what_of(verb) + where))
+    return told
 
 
 @lru_cache(256)
@@ -90,24 +122,31 @@ def history(events: Iterable[Told]) -> list[Outgoing]:
     """Put the events of one commit into messages, by tenant and bucket.
 
     What moved a task goes before what ended it. Terminal events travel once more, together,
-    for the services that want them all.
+    for the services that want them all; each time near the first, where compression finds it.
     """
     groups: dict[str, list[Told]] = {}
-    endings: list[Told] = []
     for told in events:
-        bucket = event_bucket(told.task_id)
-        key = f"{what_of(told.verb)}.{told.tenant}.{bucket}"
-        groups.setdefault(key, []).append(told)
-        if told.verb in TERMINAL_VERBS:
-            endings.append(told)
-    messages = [
-        _bundle(f"{_EVENTS}.{key}", batch, "h", _head(batch))
-        for key in sorted(groups, key=_moves_first)
-        for batch in _batches(groups[key], _bytes_told)
-    ]
-    return messages + [
-        _bundle(TASKS_ENDED.template, batch, "n", b"") for batch in _batches(endings, _bytes_told)
-    ]
+        group = groups.get(told.group)
+        if group is None:
+            groups[told.group] = [told]
+        else:
+            group.append(told)
+    messages: list[Outgoing] = []
+    endings: list[Told] = []
+    for key in sorted(groups, key=_moves_first):
+        subject = f"{_EVENTS}.{key}"
+        for batch in _batches(groups[key], _bytes_told):
+            messages.append(_bundle(subject, batch, "h", _head(batch)))
+            endings += [told for told in batch if told.verb in TERMINAL_VERBS]
+            if len(endings) >= MAX_READY_TASKS:
+                messages += _endings(endings[:MAX_READY_TASKS])
+                del endings[:MAX_READY_TASKS]
+    return messages + _endings(endings)
+
+
+def _endings(endings: list[Told]) -> list[Outgoing]:
+    subject = TASKS_ENDED.template
+    return [_bundle(subject, batch, "n", b"") for batch in _batches(endings, _bytes_told)]
 
 
 def _moves_first(key: str) -> bool:
@@ -162,6 +201,10 @@ def _bytes_of(task: hot.ReadyTask) -> int:
 
 
 def _batches(tasks: list[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    if len(tasks) <= MAX_READY_TASKS and sum(map(size_of, tasks)) <= MAX_READY_BYTES:
+        if tasks:
+            yield tasks
+        return
     batch: list[T] = []
     size = 0
     for task in tasks:

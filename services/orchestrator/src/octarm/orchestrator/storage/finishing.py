@@ -72,9 +72,15 @@ async def finish(connection: Connection, news: Sequence[AttemptNews]) -> list[Mo
 
 
 def _moved(row: tuple[Any, ...]) -> Moved:
-    task_id, tenant, attempt, *rest, budgeted = row
-    old, new = TaskState.QUEUED, TaskState.COMPLETED
-    return Moved(task_id, tenant, attempt, old, new, *rest, None, None, budgeted)
+    *moved, arm_id, instance_id, budgeted = row
+    task_id, tenant, attempt, first, last, traceparent, goal, at = moved
+    return Moved(
+        *(task_id, tenant, attempt, TaskState.QUEUED, TaskState.COMPLETED),
+        *(first, last, traceparent, goal, at),
+        arm_id=arm_id,
+        instance_id=instance_id,
+        budgeted=budgeted,
+    )
 
 
 def _row(news: AttemptNews) -> tuple[Any, ...]:

@@ -19,13 +19,15 @@ from octarm.models.errors import InvalidRequest, OctarmError, field_errors
 from octarm.models.ids import Prefix, derived_id, new_id
 from octarm.orchestrator.domain.admission import Gate
 from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Known, Mark, Name
-from octarm.orchestrator.domain.messages import Told, event, history, ready
+from octarm.orchestrator.domain.messages import Told, history, ready, story
 from octarm.orchestrator.domain.submissions import read_plain
 from octarm.orchestrator.domain.tasks import NewTask, new_task, ready_task
 from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.usecases.relay import Relay
 
 SPAN: Final = "orchestrator.accept"
+_ACCEPTED: Final = (("accepted", b""),)
+_QUEUED: Final = (*_ACCEPTED, ("ready", b""))
 
 
 Treat = Callable[[list[NewTask]], Awaitable[list[AcceptAnswer]]]
@@ -167,8 +169,7 @@ class AcceptTasks:
 
     def _announce(self, tasks: list[NewTask]) -> list[Outgoing]:
         queued = [task for task in tasks if not task.waits]
-        told = [_event("accepted", 1, task) for task in tasks]
-        told += [_event("ready", 2, task) for task in queued]
+        told = [event for task in tasks for event in _story(task)]
         return ready([ready_task(task) for task in queued], shards=self.shards) + history(told)
 
 
@@ -204,12 +205,12 @@ def _count_refused(answers: Iterable[AcceptAnswer]) -> None:
         metrics.inc("octarm_orchestrator_tasks_refused_total", number, code=code)
 
 
-def _event(verb: str, seq: int, task: NewTask) -> Told:
-    return event(
-        verb,
+def _story(task: NewTask) -> list[Told]:
+    return story(
+        _ACCEPTED if task.waits else _QUEUED,
         task_id=task.task_id,
         tenant=task.tenant,
-        seq=seq,
+        first_seq=1,
         attempt=1,
         at=task.created_at,
         traceparent=task.traceparent,

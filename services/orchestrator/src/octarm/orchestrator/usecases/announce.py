@@ -1,5 +1,6 @@
 """From committed transitions to the events that tell them."""
 
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -9,10 +10,19 @@ from octarm.models.errors import Problem
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import Moved
 from octarm.orchestrator.domain.lifecycle import events_to
-from octarm.orchestrator.domain.messages import Told, event, history, result_for_event
+from octarm.orchestrator.domain.messages import (
+    MAX_EVENT_RESULT_BYTES,
+    Told,
+    event,
+    history,
+    result_for_event,
+    story,
+)
 from octarm.orchestrator.domain.news import AttemptNews
 
 UNKNOWN_POLICY: Final = "unknown"
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Announcement:
@@ -37,6 +47,9 @@ class Announcement:
         news = self._news.get((change.task_id, change.attempt))
         if change.old is change.new:
             return [self._same_state(change, news)]
+        is_short = change.old is TaskState.QUEUED and change.new is TaskState.COMPLETED
+        if is_short and news is not None:
+            return _short(change, news)
         verbs = events_to(change.old, change.new, reported=news is not None)
         return [
             self._event(verb, change.first_seq + number, change, news)
@@ -101,6 +114,34 @@ class Announcement:
             return news.result.error
         assert self._problem is not None
         return msgspec.Raw(self._problem)
+
+
+def _short(change: Moved, news: AttemptNews) -> list[Told]:
+    """Tell of a short attempt: hot, and the same as the general way tells."""
+    placement, arm_id = news.placement, change.arm_id
+    policy, reason = (placement.policy, placement.reason) if placement else (UNKNOWN_POLICY, "")
+    ending = b'%b,"goal":%b' % (_fields(arm_id=arm_id)[:-1], _encode(change.goal))
+    if len(news.body) <= MAX_EVENT_RESULT_BYTES:
+        ending = b'%b,"result":%b' % (ending, news.body)
+    return story(
+        (
+            ("placed", _fields(arm_id=arm_id, policy=policy, reason=reason)),
+            ("started", _fields(arm_id=arm_id, instance_id=change.instance_id)),
+            ("completed", ending + b"}"),
+        ),
+        task_id=change.task_id,
+        tenant=change.tenant,
+        first_seq=change.first_seq,
+        attempt=change.attempt,
+        at=change.at,
+        traceparent=change.traceparent,
+    )
+
+
+@lru_cache(1024)
+def _fields(**fields: str | None) -> bytes:
+    # The attempts of one commit went to few arms, for few reasons.
+    return _encode(fields)
 
 
 def _make(
