@@ -1,10 +1,10 @@
 """One suite for where episodes are kept: fakes, Postgres and Redis behave alike."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from octarm.common.storage import open_pool, open_redis
 from octarm.common.storage.migrations import upgrade

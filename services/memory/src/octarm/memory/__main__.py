@@ -22,6 +22,8 @@ from octarm.memory.usecases import ForgetOld, ListEpisodes, RememberTasks, ShowE
 from octarm.models.subjects import ENDED
 
 BATCH = 500
+# A statement, a commit and a call to Redis cost as much for one episode as for hundreds.
+GATHER_S = 0.1
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
@@ -45,9 +47,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
         front = RedisFront(redis, ttl_s=settings.episode_ttl_s)
         publisher = Publisher(nc)
         handler = TerminalEvents(RememberTasks(kept, front), ttl_s=settings.episode_ttl_s)
-        runner = PullRunner(
-            nc, publisher, ConsumerRef(ENDED, MEMORY_EPISODES), handler, batch=BATCH
-        )
+        consumer = ConsumerRef(ENDED, MEMORY_EPISODES)
+        runner = PullRunner(nc, publisher, consumer, handler, batch=BATCH, rest_s=GATHER_S)
 
         # Redis is not among them: without it the service is slower, not unready.
         health = HealthServer(

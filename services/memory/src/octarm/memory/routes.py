@@ -1,7 +1,7 @@
 """The memory service's subscriptions: terminal events in batches, and two queries."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from faststream.nats import NatsRouter
@@ -10,9 +10,9 @@ from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
 from octarm.common.bus.requests import answer
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import tracing
-from octarm.memory.domain.episode import Episode, NotAnEnding, episode_of, read_ending, read_endings
+from octarm.memory.domain.episode import Ending, Episode, NotAnEnding, episode_of, read_endings
 from octarm.memory.usecases import ListEpisodes, RememberTasks, ShowEpisode
-from octarm.models import hot, subjects
+from octarm.models import subjects
 from octarm.models.queries import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
 
 QUEUE: Final = "memory"
@@ -50,18 +50,20 @@ class TerminalEvents:
         outcomes: list[Outcome] = [ACK] * len(deliveries)
         places: dict[str, int] = {}
         episodes: list[Episode] = []
-        sampled: list[hot.TaskEvent] = []
-        for place, body in _endings(deliveries, outcomes):
+        sampled: list[Ending] = []
+        for place, delivery in enumerate(deliveries):
             try:
-                event = read_ending(body)
-                episode = episode_of(event, ttl_s=self._ttl_s)
+                endings, why = read_endings(delivery.data)
             except NotAnEnding as error:
-                outcomes[place] = Dead(str(error))
-                continue
-            episodes.append(episode)
-            places[episode.episode_id] = place
-            if tracing.is_sampled(event.traceparent):
-                sampled.append(event)
+                endings, why = [], str(error)
+            if why:
+                outcomes[place] = Dead(why)
+            for ending in endings:
+                episode = episode_of(ending, ttl_s=self._ttl_s)
+                episodes.append(episode)
+                places[episode.episode_id] = place
+                if tracing.is_sampled(ending.traceparent):
+                    sampled.append(ending)
         refused = await self._remember(episodes) if episodes else {}
         for episode_id, why in refused.items():
             outcomes[places[episode_id]] = Dead(why)
@@ -71,19 +73,7 @@ class TerminalEvents:
         return outcomes
 
 
-def _endings(deliveries: list[Delivery], outcomes: list[Outcome]) -> Iterator[tuple[int, bytes]]:
-    """Give each event with its message's place; what is no such message is marked as dead."""
-    for place, delivery in enumerate(deliveries):
-        try:
-            bodies = read_endings(delivery.data)
-        except NotAnEnding as error:
-            outcomes[place] = Dead(str(error))
-            continue
-        for body in bodies:
-            yield place, body
-
-
-def _trace(event: hot.TaskEvent, started_ns: int) -> None:
+def _trace(event: Ending, started_ns: int) -> None:
     tracing.record(
         "memory.remember",
         event.traceparent,

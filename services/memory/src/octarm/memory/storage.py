@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from octarm.common import telemetry
+from octarm.common.storage.arrays import Texts, packed
 from octarm.common.storage.connections import Pool
 from octarm.memory.domain.episode import Episode
 from octarm.memory.usecases import FrontDown
@@ -24,7 +25,7 @@ log = telemetry.get_logger()
 
 _ADD: Final = """
 insert into memory.episode (tenant, episode_id, arm_id, created_at, body)
-select tenant, episode_id, nullif(arm_id, ''), created_at::timestamptz, body::json
+select tenant, episode_id, arm_id, created_at::timestamptz, body::json
 from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
   as given (tenant, episode_id, arm_id, created_at, body)
 on conflict do nothing
@@ -97,13 +98,8 @@ class PostgresEpisodes:
         return refused
 
     async def _insert(self, episodes: Sequence[Episode]) -> None:
-        columns = (
-            [one.tenant for one in episodes],
-            [one.episode_id for one in episodes],
-            [one.arm_id or "" for one in episodes],
-            [one.created_at for one in episodes],
-            [one.body for one in episodes],
-        )
+        rows = ((e.tenant, e.episode_id, e.arm_id, e.created_at, e.body) for e in episodes)
+        columns = packed([Texts] * 5, rows)
         with _postgres_errors():
             async with self._pool.connection() as connection:
                 await connection.execute(_ADD, columns)

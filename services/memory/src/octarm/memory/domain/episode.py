@@ -4,16 +4,17 @@ Hot: the event's JSON is passed on where it can be, never taken apart.
 """
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from pydantic_core import from_json
 
 from octarm.models import hot
+from octarm.models.hot_types import ArmId, Aware, TaskId, Tenant, TraceParent
 from octarm.models.ids import with_prefix
 from octarm.models.memory import DEFAULT_TTL_S
+from octarm.models.scalars import MAX_ATTEMPT
 
 MAX_OUTPUT_BYTES: Final = 16 * 1024
 MAX_DETAIL_CHARS: Final = 1000
@@ -23,8 +24,7 @@ class NotAnEnding(ValueError):
     """The message is not the terminal event of a task."""
 
 
-@dataclass(frozen=True, slots=True)
-class Episode:
+class Episode(Struct, frozen=True, gc=False):
     """An episode as it is stored: what is searched by, and the whole as JSON.
 
     `body` is an `EpisodicMemory`; `created_at` is ISO 8601 with zone.
@@ -47,6 +47,28 @@ class _Result(Struct, gc=False):
     cost_dollars: float = 0.0
     llm_calls: int = 0
     error: Raw = hot.NULL
+
+
+class Ending(Struct, gc=False):
+    """What an episode takes of a terminal event."""
+
+    type: Literal[
+        "task.completed", "task.failed", "task.cancelled", "task.timed_out", "task.rejected"
+    ]
+    occurred_at: Aware
+    task_id: TaskId
+    tenant: Tenant
+    attempt: Annotated[int, Meta(ge=0, le=MAX_ATTEMPT)]
+    traceparent: TraceParent = ""
+    arm_id: ArmId | None = None
+    goal: str = ""
+    reason: str | None = None
+    error: Raw | UnsetType = UNSET
+    result: _Result | None = None
+
+
+class _Endings(Struct, gc=False):
+    events: Annotated[list[Ending], Meta(min_length=1, max_length=64)]
 
 
 class _Problem(Struct, gc=False):
@@ -92,49 +114,54 @@ class _Body(Struct, gc=False):
 
 
 _decode_message = msgspec.json.Decoder(hot.TasksEnded).decode
-_decode_event = msgspec.json.Decoder(hot.TaskEvent).decode
-_decode_result = msgspec.json.Decoder(_Result).decode
+_decode_all = msgspec.json.Decoder(_Endings).decode
+_decode_one = msgspec.json.Decoder(Ending).decode
 _decode_problem = msgspec.json.Decoder(_Problem).decode
 _encode = msgspec.json.Encoder().encode
-_ENDINGS: Final = {
-    f"task.{verb}": verb for verb in ("completed", "failed", "cancelled", "timed_out", "rejected")
-}
 
 
-def read_ending(data: bytes) -> hot.TaskEvent:
+def read_ending(data: bytes) -> Ending:
     """Read a terminal event.
 
     Raises:
         NotAnEnding: it is none.
     """
     try:
-        event = _decode_event(data)
+        return _decode_one(data)
     except (ValueError, RecursionError) as error:
-        raise NotAnEnding(f"not a task event: {error}") from error
-    if event.type not in _ENDINGS:
-        raise NotAnEnding("not a terminal event")
-    return event
+        raise NotAnEnding(f"not a terminal event: {error}") from error
 
 
-def read_endings(data: bytes) -> list[bytes]:
-    """Take a message of terminal events apart, each still unread.
+def read_endings(data: bytes) -> tuple[list[Ending], str]:
+    """Read a message of terminal events; also says what is wrong with those left out.
 
     Raises:
         NotAnEnding: it is no such message.
     """
     try:
-        return [bytes(event) for event in _decode_message(data).events]
+        return _decode_all(data).events, ""
+    except (ValueError, RecursionError):
+        return _read_singly(data)
+
+
+def _read_singly(data: bytes) -> tuple[list[Ending], str]:
+    """Find out which ones spoil the message; this is rare, so it may be slow."""
+    try:
+        bodies = _decode_message(data).events
     except (ValueError, RecursionError) as error:
         raise NotAnEnding(f"not a message of terminal events: {error}") from error
+    endings: list[Ending] = []
+    why = ""
+    for body in bodies:
+        try:
+            endings.append(read_ending(bytes(body)))
+        except NotAnEnding as error:
+            why = str(error)
+    return endings, why
 
 
-def episode_of(event: hot.TaskEvent, *, ttl_s: int = DEFAULT_TTL_S) -> Episode:
-    """Make the one episode of a task: the same event gives the same bytes.
-
-    Raises:
-        NotAnEnding: its result is no result.
-    """
-    result = _result(event)
+def episode_of(event: Ending, *, ttl_s: int = DEFAULT_TTL_S) -> Episode:
+    """Make the one episode of a task: the same event gives the same bytes."""
     created_at = event.occurred_at.isoformat()
     episode_id = with_prefix("epi", event.task_id)
     body = _Body(
@@ -143,8 +170,8 @@ def episode_of(event: hot.TaskEvent, *, ttl_s: int = DEFAULT_TTL_S) -> Episode:
         arm_id=event.arm_id,
         task_id=event.task_id,
         observations=[{"goal": event.goal}],
-        actions=_actions(event, result),
-        outcomes=[_outcome(event, result)],
+        actions=_actions(event),
+        outcomes=[_outcome(event)],
         ttl_seconds=ttl_s,
         created_at=created_at,
     )
@@ -152,23 +179,16 @@ def episode_of(event: hot.TaskEvent, *, ttl_s: int = DEFAULT_TTL_S) -> Episode:
     return Episode(event.tenant, episode_id, event.arm_id, created_at, text)
 
 
-def _result(event: hot.TaskEvent) -> _Result | None:
-    if event.result is UNSET or bytes(event.result) == b"null":
-        return None
-    try:
-        return _decode_result(event.result)
-    except (ValueError, RecursionError) as error:
-        raise NotAnEnding(f"not a result: {error}") from error
-
-
-def _actions(event: hot.TaskEvent, result: _Result | None) -> list[_Action]:
+def _actions(event: Ending) -> list[_Action]:
     if event.arm_id is None or not event.attempt:
         return []
+    result = event.result
     return [_Action(event.attempt, event.arm_id, result.instance_id if result else None)]
 
 
-def _outcome(event: hot.TaskEvent, result: _Result | None) -> _Outcome:
-    outcome = _Outcome(ended=_ENDINGS[event.type])
+def _outcome(event: Ending) -> _Outcome:
+    result = event.result
+    outcome = _Outcome(ended=event.type.removeprefix("task."))
     if event.reason:
         outcome.reason = event.reason
     error = event.error

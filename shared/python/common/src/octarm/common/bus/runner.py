@@ -22,7 +22,7 @@ from octarm.common.bus.dead_letters import DeadLetters
 from octarm.common.bus.delivery import Ack, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.quarantine import suspicion
-from octarm.common.clock import Clock, SystemClock
+from octarm.common.clock import Clock, SystemClock, set_within
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError, Unavailable
@@ -52,7 +52,8 @@ class PullRunner:
     """Runs `handle` over batches of one durable consumer.
 
     `capacity` (None: unbounded) says how many messages may be asked for now; call `wake` when
-    it has grown. Up to `concurrency` batches are handled at the same time.
+    it has grown. Up to `concurrency` batches are handled at the same time. After each there is a
+    rest of `rest_s` seconds, so that more gathers for the next: for work that nobody waits for.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class PullRunner:
         batch: int = 500,
         capacity: Callable[[], int] | None = None,
         concurrency: int = 1,
+        rest_s: float = 0.0,
         stall_after_s: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
@@ -75,6 +77,7 @@ class PullRunner:
         self._batch = batch
         self._capacity = capacity or (lambda: 2 * batch)
         self._concurrency = concurrency
+        self._rest_s = rest_s
         self._stall_after_s = stall_after_s
         self._dead_letters = DeadLetters(publisher, consumer.durable)
         self._buffer: deque[Delivery] = deque()
@@ -117,11 +120,7 @@ class PullRunner:
                 await self._watch()
                 await self._top_up()
                 self._start_batches()
-                try:
-                    async with asyncio.timeout(1.0):
-                        await self._arrived.wait()
-                except TimeoutError:
-                    continue
+                await set_within(self._arrived, 1.0)
         finally:
             stopped.cancel()
             await self._drain()
@@ -192,9 +191,9 @@ class PullRunner:
         outstanding = sum(self._requests.values())
         want = min(self._batch, self._capacity() - len(self._buffer)) - outstanding
         low_water = outstanding and want < self._batch // 2 and outstanding > 1
-        if want <= 0 or low_water or self._clock.monotonic() < self._ask_not_before:
+        if want <= 0 or low_water or not self._nc.is_connected:
             return
-        if not self._nc.is_connected:
+        if self._clock.monotonic() < self._ask_not_before:
             return
         self._request_no += 1
         reply = f"{self._inbox}.{self._request_no}"
@@ -239,6 +238,7 @@ class PullRunner:
             elif isinstance(outcome, Dead):
                 burials.append(self._dead_letters.bury(delivery, outcome.reason))
         await asyncio.gather(*burials)
+        await asyncio.sleep(self._rest_s)
 
     async def _outcomes(self, batch: list[Delivery]) -> Sequence[Outcome]:
         """Handle one batch; the one place where an unforeseen exception is caught.
