@@ -14,7 +14,7 @@ FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 
-.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints storms fuzz coverage machines sim bench overload bench-peers schemas demo check up clean
+.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints storms fuzz coverage machines sim bench overload bench-peers schemas reference demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -102,6 +102,9 @@ schemas: sync ## Generate shared/schemas, shared/proto, the API documents and th
 	$(RUN) python -m octarm.models.schemas
 	$(RUN) python -m octarm.gateway openapi > shared/openapi.json
 	$(RUN) python -m tests.support.settings_page
+
+reference: sync ## Generate the reference page of policy helpers
+	$(RUN) python -m octarm.policies.language.reference > docs/reference/policy-helpers.md
 
 demo: sync sandbox ## Run the main job on our own Markdown (FOLDER=… for your texts)
 	$(RUN) octarm demo $${FOLDER:+--folder "$$FOLDER"}

@@ -14,6 +14,8 @@ from octarm.policies.context import ArmFacts, Context, TaskFacts
 from octarm.policies.outcomes import Decided, PolicyFailed
 from octarm.policies.sandbox.engine import Engine
 from octarm.policies.sandbox.limits import Limits
+from octarm.policies.sandbox.validation import validate
+from octarm.policies.versions import Kind
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
@@ -289,3 +291,47 @@ async def test_rules_run_like_scripts_and_fail_with_their_own_lines(engine: Engi
     assert isinstance(failed, PolicyFailed)
     assert (failed.reason, failed.line) == ("error", 3)
     assert [(it.severity, it.line) for it in wrong.problems] == [("error", 3)]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (body("return ctx.queue[0]"), "on the sample 'empty'"),
+        (body("if not ctx.arms:", "    return []", "return ctx.nope"), "on the sample 'few'"),
+        (body("for a in ctx.arms:", "    for i in range(100000000):", "        pass"), "timeout"),
+        (body("return nope"), "not found"),
+        (body("dispatch(1)", "return []"), "Missing required parameter"),
+    ],
+)
+async def test_validation_tells_what_a_policy_would_do(
+    engine: Engine, source: str, says: str
+) -> None:
+    report = await validate(engine, source)
+
+    assert not report.ok
+    assert any(says in problem.message for problem in report.problems)
+    assert engine.policies == frozenset()
+
+
+async def test_validation_warns_of_actions_that_would_be_dropped(engine: Engine) -> None:
+    source = body("return [dispatch(t, a) for t in ctx.queue for a in ctx.arms[:1]]")
+
+    report = await validate(engine, source)
+
+    assert report.ok
+    assert {problem.severity for problem in report.problems} == {"warning"}
+    assert all("dropped" in problem.message for problem in report.problems)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"), [(GOOD, "starlark"), ("rules: [{action: dispatch}]", "yaml")]
+)
+async def test_validation_has_nothing_to_say_of_a_good_policy(
+    engine: Engine, source: str, kind: Kind
+) -> None:
+    await engine.load(source, kind)
+
+    report = await validate(engine, source, kind)
+
+    assert report.problems == ()
+    assert engine.policies == {report.digest}

@@ -96,6 +96,12 @@ def test_a_task_may_go_on_to_the_next_rule_when_no_arm_has_room() -> None:
     assert [it["reason"] for it in run(rules, *tasks)] == ["one", "one", "two"]
 
 
+def test_an_action_may_come_without_settings() -> None:
+    assert brief(run("rules: [{action: {dispatch: }}]", TaskFacts("t"))) == [
+        ("dispatch", "t", "us")
+    ]
+
+
 def test_wait_says_when_to_ask_again() -> None:
     (action,) = run("rules: [{action: {wait: {retry_after_ms: 50, reason: so}}}]", TaskFacts("t"))
 

@@ -6,7 +6,7 @@ with its reason; it never stops the others and never breaks an invariant.
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -99,9 +99,9 @@ def check(actions: Iterable[object], context: Context) -> Checked:
             break
         action = _read(given)
         why = action if isinstance(action, Refusal) else host.refuse(action)
-        if not isinstance(action, Refusal) and why is None:
-            kept.append(action)
-        elif why is not None:
+        if why is None:
+            kept.append(cast("Action", action))
+        else:
             task = getattr(action, "task", None)
             dropped.append(Dropped(why.kind, why.why, _shown(given), task))
     return Checked(tuple(kept), tuple(dropped))
@@ -151,7 +151,7 @@ class _Host:
                 return self._evict(action)
             case Start():
                 return self._start(action)
-            case Wait():
+            case _:
                 return self._wait(action)
 
     def _dispatch(self, action: Dispatch) -> Refusal | None:

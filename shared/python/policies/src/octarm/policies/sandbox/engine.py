@@ -46,6 +46,11 @@ class Engine:
         """The process ids of the children."""
         return self._pool.pids
 
+    @property
+    def policies(self) -> frozenset[str]:
+        """The digests of the policies that can be called."""
+        return frozenset(self._scripts)
+
     async def load(self, source: str, kind: Kind = "starlark") -> Loaded:
         """Compile a source and keep it under its digest; the same source again is the same.
 
