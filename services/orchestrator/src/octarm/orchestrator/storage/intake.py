@@ -1,10 +1,12 @@
 """Accepting tasks: group commit, idempotency, relatives."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import msgspec
+from psycopg.errors import UniqueViolation
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.failpoints import failpoint
@@ -42,9 +44,11 @@ from unnest(%b::text[], %b::text[], %b::text[], %b::bytea[], %b::text[], %b::int
     %b::int[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[])
 as r(id, tenant, idem_key, req_hash, state, event_seq, deadline, timeout_s, max_retries,
     priority, tier, parent_id, root_id, depth, labels, goal, contract, traceparent, created_at)
-on conflict do nothing
-returning id
 """
+_INSERT_NEW: Final = _INSERT + "on conflict do nothing returning id"
+# Looking for conflicts ahead of each row costs more than the rare batch that is written again.
+# Where there was one, a client repeats itself, and more of that will come.
+CAREFUL_S: Final = 1.0
 _COLUMNS: Final = (
     *(Texts, Texts, Texts, Byteas, Texts, Int4s, Timestamps, Int4s, Int4s, Int4s, Texts, Texts),
     *(Texts, Int4s, Texts, Texts, Utf8s, Texts, Timestamps),
@@ -60,6 +64,7 @@ class PostgresIntake:
         self._pool = pool
         self._relatives = relatives
         self._quotas = quotas or PostgresQuotas(pool, Tenants())
+        self._careful_until = 0.0
 
     async def accept(
         self,
@@ -72,10 +77,23 @@ class PostgresIntake:
         key with the same body is answered with the task that exists, with another body with
         `Conflict`.
         """
+        if self._careful_until < time.monotonic():
+            try:
+                return await self._accept(tasks, announce, _INSERT)
+            except UniqueViolation:
+                self._careful_until = time.monotonic() + CAREFUL_S
+        return await self._accept(tasks, announce, _INSERT_NEW)
+
+    async def _accept(
+        self,
+        tasks: Sequence[NewTask],
+        announce: Callable[[list[NewTask]], list[Outgoing]],
+        insert: LiteralString,
+    ) -> tuple[list[AcceptAnswer], Entry | None]:
         async with transaction(self._pool) as connection:
             plan = await read_plan(connection, tasks)
             refused = await self._too_many(connection, tasks)
-            new = await self._write(connection, tasks, plan, refused)
+            new = await self._write(connection, tasks, plan, refused, insert=insert)
             await self._quotas.mark(connection, new)
             messages = announce(new)
             if any(task.waits for task in new):
@@ -123,16 +141,18 @@ class PostgresIntake:
         tasks: Sequence[NewTask],
         plan: Plan | None,
         refused: dict[str, OctarmError],
+        *,
+        insert: LiteralString,
     ) -> list[NewTask]:
         """Insert what is not refused; adds to `refused` what the plan has no place for."""
         if plan is not None:
             refused |= plan.refused
         fresh = [task for task in tasks if task.task_id not in refused]
         if plan is None:
-            created = await self._insert(connection, fresh, {})
+            created = await _insert(connection, insert, fresh, {})
             return await self._reserve(connection, fresh, created, refused)
         fresh = plan.in_order(without_waiting(fresh, plan))
-        created = await self._insert(connection, fresh, plan.places)
+        created = await _insert(connection, insert, fresh, plan.places)
         refused |= await take_back_dangling(connection, fresh, plan, created)
         new = await self._reserve(connection, fresh, created, refused)
         created = {task.task_id for task in new}
@@ -163,14 +183,20 @@ class PostgresIntake:
         late = [task.task_id for task in new if task.waits and plan.any_ended(task)]
         return await self._relatives.look_again(connection, late) if late else []
 
-    async def _insert(
-        self, connection: Connection, tasks: Sequence[NewTask], places: dict[str, Place]
-    ) -> set[str]:
-        if not tasks:
-            return set()
-        rows = [_columns(task, places.get(task.task_id)) for task in tasks]
-        cursor = await connection.execute(_INSERT, packed(_COLUMNS, rows))
-        return {row[0] for row in await cursor.fetchall()}
+
+async def _insert(
+    connection: Connection,
+    insert: LiteralString,
+    tasks: Sequence[NewTask],
+    places: dict[str, Place],
+) -> set[str]:
+    if not tasks:
+        return set()
+    rows = [_columns(task, places.get(task.task_id)) for task in tasks]
+    cursor = await connection.execute(insert, packed(_COLUMNS, rows))
+    if insert is _INSERT:
+        return {task.task_id for task in tasks}
+    return {row[0] for row in await cursor.fetchall()}
 
 
 def _state(task: NewTask) -> TaskState:

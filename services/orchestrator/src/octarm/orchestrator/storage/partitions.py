@@ -13,7 +13,6 @@ from octarm.orchestrator.domain.months import Month
 TABLES: Final = ("attempt", "result", "late_result", "spend")
 BATCH: Final = 500
 LOCK: Final = 7_350_914
-_OPTIONS: Final = {"attempt": " with (fillfactor = 80)"}
 
 _BEGIN: Final = "set local lock_timeout = '500ms'"
 _MINE: Final = "select pg_try_advisory_xact_lock(%s)"
@@ -80,9 +79,8 @@ class PostgresPartitions:
                     return False
             for table in TABLES:
                 name = f"ledger.{table}_{month.name}"
-                options = _OPTIONS.get(table, "")
                 for statement in (
-                    f"create table {name} (like ledger.{table} including all){options}",
+                    f"create table {name} (like ledger.{table} including all)",
                     f"alter table ledger.{table} attach partition {name}"
                     f" for values from ('{first}') to ('{last}')",
                 ):
