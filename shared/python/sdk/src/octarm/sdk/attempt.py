@@ -9,9 +9,7 @@ from octarm.models.contracts import TaskContract
 from octarm.sdk.context import Context
 from octarm.sdk.outcomes import Circumstances
 from octarm.sdk.recent import Key
-from octarm.sdk.spending import Spent
-
-NOTHING_SPENT = Spent()
+from octarm.sdk.spending import NOTHING
 
 
 class Attempt:
@@ -24,6 +22,7 @@ class Attempt:
     __slots__ = (
         "command",
         "context",
+        "due",
         "key",
         "settled",
         "started",
@@ -43,6 +42,7 @@ class Attempt:
         self.settled = False
         self.task: TaskContract | None = None
         self.context: Context | None = None
+        self.due = 0
         self.timer: asyncio.TimerHandle | None = None
         self.work: asyncio.Task[None] | None = None
 
@@ -72,5 +72,5 @@ class Attempt:
             started_at=self.started_at,
             ended_at=datetime.now(UTC),
             execution_time_ms=int(self.elapsed_s() * 1000),
-            spent=self.context.spent if self.context is not None else NOTHING_SPENT,
+            spent=self.context.spent if self.context is not None else NOTHING,
         )

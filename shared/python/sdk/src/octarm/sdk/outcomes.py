@@ -26,8 +26,7 @@ MAX_OUTPUT_BYTES: Final = MAX_CONTEXT_BYTES
 _NOTHING: Final = hot.NULL
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
+class Success(msgspec.Struct, frozen=True, gc=False):
     """The handler returned; `output` is JSON."""
 
     output: bytes
@@ -51,8 +50,7 @@ class Given:
 Ending = Success | Failure | Given
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
+class Circumstances(msgspec.Struct, frozen=True, gc=False):
     """Who ran what, when, and what it used."""
 
     task_id: str
@@ -77,7 +75,8 @@ _encode = msgspec.json.Encoder(enc_hook=_plain).encode
 
 def returned(value: Any) -> Ending:
     """Say how a handler that returned `value` ended."""
-    if isinstance(value, ExecutionResult):
+    # Asking whether something is a model costs more than writing a small dictionary.
+    if type(value) is not dict and isinstance(value, ExecutionResult):
         return Given(value)
     try:
         output = _encode(value)

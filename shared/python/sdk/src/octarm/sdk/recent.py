@@ -1,5 +1,6 @@
 """The results of the last attempts, so that a redelivered command is answered, not run again."""
 
+from collections import OrderedDict
 from typing import Final
 
 from octarm.common.bus.publisher import Outgoing
@@ -16,14 +17,15 @@ class RecentResults:
         self._max_results = max_results
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._results: dict[Key, Outgoing] = {}
+        # A plain dictionary would walk over all that were taken out before to find the oldest.
+        self._results: OrderedDict[Key, Outgoing] = OrderedDict()
 
     def put(self, key: Key, message: Outgoing) -> None:
         """Remember the result of an attempt, which has only one."""
         self._results[key] = message
         self._bytes += len(message.payload)
         while len(self._results) > self._max_results or self._bytes > self._max_bytes:
-            oldest = self._results.pop(next(iter(self._results)))
+            _, oldest = self._results.popitem(last=False)
             self._bytes -= len(oldest.payload)
 
     def get(self, key: Key) -> Outgoing | None:

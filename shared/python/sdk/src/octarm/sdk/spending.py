@@ -1,8 +1,10 @@
 """What an attempt has used, held against what it may use."""
 
-from dataclasses import dataclass
+import operator
 from decimal import Decimal
 from typing import Final
+
+from msgspec import Struct
 
 from octarm.models.contracts import BudgetLeft, TaskContract
 from octarm.models.errors import BudgetExceeded
@@ -11,8 +13,7 @@ from octarm.models.scalars import MAX_DOLLARS, MAX_INT
 MICRO: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(Struct, frozen=True, gc=False):
     """Tokens, US dollars and calls of a language model."""
 
     tokens: int = 0
@@ -20,8 +21,7 @@ class Spent:
     llm_calls: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True, gc=False):
     """What a budget still allows; None is unlimited, nothing is below zero."""
 
     tokens: int | None
@@ -31,8 +31,7 @@ class Left:
     """Of execution, for all attempts together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Struct, frozen=True, gc=False):
     """What the attempt may use, has used, and may still use.
 
     `limit` is less than the task's own budget when earlier attempts, children or the tasks
@@ -44,8 +43,7 @@ class Budget:
     left: Left
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True, gc=False):
     """One booked call; `call_no` is below zero when the handler gave none."""
 
     call_no: int
@@ -54,8 +52,7 @@ class Call:
     llm_calls: int
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Struct, frozen=True, gc=False):
     """What an attempt may use, in whole numbers; None is unlimited."""
 
     tokens: int | None = None
@@ -64,16 +61,28 @@ class Limit:
     time_ms: int | None = None
 
 
+NO_LIMIT: Final = Limit()
+NOTHING: Final = Spent()
+_NO_CALLS: Final = Call(0, 0, 0, 0)
+_NO_DOLLARS: Final = Decimal(0)
+_ALL_LEFT: Final = BudgetLeft()
+_AMOUNTS: Final = operator.attrgetter(
+    "max_tokens", "max_time_seconds", "max_cost_dollars", "max_llm_calls"
+)
+
+
 def limit_of(task: TaskContract) -> Limit:
     """Give the smaller of what the task was given and what was left when it became ready."""
-    given, left = task.budget, task.budget_left or BudgetLeft()
-    dollars, seconds = given.max_cost_dollars, given.max_time_seconds
+    given, left = task.budget, task.budget_left or _ALL_LEFT
+    tokens, seconds, dollars, calls = _AMOUNTS(given)
+    if left is _ALL_LEFT and tokens is seconds is dollars is calls is None:
+        return NO_LIMIT
     return Limit(
-        tokens=_smaller(given.max_tokens, left.tokens),
+        tokens=_smaller(tokens, left.tokens),
         micro_dollars=_smaller(
             None if dollars is None else round(dollars * MICRO), left.micro_dollars
         ),
-        llm_calls=_smaller(given.max_llm_calls, left.llm_calls),
+        llm_calls=_smaller(calls, left.llm_calls),
         time_ms=_smaller(None if seconds is None else seconds * 1000, left.time_ms),
     )
 
@@ -87,8 +96,8 @@ class Spending:
         self.limit = limit
         self._calls: set[int] = set()
         self._numbered = 0
-        self._dollars = Decimal(0)
-        self._total = Call(0, 0, 0, 0)
+        self._dollars = _NO_DOLLARS
+        self._total = _NO_CALLS
 
     def book(self, amount: Spent, call_no: int | None = None) -> Call | None:
         """Add `amount`, once for each `call_no`; gives None when that one was booked before.
@@ -121,6 +130,8 @@ class Spending:
     def total(self) -> Spent:
         """What has been booked so far."""
         total = self._total
+        if total is _NO_CALLS:
+            return NOTHING
         return Spent(total.tokens, total.micro_dollars / MICRO, total.llm_calls)
 
     def left(self, elapsed_ms: int = 0) -> Left:

@@ -22,6 +22,7 @@ from octarm.sdk import outcomes
 from octarm.sdk.admission import admit
 from octarm.sdk.attempt import Attempt
 from octarm.sdk.context import Context, Reports
+from octarm.sdk.deadlines import Deadlines
 from octarm.sdk.handlers import Runnable
 from octarm.sdk.recall import Recall
 from octarm.sdk.recent import CalledOff, Key, RecentResults
@@ -90,6 +91,7 @@ class Worker:
         self._waiting: dict[Key, tuple[Delivery, hot.RunTask, float]] = {}
         self._recent = RecentResults()
         self._called_off = CalledOff()
+        self._deadlines = Deadlines(self._time_out)
         self._threads = HandlerThreads(slots, me.arm_id)
         self._draining = False
 
@@ -153,7 +155,7 @@ class Worker:
             recall=self._recall(task.tenant),
             loop=loop,
         )
-        attempt.timer = loop.call_later(attempt.allowed_s(), self._time_out, attempt)
+        attempt.due = self._deadlines.put(attempt, attempt.allowed_s())
         attempt.work = loop.create_task(self._run(attempt, task, attempt.context))
         self._announce.started(attempt.key, attempt.started_at)
 
@@ -214,8 +216,7 @@ class Worker:
         if attempt.cancelled or attempt.settled or attempt.context is None:
             return
         attempt.context.call_off(order.reason)
-        if attempt.timer is not None:
-            attempt.timer.cancel()
+        self._deadlines.drop(attempt, attempt.due)
         attempt.timer = asyncio.get_running_loop().call_later(
             self._cut_off_after_s, self._cut_off, attempt, outcomes.called_off(order.reason)
         )
@@ -238,6 +239,7 @@ class Worker:
         if attempt.cancelled and attempt.context is not None:
             ending = outcomes.called_off(attempt.context.cancel_reason)
         attempt.settled = True
+        self._deadlines.drop(attempt, attempt.due)
         if attempt.timer is not None:
             attempt.timer.cancel()
         if attempt.context is not None:
@@ -289,6 +291,7 @@ class Worker:
         if left:
             log.warning("attempts_handed_back", count=len(left))
             await _ended(left, HANDED_BACK_S)
+        self._deadlines.close()
         self._threads.close()
 
     def _unsettled(self) -> list[Attempt]:

@@ -1,7 +1,7 @@
 """Prometheus metrics: every name, kind, label and meaning stands in the one list below."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -73,22 +73,33 @@ def _get(name: str) -> Counter | Gauge | Histogram:
     return made
 
 
+_labelled: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
+
+
+def _of(name: str, labels: dict[str, str]) -> Any:
+    """Give a metric with its labels; the library's own look-up takes longer than counting."""
+    if not labels:
+        return _get(name)
+    key = (name, *labels, *labels.values())
+    known = _labelled.get(key)
+    if known is None:
+        known = _labelled[key] = _get(name).labels(**labels)
+    return known
+
+
 def inc(name: str, amount: float = 1, **labels: str) -> None:
     """Add to a counter."""
-    metric = _get(name)
-    (metric.labels(**labels) if labels else metric).inc(amount)  # type: ignore[union-attr]
+    _of(name, labels).inc(amount)
 
 
 def put(name: str, value: float, **labels: str) -> None:
     """Set a gauge."""
-    metric = _get(name)
-    (metric.labels(**labels) if labels else metric).set(value)  # type: ignore[union-attr]
+    _of(name, labels).set(value)
 
 
 def observe(name: str, value: float, **labels: str) -> None:
     """Put a value into a histogram."""
-    metric = _get(name)
-    (metric.labels(**labels) if labels else metric).observe(value)  # type: ignore[union-attr]
+    _of(name, labels).observe(value)
 
 
 def exposition() -> bytes:
