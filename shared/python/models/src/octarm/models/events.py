@@ -208,10 +208,18 @@ class MemoryEvent(Event):
 
 
 class PolicyEvent(Event):
-    """A scheduling policy was deployed, rolled back, or failed."""
+    """Something was done to, or happened to, a version of a scheduling policy."""
 
-    type: Literal["policy.deployed", "policy.rolled_back", "policy.failed"]
-    policy: Token = Field(description="Id of the policy version")
+    type: Literal[
+        "policy.saved",
+        "policy.deployed",
+        "policy.shadowed",
+        "policy.rolled_back",
+        "policy.tripped",
+        "policy.failed",
+        "policy.deleted",
+    ]
+    policy: Token = Field(description="Digest of the version, or the name of a built-in one")
     detail: dict[str, JsonValue] = Field(default_factory=dict)
 
 

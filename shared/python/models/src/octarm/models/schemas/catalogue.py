@@ -7,7 +7,17 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from octarm.models import arms, commands, contracts, errors, events, memory, queries, results
+from octarm.models import (
+    arms,
+    commands,
+    contracts,
+    errors,
+    events,
+    memory,
+    policies,
+    queries,
+    results,
+)
 
 MODULES: Final[tuple[ModuleType, ...]] = (
     errors,
@@ -18,6 +28,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     commands,
     events,
     queries,
+    policies,
 )
 # What the others inherit from; none of these travels itself.
 ABSTRACT: Final[frozenset[type[BaseModel]]] = frozenset(
