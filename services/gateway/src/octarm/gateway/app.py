@@ -9,8 +9,6 @@ from functools import cache, partial
 from typing import Any, cast
 
 from fastapi import APIRouter, FastAPI
-from starlette.applications import Starlette
-from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from octarm.common.health import Check
@@ -23,7 +21,7 @@ from octarm.gateway.routes.edge import Edge
 from octarm.gateway.routes.events import event_routes
 from octarm.gateway.routes.fleet import arm_routes, memory_routes, queue_routes
 from octarm.gateway.routes.health import health_routes
-from octarm.gateway.routes.problems import HANDLERS, problem_response
+from octarm.gateway.routes.problems import HANDLERS, answering, problem_response
 from octarm.gateway.routes.submit import SUBMIT_PATH, submit_endpoint, submit_routes
 from octarm.gateway.routes.tasks import task_routes
 from octarm.gateway.usecases.dead_letters import DeadLetterDesk
@@ -68,8 +66,7 @@ def make_app(fleet: Fleet, around: Surroundings) -> ASGIApp:
     submit_task = submit_endpoint(submit)
     whole = _routes(fleet, around, submit_routes(submit, submit_task))
     # Submitting a task goes past FastAPI, which would take as long as all the rest of it.
-    route = Route(SUBMIT_PATH, submit_task, methods=["POST"])
-    short = Starlette(routes=[route], exception_handlers=HANDLERS)
+    short = answering(submit_task, SUBMIT_PATH)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":

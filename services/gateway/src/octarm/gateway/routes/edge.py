@@ -5,8 +5,8 @@ bus, least of all `Nats-*` and `KV-*`.
 """
 
 import asyncio
+import os
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -94,7 +94,7 @@ def _read(scope: Scope) -> dict[bytes, list[str]]:
 
 
 def _correlation_id(found: Mapping[bytes, list[str]]) -> str:
-    return headers.correlation_id(found[CORRELATION]) or uuid.uuid4().hex
+    return headers.correlation_id(found[CORRELATION]) or os.urandom(16).hex()
 
 
 def _traceparent(found: Mapping[bytes, list[str]]) -> str:

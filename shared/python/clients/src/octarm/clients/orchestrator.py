@@ -1,12 +1,13 @@
 """Ask the orchestrator: submit, show, list and cancel tasks."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from nats.aio.client import Client
 
-from octarm.common.bus.requests import ask
+from octarm.common.bus.requests import ask, ask_raw, read_reply
 from octarm.models import subjects
 from octarm.models.commands import MAX_SUBMISSIONS, SubmitTask
 from octarm.models.errors import OctarmError, PayloadTooLarge
@@ -20,7 +21,6 @@ from octarm.models.queries import (
     Reconciled,
     ReconcileLedger,
     SubmitAnswer,
-    SubmitTasks,
     TasksFound,
     TaskView,
 )
@@ -58,14 +58,16 @@ class OrchestratorClient:
                 answers.extend(await self._submit(tenant, group))
         return answers
 
-    async def _submit(self, tenant: str, group: list[SubmitTask]) -> list[SubmitAnswer]:
-        message = SubmitTasks(tenant=tenant, submissions=group)
+    async def _submit(self, tenant: str, group: list[bytes]) -> list[SubmitAnswer]:
+        """Send a `SubmitTasks` of submissions that are written already."""
+        query = subjects.SUBMIT_TASKS
+        body = b'{"tenant":%b,"submissions":[%b]}' % (json.dumps(tenant).encode(), b",".join(group))
         timeout_s = self.timeout_s + MORE_S * len(group)
         try:
-            found = await ask(self.nc, subjects.SUBMIT_TASKS, message, timeout_s=timeout_s)
+            reply = await ask_raw(self.nc, query.at(), body, timeout_s=timeout_s)
+            return read_reply(reply, query.answers).answers
         except OctarmError as error:
             return [SubmitAnswer(problem=error.problem())] * len(group)
-        return found.answers
 
     async def get(self, tenant: str, task_id: str) -> TaskView:
         """Show one task.
@@ -112,14 +114,13 @@ class OrchestratorClient:
         return await ask(self.nc, subjects.RECONCILE_LEDGER, message, timeout_s=self.timeout_s)
 
 
-def _groups(
-    tasks: Sequence[SubmitTask], max_bytes: int
-) -> Iterator[list[SubmitTask] | SubmitAnswer]:
-    """Cut `tasks` into requests, in order; a task that fits none is answered here."""
-    group: list[SubmitTask] = []
+def _groups(tasks: Sequence[SubmitTask], max_bytes: int) -> Iterator[list[bytes] | SubmitAnswer]:
+    """Write `tasks` and cut them into requests, in order; one that fits none is answered here."""
+    group: list[bytes] = []
     total = 0
     for task in tasks:
-        size = len(task.model_dump_json().encode()) + 1
+        body = task.model_dump_json(exclude_defaults=True).encode()
+        size = len(body) + 1
         if group and (total + size > max_bytes or len(group) == MAX_SUBMISSIONS):
             yield group
             group, total = [], 0
@@ -127,7 +128,7 @@ def _groups(
             refusal = PayloadTooLarge(f"the task has {size} bytes, the bus takes {max_bytes}")
             yield SubmitAnswer(problem=refusal.problem())
         else:
-            group.append(task)
+            group.append(body)
             total += size
     if group:
         yield group
