@@ -181,11 +181,11 @@ class ResultsReported(Struct, frozen=True):
 
 
 class ResultKey(Struct, frozen=True):
-    """The part of a result that frees a slot."""
+    """The part of a result that frees a slot; it is only looked up."""
 
-    task_id: TaskId
-    attempt: Attempt
-    arm_id: ArmId
+    task_id: str
+    attempt: int
+    arm_id: str
 
 
 class ResultKeys(Struct, frozen=True):
@@ -252,10 +252,10 @@ class TaskEvents(Struct, frozen=True):
 
 
 class TaskEventKey(Struct, frozen=True):
-    """The part of a task event that says what it is about."""
+    """The part of a task event that says what it is about; it is only looked up."""
 
     type: str
-    task_id: TaskId
+    task_id: str
 
 
 class TasksEnded(Struct, frozen=True):
