@@ -26,7 +26,7 @@ def run(rules: str, *tasks: TaskFacts, arms: tuple[ArmFacts, ...] = (EU, US), **
     policy = EVALUATOR.compile(compile_rules(rules).source)
     context = Context(1_000, tasks or (TaskFacts("t1"), TaskFacts("t2")), arms, **rest)
     text = msgspec.json.encode(context, order="deterministic").decode()
-    return json.loads(EVALUATOR.decide(policy, text))
+    return json.loads(EVALUATOR.decide(policy, EVALUATOR.context(text)))
 
 
 def brief(actions: Any) -> list[tuple[str, ...]]:

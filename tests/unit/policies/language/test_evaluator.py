@@ -14,7 +14,7 @@ EVALUATOR = Evaluator()
 
 def run(body: str) -> object:
     policy = EVALUATOR.compile(f"def schedule(ctx):\n{body}\n")
-    return json.loads(EVALUATOR.decide(policy, TEXT))
+    return json.loads(EVALUATOR.decide(policy, EVALUATOR.context(TEXT)))
 
 
 def test_gives_the_actions_of_a_policy() -> None:
@@ -44,7 +44,7 @@ def test_nothing_is_kept_between_calls() -> None:
     policy = EVALUATOR.compile("SEEN = []\ndef schedule(ctx):\n    SEEN.append(1)\n    return []")
 
     with pytest.raises(ScriptError, match="Immutable"):
-        EVALUATOR.decide(policy, TEXT)
+        EVALUATOR.decide(policy, EVALUATOR.context(TEXT))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,8 @@ def test_the_same_context_gives_the_same_answer_in_another_evaluator() -> None:
     source = "def schedule(ctx):\n    return [str({c: hash(c) for c in 'hello world'.elems()})]"
 
     answers = [
-        other.decide(other.compile(source), TEXT) for other in (Evaluator(), Evaluator(), EVALUATOR)
+        other.decide(other.compile(source), other.context(TEXT))
+        for other in (Evaluator(), Evaluator(), EVALUATOR)
     ]
 
     assert len(set(answers)) == 1
@@ -102,8 +103,8 @@ def schedule(ctx):
     return y
 """
 
-    with pytest.raises(ScriptError, match=r"policy.star:6, in schedule") as raised:
-        EVALUATOR.decide(EVALUATOR.compile(source), TEXT)
+    with pytest.raises(ScriptError, match=r"^Traceback.*\n  \* policy.star:6, in sched") as raised:
+        EVALUATOR.decide(EVALUATOR.compile(source), EVALUATOR.context(TEXT))
 
     assert raised.value.line == 3
 
@@ -112,7 +113,7 @@ def test_ends_recursion_at_the_depth_that_is_set() -> None:
     source = "def f(n):\n    return f(n + 1) + 1\ndef schedule(ctx):\n    return f(0)"
 
     with pytest.raises(ScriptError, match="overflow"):
-        EVALUATOR.decide(EVALUATOR.compile(source), TEXT)
+        EVALUATOR.decide(EVALUATOR.compile(source), EVALUATOR.context(TEXT))
 
 
 def test_stops_when_told_to() -> None:
@@ -121,7 +122,7 @@ def test_stops_when_told_to() -> None:
     )
 
     with pytest.raises(ScriptError, match="cancelled"):
-        EVALUATOR.decide(policy, TEXT, cancelled=lambda: True)
+        EVALUATOR.decide(policy, EVALUATOR.context(TEXT), cancelled=lambda: True)
 
 
 def test_a_policy_may_define_a_helper_anew_for_itself() -> None:
@@ -129,7 +130,7 @@ def test_a_policy_may_define_a_helper_anew_for_itself() -> None:
         "def average(x):\n    return 'mine'\ndef schedule(ctx):\n    return [average([1])]"
     )
 
-    assert EVALUATOR.decide(policy, TEXT) == '["mine"]'
+    assert EVALUATOR.decide(policy, EVALUATOR.context(TEXT)) == '["mine"]'
     assert EVALUATOR.findings("def average():\n    return 1\nx = average()\n") == []
 
 

@@ -339,7 +339,7 @@ SAID: list[tuple[str, str, list[str]]] = [
 
 def value_of(expression: str, text: str = TEXT) -> Any:
     policy = EVALUATOR.compile(HEAD % expression)
-    return json.loads(EVALUATOR.decide(policy, text))[0]
+    return json.loads(EVALUATOR.decide(policy, EVALUATOR.context(text)))[0]
 
 
 @pytest.mark.parametrize(("helper", "call", "expected"), ROWS)

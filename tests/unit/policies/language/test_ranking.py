@@ -72,7 +72,9 @@ def test_a_remembered_ranking_gives_the_arm_that_ranking_anew_gives(
 ) -> None:
     policy = EVALUATOR.compile(SCRIPT.format(helper=helper, key=key))
 
-    answer = EVALUATOR.decide(policy, msgspec.json.encode(context, order="deterministic").decode())
+    answer = EVALUATOR.decide(
+        policy, EVALUATOR.context(msgspec.json.encode(context, order="deterministic").decode())
+    )
 
     for remembered, anew in json.loads(answer):
         assert remembered == anew

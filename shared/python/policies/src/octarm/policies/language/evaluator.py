@@ -16,6 +16,8 @@ from octarm.policies.language.catalog import helpers, prelude
 ENTRY: Final = "schedule"
 FILE: Final = "policy.star"
 _LINE: Final = re.compile(rf"{re.escape(FILE)}:(\d+)")
+# The frames that lead to the entry of every policy: where they stand, and their text.
+_OURS: Final = re.compile(r"  \* (?:call:\d+, in <module>|octarm:\d+, in octarm_answer)\n.*\n")
 _DEFINES: Final = re.compile(r"^(?:def\s+(\w+)|(\w+)\s*=(?!=))", re.MULTILINE)
 _CERTAIN: Final = ("parameter", "positional", "not found", "has no attribute")
 # The two functions that are Python's, for the type checker.
@@ -28,6 +30,7 @@ class ScriptError(Exception):
     """The script is wrong or went wrong; the text is its traceback, `line` its own line."""
 
     def __init__(self, text: str) -> None:
+        text = _OURS.sub("", text)
         super().__init__(text)
         lines = _LINE.findall(text)
         self.line = int(lines[-1]) if lines else None
@@ -115,28 +118,30 @@ class Evaluator:
             raise ScriptError(f"error: the policy defines no function `{ENTRY}(ctx)`")
         return frozen
 
+    def context(self, text: str) -> starlark.FrozenModule:
+        """Make a context (JSON) what policies see: Starlark values that nobody can change."""
+        module = starlark.Module()
+        module["TEXT"] = text
+        self._evaluate(module, self._context)
+        return module.freeze()
+
     def decide(
         self,
         policy: starlark.FrozenModule,
-        context: str,
+        context: starlark.FrozenModule,
         *,
         cancelled: Cancelled = lambda: False,
     ) -> str:
-        """Call a policy with a context (JSON) and give its actions (JSON).
+        """Call a policy with a context and give its actions (JSON).
 
-        What it says is in `output` afterwards, also when it fails. The context is frozen before
-        the policy sees it.
+        What it says is in `output` afterwards, also when it fails.
 
         Raises:
             ScriptError: the policy failed, was cancelled, or gave no list.
         """
         self.output = Output(self._max_print_bytes)
-        module = starlark.Module()
-        module["TEXT"] = context
-        self._evaluate(module, self._context)
-        frozen = module.freeze()
         answer = self._evaluate(
-            starlark.Module(), self._call, cancelled=cancelled, policy=policy, context=frozen
+            starlark.Module(), self._call, cancelled=cancelled, policy=policy, context=context
         )
         return str(answer)
 

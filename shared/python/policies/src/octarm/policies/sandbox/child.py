@@ -42,9 +42,14 @@ class Budget:
     """Processor time that one call may use."""
 
     def __init__(self, milliseconds: int) -> None:
-        self._started = time.thread_time()
-        self._until = self._started + milliseconds / 1000
+        self._milliseconds = milliseconds
         self.exceeded = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._started = time.thread_time()
+        self._until = self._started + self._milliseconds / 1000
 
     def spent(self) -> bool:
         """Whether it is used up; asked again and again while a script runs."""
@@ -102,7 +107,10 @@ class Child:
 
     def _decide(self, request: Decide, budget: Budget) -> Answer:
         policy = self._policies[request.digest]
-        actions = self._evaluator.decide(policy, request.context, cancelled=budget.spent)
+        context = self._evaluator.context(request.context)
+        # That took as long as the fleet is large, whatever the policy does.
+        budget.begin()
+        actions = self._evaluator.decide(policy, context, cancelled=budget.spent)
         output = self._evaluator.output
         if len(actions) > self._limits.max_return_bytes:
             text = f"schedule returned {len(actions)} bytes of at most "
