@@ -23,7 +23,7 @@ from octarm.models.subjects import ENDED
 
 BATCH = 500
 # A statement, a commit and a call to Redis cost as much for one episode as for hundreds.
-GATHER_S = 0.1
+GATHER_S = 0.2
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:

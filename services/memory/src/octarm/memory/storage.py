@@ -17,7 +17,6 @@ from octarm.memory.domain.episode import Episode
 from octarm.memory.usecases import FrontDown
 from octarm.models.errors import Unavailable
 
-KEY: Final = "octarm:memory:episode:{tenant}:{episode_id}"
 PAUSE_S: Final = 2.0
 PUT_AT_ONCE: Final = 250
 
@@ -28,8 +27,8 @@ insert into memory.episode (tenant, episode_id, arm_id, created_at, body)
 select tenant, episode_id, arm_id, created_at::timestamptz, body::json
 from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
   as given (tenant, episode_id, arm_id, created_at, body)
-on conflict do nothing
 """
+_ADD_MISSING: Final = _ADD + "on conflict do nothing"
 
 _GET: Final = """
 select tenant, episode_id, arm_id, created_at::text, body::text
@@ -102,7 +101,11 @@ class PostgresEpisodes:
         columns = packed([Texts] * 5, rows)
         with _postgres_errors():
             async with self._pool.connection() as connection:
-                await connection.execute(_ADD, columns)
+                try:
+                    await connection.execute(_ADD, columns)
+                except psycopg.errors.UniqueViolation:
+                    # Looking for what is there before each row costs more than meeting it once.
+                    await connection.execute(_ADD_MISSING, columns)
 
     async def get(self, tenant: str, episode_id: str) -> Episode | None:
         """Give a tenant's episode."""
@@ -166,8 +169,8 @@ class RedisFront:
         with self._redis_errors():
             for start in range(0, len(episodes), PUT_AT_ONCE):
                 some = episodes[start : start + PUT_AT_ONCE]
-                keys = [_key(one.tenant, one.episode_id) for one in some]
-                bodies = [one.body for one in some]
+                keys = [_key(one.tenant, one.episode_id).encode() for one in some]
+                bodies = [one.body.encode() for one in some]
                 await self._redis.eval(_PUT, len(keys), *keys, self._ttl_s, *bodies)
 
     async def get(self, tenant: str, episode_id: str) -> bytes | None:
@@ -194,4 +197,4 @@ class RedisFront:
 
 
 def _key(tenant: str, episode_id: str) -> str:
-    return KEY.format(tenant=tenant, episode_id=episode_id)
+    return f"octarm:memory:episode:{tenant}:{episode_id}"
