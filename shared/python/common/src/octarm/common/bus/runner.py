@@ -10,6 +10,7 @@ of its idle heartbeats, makes `healthy()` false.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,7 @@ from octarm.common.bus.dead_letters import DeadLetters
 from octarm.common.bus.delivery import Ack, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.quarantine import suspicion
+from octarm.common.bus.wire import write_commands
 from octarm.common.clock import Clock, SystemClock, set_within
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
@@ -266,12 +268,10 @@ class PullRunner:
     async def _send_replies(self) -> None:
         while self._replies:
             replies, self._replies = self._replies, []
-            for reply, body in replies:
-                try:
-                    await self._nc.publish(reply, body)
-                except (NatsError, OSError):
-                    # Unsettled is safe: it is delivered again and every handler is idempotent.
-                    continue
+            said = (b"PUB %b %d\r\n%b\r\n" % (to.encode(), len(body), body) for to, body in replies)
+            # Unsettled is safe: it is delivered again and every handler is idempotent.
+            with suppress(NatsError, OSError):
+                await write_commands(self._nc, b"".join(said))
 
     async def _drain(self) -> None:
         try:
