@@ -86,7 +86,8 @@ TENANTS = {
     ),
     "full": TenantFacts("full", running=1, limits=TenantLimits(running=1)),
 }
-CONTEXT = Context(NOW, (T1, T2, T3), (A, B, C, D), tenants=TENANTS, cycle=1)
+CONFIG = Config(ageing_ms=300_000)
+CONTEXT = Context(NOW, (T1, T2, T3), (A, B, C, D), tenants=TENANTS, config=CONFIG, cycle=1)
 TEXT = msgspec.json.encode(CONTEXT, order="deterministic").decode()
 
 HEAD = """

@@ -105,12 +105,17 @@ class Metrics(Struct, frozen=True, gc=False):
 
 
 class Config(Struct, frozen=True, gc=False):
-    """The settings of the deployment that a policy may go by."""
+    """The settings of the deployment that a policy may go by.
+
+    Each `ageing_ms` of waiting counts for one step of priority; batch work counts as interactive
+    after `promote_after_ms`.
+    """
 
     mode: Literal["home", "platform"] = "home"
     queue_capacity: int = 100_000
     full_policy: Literal["reject", "drop_lru", "shed_batch"] = "reject"
-    ageing_ms: int = 300_000
+    ageing_ms: int = 60_000
+    promote_after_ms: int = 300_000
     timeout_ms: int = 300_000
     eviction: Literal["lru", "lfu", "manual"] = "lru"
     evict_above: float = 0.9
