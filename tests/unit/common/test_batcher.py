@@ -46,6 +46,31 @@ class TestBatcher:
 
         assert sizes == [1, 8, 8, 4]
 
+    async def test_those_who_come_again_go_together_and_not_by_turns(self) -> None:
+        sizes: list[int] = []
+
+        async def slow(items: list[int]) -> list[int | Exception]:
+            sizes.append(len(items))
+            await asyncio.sleep(0.005)
+            return await doubled(items)
+
+        batcher = Batcher(slow, gather_s=0.05)
+
+        async def caller(after_s: float) -> None:
+            await asyncio.sleep(after_s)
+            for item in range(3):
+                await batcher.put(item)
+
+        await asyncio.gather(*(caller(after_s) for after_s in (0, 0, 0.002, 0.002)))
+
+        assert sizes == [2, 4, 4, 2]
+
+    async def test_one_who_is_alone_does_not_wait(self) -> None:
+        batcher = Batcher(doubled, gather_s=60)
+
+        async with asyncio.timeout(5):
+            assert [await batcher.put(item) for item in range(3)] == [0, 2, 4]
+
     async def test_raises_what_belongs_to_an_item_to_its_caller_only(self) -> None:
         async def odd_fails(items: list[int]) -> Sequence[int | Exception]:
             return [ValueError("odd") if item % 2 else item for item in items]

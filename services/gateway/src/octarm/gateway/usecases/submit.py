@@ -17,6 +17,8 @@ from octarm.models.queries import Accepted, SubmitAnswer
 
 MAX_BATCH: Final = 200
 MAX_WAITING: Final = 10_000
+# A request of sixty tasks costs the fleet a sixth less for each than two of thirty by turns.
+GATHER_S: Final = 0.004
 ANSWER_S: Final = 2.0
 
 
@@ -48,7 +50,7 @@ class Submit:
         if batcher is None:
             flush = partial(self._tasks.submit_many, tenant)
             batcher = self._batchers[tenant] = Batcher(
-                flush, max_items=MAX_BATCH, max_waiting=MAX_WAITING
+                flush, max_items=MAX_BATCH, gather_s=GATHER_S, max_waiting=MAX_WAITING
             )
         try:
             async with asyncio.timeout(self._answer_s):

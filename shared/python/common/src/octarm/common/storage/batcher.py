@@ -20,7 +20,9 @@ def _weightless(_: object) -> int:
 class Batcher(Generic[T, R]):
     """Collects items and flushes them together; an idle batcher flushes at once.
 
-    At most `max_items` go into one flush and at most `concurrency` flushes run at a time.
+    At most `max_items` go into one flush and at most `concurrency` flushes run at a time. After
+    one of several items there is a pause of `gather_s` seconds: those who were answered, and come
+    again at once, go together with those who came meanwhile, and not by turns.
     `flush` gives one answer for each item, in order; an exception as answer is raised to the
     caller of that item; when `flush` itself raises, an `OctarmError` goes to all callers of the
     batch, and after anything else each item is flushed alone. Beyond `max_waiting` items, more
@@ -33,6 +35,7 @@ class Batcher(Generic[T, R]):
         flush: Callable[[list[T]], Awaitable[Sequence[R | Exception]]],
         *,
         max_items: int = 200,
+        gather_s: float = 0.0,
         concurrency: int = 1,
         max_waiting: int = 100_000,
         max_wait_s: float = math.inf,
@@ -41,6 +44,7 @@ class Batcher(Generic[T, R]):
     ) -> None:
         self._flush = flush
         self._max_items = max_items
+        self._gather_s = gather_s
         self._concurrency = concurrency
         self._max_waiting = max_waiting
         self._full = Backpressure("too much is waiting here", code="QUEUE_FULL", retry_after_s=1)
@@ -86,6 +90,8 @@ class Batcher(Generic[T, R]):
                 self._bytes -= sum(self._size_of(item) for item, _ in batch)
                 # Whoever has given up waiting does not want it any more.
                 await self._flush_batch([pair for pair in batch if not pair[1].done()])
+                if self._gather_s and 1 < len(batch) < self._max_items:
+                    await asyncio.sleep(self._gather_s)
         finally:
             # Here and not in a done callback: an item handed in between the last look at the
             # waiting ones and the callback would start no run, and wait for ever.
