@@ -359,6 +359,9 @@ def test_emit_metric_keeps_numbers() -> None:
     value_of("emit_metric('placed', 3)")
 
     assert EVALUATOR.output.metrics == [("placed", 3.0)]
+    value_of("[emit_metric('a', float('inf')), emit_metric('a', float('nan')), emit_metric(1, 2)]")
+    assert EVALUATOR.output.metrics == [("1", 2.0)]
+    assert EVALUATOR.output.dropped == 2
 
 
 def test_every_helper_has_a_description_and_a_row() -> None:

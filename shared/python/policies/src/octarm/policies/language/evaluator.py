@@ -67,9 +67,9 @@ class Output:
         self.lines.append(line)
         self.size += len(line)
 
-    def measure(self, name: str, value: float) -> None:
-        """Keep a number."""
-        if len(self.metrics) >= self.max_metrics:
+    def measure(self, name: str, value: float | None) -> None:
+        """Keep a number; infinity and what is no number cross the border as None."""
+        if value is None or len(self.metrics) >= self.max_metrics:
             self.dropped += 1
         else:
             self.metrics.append((name[:64], value))
@@ -194,7 +194,7 @@ class Evaluator:
     def _keep(self, level: str, text: str) -> None:
         self.output.keep(level, text)
 
-    def _measure(self, name: str, value: float) -> None:
+    def _measure(self, name: str, value: float | None) -> None:
         self.output.measure(name, value)
 
     def _evaluate_prelude(self) -> starlark.FrozenModule:
