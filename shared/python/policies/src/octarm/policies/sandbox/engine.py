@@ -17,6 +17,8 @@ from octarm.policies.sandbox.process import ChildProcess, Died
 from octarm.policies.versions import Kind, digest
 
 _CONTEXTS: Final = msgspec.json.Encoder(order="deterministic")
+# Some three times what a byte of context takes to be made Starlark values.
+_S_PER_BYTE: Final = 2e-7
 _ACTIONS: Final = msgspec.json.Decoder(list[object])
 
 
@@ -88,12 +90,13 @@ class Engine:
         script = self._scripts[policy]
         started = time.perf_counter()
         text = _CONTEXTS.encode(context).decode()
+        within_s = self._call_s + len(text) * _S_PER_BYTE
 
         async def called(child: ChildProcess) -> frames.Answer:
             loaded = await child.load(policy, script.source, within_s=self._load_s)
             if isinstance(loaded, frames.Failed):
                 return loaded
-            return await child.ask(frames.Decide(policy, text), within_s=self._call_s)
+            return await child.ask(frames.Decide(policy, text), within_s=within_s)
 
         try:
             answer = await self._pool.use(called, within_s=self._call_s)

@@ -14,8 +14,9 @@ class Limits(Struct, frozen=True):
     """The bounds of one child process and of the calls it answers.
 
     `call_ms` is processor time, so that a busy machine fails no policy; a child that has not
-    answered `grace_ms` of real time after that is killed. `memory_mib` bounds what script, context
-    and answer take beyond the bare process, `process_mib` bounds all of it.
+    answered `grace_ms` of real time after that, and what its context takes, is killed.
+    `memory_mib` bounds what script, context and answer take beyond the bare process,
+    `process_mib` bounds all of it.
     """
 
     call_ms: int = 50
