@@ -1,6 +1,8 @@
 """A scheduler's cycles with policies that fail, are replaced, and are watched."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -66,6 +68,20 @@ async def test_a_failing_version_is_taken_back_after_three_cycles(host: Host, re
     assert failing[2].switched.now == good.digest
     assert host.supervisor.failures == {(bad.digest, reason): 3}
     assert placed(await host.decide(CONTEXT)) == ["t1", "t2"]
+
+
+async def test_a_version_is_not_taken_back_for_lack_of_a_process() -> None:
+    async with Engine(Limits(grace_ms=100), children=1) as engine:
+        host = Host(engine, FakeClock())
+        good = await host.deploy(GOOD)
+        (child,) = engine.pids
+        os.kill(child, signal.SIGSTOP)
+
+        verdicts = await asyncio.gather(*[host.decide(CONTEXT) for _ in range(5)])
+
+    reasons = [it.failed.reason for it in verdicts if it.failed]
+    assert sorted(reasons) == ["timeout", *["unavailable"] * 4]
+    assert host.supervisor.active == good.digest
 
 
 async def test_a_source_with_an_error_is_not_deployed(host: Host) -> None:

@@ -4,7 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-Reason = Literal["error", "timeout", "memory", "crash", "bad_return"]
+# `unavailable`: no process was free in time, which is not the policy's fault.
+Reason = Literal["error", "timeout", "memory", "crash", "bad_return", "unavailable"]
 
 
 class Decided(Struct, frozen=True):

@@ -67,6 +67,8 @@ class Host:
             return Verdict(PLATFORM)
         outcome = await self._engine.decide(version, context)
         if isinstance(outcome, PolicyFailed):
+            if outcome.reason == "unavailable":
+                return Verdict(version, failed=outcome)
             now = self._clock.monotonic()
             switched = self.supervisor.failed(version, outcome.reason, now=now)
             return Verdict(version, failed=outcome, switched=switched)

@@ -50,7 +50,11 @@ def allow_cpu(seconds: int) -> None:
 
 
 def _size() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        # Not Linux: only `process_mib` binds, as far as the system knows such a limit.
+        return 1 << 62
+    pages = int(statm.read_text().split()[0])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -54,13 +54,13 @@ class Pool:
         """Run a call on a free child; one that dies, or is left while it works, is replaced.
 
         Raises:
-            Died: of `timeout` when no child came free in time, else what the call raises.
+            Died: `unavailable` when no child came free in time, else what the call raises.
         """
         try:
             async with asyncio.timeout(within_s):
                 child = await self._idle.get()
         except TimeoutError:
-            raise Died("timeout", "no child process was free") from None
+            raise Died("unavailable", "no child process was free") from None
         whole = False
         try:
             answer = await call(child)

@@ -31,7 +31,7 @@ _START_S: Final = 20.0
 
 
 class Died(Exception):
-    """The child is gone: `reason` is memory, timeout or crash."""
+    """The child is gone: `reason` is memory, timeout or crash; unavailable: there was none."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
