@@ -75,7 +75,7 @@ class Load:
         self.tasks.append(task)
         self.last_accepted = time.monotonic()
         self.began[task.id] = at
-        task.fate.when_ended(lambda: self._ended(task.id))
+        task.fate.when_ended(lambda _: self._ended(task.id))
 
     def _ended(self, task_id: str) -> None:
         self.last_end = self.ended[task_id] = time.monotonic()
