@@ -140,7 +140,7 @@ class TestFates:
         ledger = FakeLedger(*(Outcome(task_id=one, state=TaskState.QUEUED) for one in ids))
         fates = Fates(ledger, "acme")
         for one in ids:
-            fates.follow(one, TaskState.QUEUED)
+            fates.follow(one, TaskState.QUEUED).since -= 60
         fates.heard(Ending("task.completed", new_id("tsk")), TaskState.COMPLETED)
 
         sweeping = asyncio.create_task(fates.run(0.01))
@@ -148,6 +148,38 @@ class TestFates:
         sweeping.cancel()
 
         assert ledger.asked[:3] == [1000, 1000, 500]
+
+    async def test_asks_for_nothing_young_while_endings_come_in(self) -> None:
+        task_id = new_id("tsk")
+        ledger = FakeLedger(Outcome(task_id=task_id, state=TaskState.RUNNING))
+        fates = Fates(ledger, "acme")
+        fates.follow(task_id, TaskState.QUEUED).since -= 0.1
+        sweeping = asyncio.create_task(fates.run(0.05))
+
+        for _ in range(8):
+            fates.heard(Ending("task.completed", new_id("tsk")), TaskState.COMPLETED)
+            await asyncio.sleep(0.01)
+        young = list(ledger.asked)
+        await wait_until(lambda: ledger.asked)
+        sweeping.cancel()
+
+        assert young == []
+
+    async def test_asks_for_all_after_an_interruption(self) -> None:
+        ids = [new_id("tsk") for _ in range(1500)]
+        ledger = FakeLedger(*(Outcome(task_id=one, state=TaskState.QUEUED) for one in ids))
+        fates = Fates(ledger, "acme")
+        for one in ids:
+            fates.follow(one, TaskState.QUEUED).since -= 1
+        counts = iter([0])
+        sweeping = asyncio.create_task(fates.run(0.5, lambda: next(counts, 1)))
+
+        await asyncio.sleep(0.1)
+        fates.heard(Ending("task.completed", new_id("tsk")), TaskState.COMPLETED)
+        await wait_until(lambda: len(ledger.asked) == 2)
+        sweeping.cancel()
+
+        assert ledger.asked == [1000, 500]
 
     def test_the_same_unfinished_task_has_one_fate(self) -> None:
         fates = Fates(FakeLedger(), "acme")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -70,7 +71,8 @@ class Client:
                     pending_bytes_limit=PENDING_BYTES,
                 )
             await self._nc.flush()
-            sweeping = asyncio.create_task(self._fates.run(self._sweep_s))
+            lost = partial(self._nc.stats.__getitem__, "reconnects")
+            sweeping = asyncio.create_task(self._fates.run(self._sweep_s, lost))
             opened.push_async_callback(_ended, sweeping)
             self._opened = opened.pop_all()
         return self

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,6 +16,9 @@ from octarm.sdk.endings import Ending, failure
 
 SWEEP_S: Final = 2.0
 SWEEP_TASKS: Final = 1000
+SWEEP_ALL: Final = sys.maxsize
+# While endings come in, what is still waited for is most likely under way.
+PATIENCE: Final = 5
 EARLY_EVENTS: Final = 10_000
 
 # A library in somebody's program: silent unless that program wants to hear it.
@@ -142,8 +146,8 @@ class Finishing:
 class Fates:
     """Follows tasks of one tenant to their end.
 
-    `heard` takes terminal events; what core NATS lost, `sweep` asks for: while endings come in,
-    at most 1,000 of the oldest each time, else all that are waited for.
+    `heard` takes terminal events; what core NATS lost, `sweep` asks for: all that are waited for
+    when nothing comes in or the connection was lost, else 1,000 of the oldest after a longer time.
     """
 
     def __init__(self, ledger: AsksStates, tenant: str) -> None:
@@ -207,22 +211,28 @@ class Fates:
         if outcome.state.is_terminal and (fate := self._waiting.pop(outcome.task_id, None)):
             fate.end_by_outcome(outcome)
 
-    async def run(self, every_s: float = SWEEP_S) -> None:
-        """Sweep until cancelled."""
-        heard = 0
+    async def run(
+        self, every_s: float = SWEEP_S, interruptions: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Sweep until cancelled; `interruptions` counts how often the connection was lost."""
+        heard, lost, doubtful = 0, interruptions(), 0
         while True:
             await asyncio.sleep(every_s)
             silent, heard = self._heard == heard, self._heard
+            # Twice: what was submitted shortly before is too young for the first time.
+            doubtful = 2 if interruptions() != lost else max(0, doubtful - 1)
+            lost = interruptions()
             try:
-                await self._sweep(every_s, all_of_them=silent)
+                if silent or doubtful:
+                    await self._sweep(every_s, SWEEP_ALL)
+                else:
+                    await self._sweep(PATIENCE * every_s, SWEEP_TASKS)
             except OctarmError as error:
                 log.debug("sweep failed: %s", error.message)
 
-    async def _sweep(self, older_than_s: float, *, all_of_them: bool) -> None:
+    async def _sweep(self, older_than_s: float, most: int) -> None:
         before = time.monotonic() - older_than_s
-        due = [fate for fate in self._waiting.values() if fate.since <= before]
-        if not all_of_them:
-            due = due[:SWEEP_TASKS]
+        due = [fate for fate in self._waiting.values() if fate.since <= before][:most]
         for start in range(0, len(due), SWEEP_TASKS):
             some = due[start : start + SWEEP_TASKS]
             await self.ask(some)
