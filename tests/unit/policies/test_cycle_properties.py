@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from octarm.policies.builtin import BUILTIN
@@ -98,6 +98,7 @@ def a_storm(policy: str, seed: int) -> Storm:
 @pytest.mark.parametrize("policy", PLAIN)
 @EXAMPLES
 @given(seed=st.integers(0, 2**32))
+@example(seed=31164)
 def test_a_cycle_does_what_looking_at_every_task_and_arm_would(policy: str, seed: int) -> None:
     storm = a_storm(policy, seed)
 

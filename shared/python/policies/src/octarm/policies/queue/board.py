@@ -54,7 +54,7 @@ class Board:
             for blocker in (group, *limits):
                 blocker.lanes += 1
         task.lane = lane
-        lane.heap.push(task.rank, task)
+        lane.push(task.rank, task)
         if path is not None:
             self.shares.joined(path, now)
         if lane.first() is task:
@@ -65,17 +65,26 @@ class Board:
         lane = task.lane
         assert lane is not None, "it waits"
         task.lane = None
-        lane.heap.forget()
+        lane.forget()
         if lane.path is not None:
             self.shares.left(lane.path)
-        if not lane.heap.live:
+        if (blocker := self.take_baton(lane)) is not None:
+            # What is first in the lane now may come after others that sleep there.
+            self.touch(blocker)
+        if not lane.live:
             self._close(lane)
 
     def sleep(self, lane: Lane, blocker: Blocker, *, now: float) -> None:
-        """Let a lane sleep until what blocks it has room."""
-        lane.asleep_at = blocker
-        blocker.asleep += 1
-        blocker.waiting.add(lane)
+        """Let a lane sleep until what blocks it has room.
+
+        A lane that was woken there before, and has not had its turn yet, sleeps again: by the
+        time that there is room, another may be the best.
+        """
+        holder = blocker.baton
+        if holder is not None and holder is not lane:
+            self.take_baton(holder)
+            self._rest(holder, blocker)
+        self._rest(lane, blocker)
         self._look_again(blocker, lane, now)
 
     def take_baton(self, lane: Lane) -> Blocker | None:
@@ -92,16 +101,7 @@ class Board:
 
     def wake(self, now: float) -> None:
         """Wake the best lane of everything that has room again."""
-        arms = self.arms
-        if self._epoch != arms.epoch:
-            self._epoch = arms.epoch
-            for group in arms.groups():
-                self.touch(group)
-        if arms.freed:
-            for arm in arms.freed:
-                for group in arm.groups:
-                    self.touch(group)
-            arms.freed.clear()
+        self._gather()
         touched = self._touched
         while touched:
             blocker, _ = touched.popitem()
@@ -114,6 +114,21 @@ class Board:
                 self._stir(lane)
             else:
                 self._look_again(blocker, lane, now)
+
+    def wake_all(self, now: float) -> None:
+        """Wake everybody who waits for something that has room: a script sees them all."""
+        self._gather()
+        for lane in self.awake.lanes():
+            if (blocker := self.take_baton(lane)) is not None:
+                self.touch(blocker)
+        for blocker in self._touched:
+            sleepers = blocker.waiting.lanes()
+            if blocker.has_room(now):
+                for lane in sleepers:
+                    self._stir(lane)
+            elif sleepers:
+                self._look_again(blocker, sleepers[0], now)
+        self._touched.clear()
 
     def tick(self, now: float) -> None:
         """Look again at what was to be looked at by now."""
@@ -138,6 +153,19 @@ class Board:
         self._touched.clear()
         self._timers.clear()
 
+    def _gather(self) -> None:
+        """Touch the groups that a change of the arms may have unblocked."""
+        arms = self.arms
+        if self._epoch != arms.epoch:
+            self._epoch = arms.epoch
+            for group in arms.groups():
+                self.touch(group)
+        if arms.freed:
+            for arm in arms.freed:
+                for group in arm.groups:
+                    self.touch(group)
+            arms.freed.clear()
+
     def _look_again(self, blocker: Blocker, lane: Lane, now: float) -> None:
         at = blocker.look_again_at(lane.first(), self.patience_s, now=now)
         if at is not None and (blocker.timer_at is None or at < blocker.timer_at):
@@ -146,6 +174,11 @@ class Board:
 
     def _order(self) -> Order:
         return Order(fair=self.policy.fair, patience_s=self.patience_s)
+
+    def _rest(self, lane: Lane, blocker: Blocker) -> None:
+        lane.asleep_at = blocker
+        blocker.asleep += 1
+        blocker.waiting.add(lane)
 
     def _stir(self, lane: Lane) -> None:
         if lane.asleep_at is not None:
@@ -158,8 +191,6 @@ class Board:
         if lane.asleep_at is not None:
             lane.asleep_at.asleep -= 1
             lane.asleep_at = None
-        if (blocker := self.take_baton(lane)) is not None:
-            self.touch(blocker)
         for blocker in (lane.group, *lane.limits):
             blocker.lanes -= 1
         if not lane.group.lanes:

@@ -18,6 +18,8 @@ Key = tuple[float | str, ...]
 Ranked = tuple[Any, ...]
 
 FEW: Final = 16
+# So often it is tried again to keep an arm for a task that is past its patience.
+RETRY_S: Final = 1.0
 
 
 class Group(Blocker):
@@ -63,7 +65,7 @@ class Group(Blocker):
         if task.slots == 1 or self.reserved is not None:
             return None
         due = task.queued_at + patience_s
-        return due if due > now else now + patience_s
+        return due if due > now else now + RETRY_S
 
     def free(self, arm: "Arm") -> int:
         """Say how many slots of an arm this group may take now."""

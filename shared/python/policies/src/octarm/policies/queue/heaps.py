@@ -1,11 +1,11 @@
 """A heap with lazy deletion: what has left is only skipped when it comes to the top."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Final
 
-from octarm.policies.queue.tasks import Task
+from octarm.policies.queue.tasks import BATCH, Task
 
 _SLACK: Final = 64
 _serial = count()
@@ -16,16 +16,19 @@ Entry = tuple[float, str, int, Task]
 class LazyHeap:
     """Tasks by key, equal keys by task id (which follows the time of creation).
 
-    `alive` tells an entry whose task still belongs here; the owner counts the others with
+    `holds` tells whether a task still belongs here; the owner counts those that leave with
     `forget`.
     """
 
-    __slots__ = ("_alive", "_items", "live")
+    __slots__ = ("_items", "live")
 
-    def __init__(self, alive: Callable[[Task], bool]) -> None:
-        self._alive = alive
+    def __init__(self) -> None:
         self._items: list[Entry] = []
         self.live = 0
+
+    def holds(self, task: Task) -> bool:
+        """Whether a task that was pushed still belongs here."""
+        return task.lane is not None
 
     def push(self, key: float, task: Task) -> None:
         """Add a task; the serial number keeps tasks themselves from being compared.
@@ -34,16 +37,16 @@ class LazyHeap:
         needs no more memory, and cycles of placing, which shrink it, are to be short.
         """
         if len(self._items) > 2 * self.live + _SLACK:
-            self._items = [item for item in self._items if self._alive(item[3])]
+            self._items = [item for item in self._items if self.holds(item[3])]
             heapify(self._items)
         heappush(self._items, (key, task.task_id, next(_serial), task))
         self.live += 1
 
     def head(self) -> Entry | None:
         """Give the first entry without taking it."""
-        items, alive = self._items, self._alive
+        items = self._items
         while items:
-            if alive(items[0][3]):
+            if self.holds(items[0][3]):
                 return items[0]
             heappop(items)
         return None
@@ -71,8 +74,18 @@ class LazyHeap:
         frontier = [(items[0], 0)] if items else []
         while frontier:
             entry, place = heappop(frontier)
-            if self._alive(entry[3]):
+            if self.holds(entry[3]):
                 yield entry[3]
             for child in (2 * place + 1, 2 * place + 2):
                 if child < len(items):
                     heappush(frontier, (items[child], child))
+
+
+class BatchHeap(LazyHeap):
+    """Waiting tasks of the batch tier."""
+
+    __slots__ = ()
+
+    def holds(self, task: Task) -> bool:
+        """Whether it waits, and has not been promoted."""
+        return task.lane is not None and task.tier == BATCH

@@ -19,7 +19,7 @@ Path = tuple[Share, Share]
 LaneKey = tuple["Group", tuple["Limit", ...], int, Path | None]
 
 
-class Lane:
+class Lane(LazyHeap):
     """Tasks by rank.
 
     `order` is where the lane stands, None while it is empty; `asleep_at` is what it sleeps at,
@@ -32,7 +32,6 @@ class Lane:
         "baton",
         "due",
         "group",
-        "heap",
         "key",
         "limits",
         "order",
@@ -43,6 +42,7 @@ class Lane:
     )
 
     def __init__(self, key: "LaneKey", *, since: float) -> None:
+        super().__init__()
         self.key = key
         self.group, self.limits, self.tier, self.path = key
         self.order: Order | None = None
@@ -51,15 +51,15 @@ class Lane:
         self.due = False
         self.asleep_at: Blocker | None = None
         self.baton: Blocker | None = None
-        self.heap = LazyHeap(self._holds)
 
     def first(self) -> Task:
         """Give the task that goes first; the lane is not empty."""
-        head = self.heap.head()
+        head = self.head()
         assert head is not None, "only lanes with tasks stand in an order"
         return head[3]
 
-    def _holds(self, task: Task) -> bool:
+    def holds(self, task: Task) -> bool:
+        """Whether the task still waits in this lane."""
         return task.lane is self
 
 

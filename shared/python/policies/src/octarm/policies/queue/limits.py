@@ -5,7 +5,7 @@ A key is a CEL expression over the task, evaluated once when the task comes. Wha
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ from octarm.policies.queue.tasks import TIERS, Task
 MAX_EXPRESSION: Final = 256
 # The key of tasks whose key cannot be said: they are limited together rather than not at all.
 UNSAID: Final = "?"
+QUOTA: Final = "quota of running tasks"
 _MACROS: Final = re.compile(r"\.\s*(all|exists|exists_one|map|filter)\s*\(")
 _SWEEP_FROM: Final = 1024
 
@@ -84,19 +85,30 @@ class Limit(Blocker):
 
 
 class Limits:
-    """All rules, and what each has room for by key."""
+    """All rules, and what each has room for by key; `running` says how many a tenant may run."""
 
-    def __init__(self, rules: Iterable[LimitRule] = ()) -> None:
+    def __init__(
+        self, rules: Iterable[LimitRule] = (), *, running: Mapping[str, int] | None = None
+    ) -> None:
+        self._quotas = {
+            tenant: LimitRule(QUOTA, "task.tenant", most)
+            for tenant, most in (running or {}).items()
+        }
         self._rules = [(rule, compiled(rule.key)) for rule in rules]
         self._limits: dict[tuple[str, str], Limit] = {}
         self._sweep_at = _SWEEP_FROM
 
+    def __len__(self) -> int:
+        return len(self._limits)
+
     def of(self, task: Task, order: Callable[[], Order], *, now: float) -> tuple[Limit, ...]:
         """Give the limits that a task is under, in the order of the rules."""
-        if not self._rules:
-            return ()
-        facts: dict[str, object] = {"task": _facts(task)}
         found = []
+        if (quota := self._quotas.get(task.tenant)) is not None:
+            found.append(self._limit(quota, task.tenant, order, now))
+        if not self._rules:
+            return tuple(found)
+        facts: dict[str, object] = {"task": _facts(task)}
         for rule, key_of in self._rules:
             if key := key_of(facts):
                 found.append(self._limit(rule, key, order, now))

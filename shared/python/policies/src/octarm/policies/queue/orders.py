@@ -57,6 +57,9 @@ class _Leaf:
             heapreplace(items, (task.rank, task.task_id, stamp, lane))
         return None
 
+    def served(self, lane: Lane, now: float) -> None:
+        """Take no notice: ranks do not depend on who was served."""
+
     def lanes(self) -> list[Lane]:
         """Give the lanes that stand here, in no order."""
         return [item[3] for item in self._items if self._stands(item)]
@@ -185,9 +188,7 @@ class Order:
 
     def served(self, lane: Lane, now: float) -> None:
         """Note that a task of the lane was placed."""
-        tier = self._tiers[lane.tier]
-        if isinstance(tier, _Fair):
-            tier.served(lane, now)
+        self._tiers[lane.tier].served(lane, now)
 
     def lanes(self) -> list[Lane]:
         """Give the lanes that stand here, in no order."""

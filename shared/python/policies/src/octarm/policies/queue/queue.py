@@ -8,7 +8,7 @@ from typing import Literal
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.queue.arms import Arm, Arms
 from octarm.policies.queue.board import Board
-from octarm.policies.queue.heaps import LazyHeap
+from octarm.policies.queue.heaps import BatchHeap, LazyHeap
 from octarm.policies.queue.limits import Limit, Limits
 from octarm.policies.queue.shares import Shares
 from octarm.policies.queue.tasks import BATCH, INTERACTIVE, Task
@@ -35,14 +35,6 @@ class Flight:
     limits: tuple[Limit, ...]
 
 
-def _waits(task: Task) -> bool:
-    return task.lane is not None
-
-
-def _is_batch(task: Task) -> bool:
-    return task.lane is not None and task.tier == BATCH
-
-
 class Queue:
     """Waiting tasks by id, on a board of lanes in the order of the policy.
 
@@ -63,17 +55,17 @@ class Queue:
         self.board = Board(
             policy,
             arms,
-            shares or Shares(),
-            limits or Limits(),
+            Shares() if shares is None else shares,
+            Limits() if limits is None else limits,
             patience_s=self.rules.patience_s,
         )
         self.running: Counter[str] = Counter()
         self.waiting: Counter[str] = Counter()
         self.depth = [0, 0]
-        self.oldest_batch = LazyHeap(_is_batch)
-        self.least_batch = LazyHeap(_is_batch)
+        self.oldest_batch = BatchHeap()
+        self.least_batch = BatchHeap()
         self._tasks: dict[str, Task] = {}
-        self._deadlines = LazyHeap(_waits)
+        self._deadlines = LazyHeap()
         self._flights: dict[tuple[str, int], Flight] = {}
 
     @property
@@ -105,7 +97,8 @@ class Queue:
         if task.deadline is not None:
             self._deadlines.push(task.deadline, task)
         if task.tier == BATCH:
-            self.oldest_batch.push(task.queued_at, task)
+            # By when it is promoted: the time that a timer says must be the time that counts.
+            self.oldest_batch.push(task.queued_at + self.rules.promote_after_s, task)
             if self.rules.full == "shed_batch":
                 self.least_batch.push(-task.rank, task)
 
@@ -133,9 +126,10 @@ class Queue:
             self.arms.unreserve(arm)
         if lane.path is not None:
             self.board.shares.served(lane.path, task.slots, now)
-            lane.since = now
-            lane.due = False
-            lane.group.waiting.served(lane, now)
+        lane.since = now
+        lane.due = False
+        for order in (self.board.awake, lane.group.waiting):
+            order.served(lane, now)
         self.remove(task)
 
     def land(self, task_id: str, attempt: int) -> Flight | None:
@@ -155,7 +149,7 @@ class Queue:
         while (head := self._deadlines.head()) is not None and head[0] <= now:
             overdue.append(head[3])
             self.remove(head[3])
-        for task in self.oldest_batch.pop_until(now - self.rules.promote_after_s):
+        for task in self.oldest_batch.pop_until(now):
             self._promote(task, now)
         self.arms.resume(now)
         self.board.tick(now)
@@ -167,7 +161,7 @@ class Queue:
         if (deadline := self._deadlines.head()) is not None:
             times.append(deadline[0])
         if (batch := self.oldest_batch.head()) is not None:
-            times.append(batch[0] + self.rules.promote_after_s)
+            times.append(batch[0])
         return min((at for at in times if at is not None), default=None)
 
     def use(self, policy: Builtin, *, now: float) -> None:

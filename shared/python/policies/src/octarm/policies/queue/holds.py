@@ -1,0 +1,102 @@
+"""Why a task waits, as data."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from octarm.policies.eligibility import eligible, refusal
+from octarm.policies.queue.limits import Limit
+from octarm.policies.queue.queue import Queue
+from octarm.policies.queue.tasks import Task
+
+Kind = Literal[
+    "no_arm", "incapable", "away", "too_large", "headroom", "full", "concurrency", "rate", "turn"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What keeps a task from being placed.
+
+    `position` counts the tasks that go before it by tier and rank; with fair shares its turn may
+    come earlier. `again_at` is when time itself helps (Unix seconds); `arms` says of each arm
+    why it does not take the task, or that it has room.
+    """
+
+    kind: Kind
+    reason: str
+    position: int
+    again_at: float | None = None
+    arms: dict[str, str] = field(default_factory=dict)
+
+
+def why_waiting(queue: Queue, task_id: str, *, now: float) -> Hold | None:
+    """Say why a task waits, in this order: its arms, its limits, its turn; None if it does not."""
+    task = queue.get(task_id)
+    if task is None or task.lane is None:
+        return None
+    mine = _order(task)
+    position = sum(_order(other) < mine for other in queue)
+    arms = _arms(queue, task, now)
+    kind, reason, again_at = _arms_hold(queue, task, now) or _limits_hold(task, now) or _TURN
+    return Hold(kind, reason, position, again_at, arms)
+
+
+_Found = tuple[Kind, str, float | None]
+_TURN: _Found = ("turn", "about to be placed", None)
+
+
+def _order(task: Task) -> tuple[int, float, str]:
+    return task.tier, task.rank, task.task_id
+
+
+def _arms(queue: Queue, task: Task, now: float) -> dict[str, str]:
+    assert task.lane is not None, "it waits"
+    group, facts = task.lane.group, task.facts(now)
+    said = {}
+    for arm_id in sorted(queue.arms.by_id):
+        arm = queue.arms.by_id[arm_id]
+        refused = refusal(facts, arm.facts, free=group.free(arm))
+        said[arm_id] = "has room" if refused is None else refused.why
+    return said
+
+
+def _arms_hold(queue: Queue, task: Task, now: float) -> _Found | None:
+    assert task.lane is not None, "it waits"
+    group = task.lane.group
+    if group.has_room(now):
+        return None
+    known = queue.arms.facts()
+    if not known:
+        return "no_arm", "no arm is registered", None
+    facts = task.facts(now)
+    pinned = f"pinned to {task.assigned_arm}: " if task.assigned_arm else ""
+    members = [queue.arms.by_id[it.id] for it in eligible(facts, known)]
+    if not members:
+        refusals = [refusal(facts, it, free=task.slots) for it in known]
+        if any(it is not None and it.kind == "arm_away" for it in refusals):
+            return "away", f"{pinned}every capable arm is offline or draining", None
+        needs = ", ".join(sorted(task.needs))
+        return "incapable", f"{pinned}no arm takes it that has: {needs or 'anything'}", None
+    if all(arm.slots < task.slots for arm in members):
+        return "too_large", f"{pinned}no capable arm has {task.slots} slots", None
+    closed = [it.governor for it in members if it.governor is not None and not it.governor.open]
+    if any(arm.free >= task.slots for arm in members) and closed:
+        names = ", ".join(sorted({governor.key for governor in closed}))
+        at = min(governor.opens_at(now) for governor in closed)
+        return "headroom", f"{pinned}no headroom at {names}", at
+    return "full", f"{pinned}every capable arm is full", None
+
+
+def _limits_hold(task: Task, now: float) -> _Found | None:
+    assert task.lane is not None, "it waits"
+    for limit in task.lane.limits:
+        if not limit.has_room(now):
+            return _limit_hold(limit, now)
+    return None
+
+
+def _limit_hold(limit: Limit, now: float) -> _Found:
+    name = f"limit {limit.rule.name} of {limit.key}"
+    if not limit.within_concurrency():
+        return "concurrency", f"{name}: {limit.used} of {limit.rule.concurrency} run", None
+    return "rate", f"{name}: {limit.rule.rate_per_s:g} a second", limit.ready_at(now)

@@ -1,0 +1,180 @@
+"""What a scripted policy sees of the queue, and how its actions take effect."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace, merge
+from typing import Final
+
+from octarm.policies.actions import Action, Dispatch, Dropped, Reject, Wait
+from octarm.policies.context import (
+    WINDOW,
+    Config,
+    Context,
+    Metrics,
+    TenantFacts,
+    TenantLimits,
+)
+from octarm.policies.queue.arms import Arm
+from octarm.policies.queue.cycle import limit_of
+from octarm.policies.queue.lanes import Lane
+from octarm.policies.queue.queue import Queue
+from octarm.policies.queue.tasks import BATCH, INTERACTIVE, Task
+
+NO_LIMITS: Final = TenantLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A task that a script placed, and why."""
+
+    task: Task
+    arm: Arm
+    reason: str
+    score: float | None
+
+
+@dataclass(slots=True)
+class Applied:
+    """What came of a script's answer; `retry_after_s` is when it wants to be asked again."""
+
+    sent: list[Sent] = field(default_factory=list)
+    rejected: list[tuple[Task, str]] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    retry_after_s: float | None = None
+
+
+def window(queue: Queue, now: float, *, size: int = WINDOW) -> list[Task]:
+    """Give the first tasks that could be placed now, in the order of tier, rank and id.
+
+    While shares count, a tenant has its part of the window only, so that a script sees what
+    others want however much one of them has sent.
+    """
+    board = queue.board
+    board.wake_all(now)
+    lanes = []
+    for lane in board.awake.lanes():
+        blocker = limit_of(lane, now) if lane.group.best(1) else lane.group
+        if blocker is None:
+            lanes.append(lane)
+        else:
+            board.sleep(lane, blocker, now=now)
+    found: list[Task] = []
+    for tier in (INTERACTIVE, BATCH):
+        found += _fairly([lane for lane in lanes if lane.tier == tier], size - len(found))
+    return found
+
+
+def _fairly(lanes: Sequence[Lane], size: int) -> list[Task]:
+    """Take tasks of the lanes' tenants in turn, by weight; then put them in order."""
+    by_tenant: dict[str, list[Lane]] = {}
+    for lane in lanes:
+        by_tenant.setdefault(lane.path[0].name if lane.path else "", []).append(lane)
+    turns = []
+    for name, theirs in by_tenant.items():
+        path = theirs[0].path
+        tasks = merge(*[lane.walk() for lane in theirs], key=_order)
+        turns.append(
+            (path[0].virtual if path else 0.0, name, path[0].weight if path else 1.0, tasks)
+        )
+    heapify(turns)
+    taken: list[Task] = []
+    while turns and len(taken) < size:
+        virtual, name, weight, tasks = turns[0]
+        task = next(tasks, None)
+        if task is None:
+            heappop(turns)
+        else:
+            taken.append(task)
+            heapreplace(turns, (virtual + task.slots / weight, name, weight, tasks))
+    taken.sort(key=_order)
+    return taken
+
+
+def _order(task: Task) -> tuple[float, str]:
+    return task.rank, task.task_id
+
+
+def context(
+    queue: Queue,
+    tasks: Sequence[Task],
+    *,
+    now: float,
+    cycle: int = 0,
+    limits: Mapping[str, TenantLimits] | None = None,
+    config: Config | None = None,
+) -> Context:
+    """Give what a policy sees of a window, the arms and those whose tasks wait or run."""
+    arms = queue.arms.by_id
+    weights = queue.board.shares.weights
+    tenants = {
+        name: TenantFacts(
+            id=name,
+            weight=weights.get(name, 1.0),
+            running=queue.running[name],
+            limits=(limits or {}).get(name, NO_LIMITS),
+        )
+        for name in sorted({task.tenant for task in tasks})
+    }
+    return Context(
+        now_ms=int(now * 1000),
+        queue=tuple([task.facts(now) for task in tasks]),
+        arms=tuple([arms[arm_id].seen() for arm_id in sorted(arms)]),
+        tenants=tenants,
+        metrics=_metrics(queue, now),
+        config=config or Config(),
+        cycle=cycle,
+    )
+
+
+def apply(queue: Queue, actions: Sequence[Action], *, now: float) -> Applied:
+    """Let checked actions take effect, in their order.
+
+    `actions.check` has looked at each of them against the context; limits by key and the
+    headroom of providers are looked at here, as every placing uses some of them up.
+    """
+    done = Applied()
+    for action in actions:
+        if isinstance(action, Wait) and action.retry_after_ms is not None:
+            after_s = action.retry_after_ms / 1000
+            done.retry_after_s = min(done.retry_after_s or after_s, after_s)
+        if not isinstance(action, Dispatch | Reject):
+            continue
+        task = queue.get(action.task)
+        assert task is not None, "it was in the window, and is settled once"
+        if isinstance(action, Reject):
+            queue.remove(task)
+            done.rejected.append((task, action.reason))
+            continue
+        arm, lane = queue.arms.by_id[action.arm], task.lane
+        assert lane is not None, "it waits"
+        if (limit := limit_of(lane, now)) is not None:
+            why = f"limit {limit.rule.name} of {limit.key} is reached"
+            done.dropped.append(Dropped("limit", why, repr(action)[:200], task.task_id))
+        elif lane.group.free(arm) < task.slots:
+            why = f"{action.arm} has no room within its provider's headroom"
+            done.dropped.append(Dropped("headroom", why, repr(action)[:200], task.task_id))
+        else:
+            queue.fly(task, arm, now=now)
+            done.sent.append(Sent(task, arm, action.reason, action.score))
+    return done
+
+
+def _metrics(queue: Queue, now: float) -> Metrics:
+    arms = list(queue.arms.by_id.values())
+    by_status = [arm.facts.status for arm in arms]
+    # The queue keeps the order of arrival, so the first is as good as the oldest.
+    first = next(iter(queue), None)
+    oldest = now if first is None else first.queued_at
+    return Metrics(
+        queue_depth=len(queue),
+        queue_depth_interactive=queue.depth[INTERACTIVE],
+        queue_depth_batch=queue.depth[BATCH],
+        oldest_wait_ms=max(int((now - oldest) * 1000), 0),
+        arms=len(arms),
+        arms_online=by_status.count("online"),
+        arms_degraded=by_status.count("degraded"),
+        arms_offline=by_status.count("offline"),
+        slots=sum(arm.slots for arm in arms),
+        slots_free=sum(arm.free for arm in arms),
+        running=sum(arm.used for arm in arms),
+    )

@@ -1,0 +1,1 @@
+"""Policies in virtual time: the queue, the arms' rules and the policies are the real ones."""
