@@ -79,7 +79,7 @@ def killing(role: str, times: int = 3) -> Scenario:
 async def ids_forgotten(storm: Storm) -> None:
     """The scheduler dies with READY unacknowledged, then NATS, which forgets what it dispatched."""
     for _ in range(3):
-        file = storm.stage.arm("scheduler", "dispatch_before_announce")
+        file = storm.stage.arm("scheduler", "dispatch_before_ack")
         async with storm.wind.fault("kill -9 scheduler after DISPATCH, then NATS"):
             await wait_until(partial(_is_gone, file), 30)
             await asyncio.sleep(1)

@@ -12,7 +12,7 @@ import psutil
 
 from octarm.common.bus.publisher import Outgoing, Publisher
 from octarm.common.failpoints import Name
-from octarm.models.subjects import DISPATCH, DLQ, RESULT
+from octarm.models.subjects import DISPATCH, DLQ, RESULT, RUN_TASKS
 from tests.chaos.load import Load
 from tests.chaos.stage import RENEWED_S, Stage
 from tests.support.crashing_arm import NAME
@@ -161,8 +161,9 @@ async def message_lost(stage: Stage, load: Load, strike: Strike) -> None:
         submitting = asyncio.create_task(load.submit(3 * TASKS, context={"nap_s": 0.5}))
         lost = 0
         while lost < 20:
-            lost += (await js.stream_info(DISPATCH)).state.messages
-            await js.purge_stream(DISPATCH)
+            info = await js.stream_info(DISPATCH, subjects_filter=RUN_TASKS.pattern)
+            lost += sum((info.state.subjects or {}).values())
+            await js.purge_stream(DISPATCH, subject=RUN_TASKS.pattern)
         strike.at = time.monotonic()
         await submitting
     finally:
@@ -183,8 +184,9 @@ ROWS: Final = (
     Row("8", "orchestrator", "relay_before_delete", "exit@2", plain),
     Row("9", "scheduler", "ready_received", "exit@2", plain),
     Row("9", "scheduler", "shard_taken_over", "exit", scheduler_dies),
-    Row("10", "scheduler", "dispatch_before_announce", "exit@2", plain),
-    Row("10", "scheduler", "placements_before_ack", "exit@2", plain),
+    Row("9", "scheduler", "shard_fenced", "exit", scheduler_dies),
+    Row("10", "scheduler", "dispatch_before_ack", "exit@2", plain),
+    Row("10", "orchestrator", "placements_held", "exit@2", plain),
     Row("11", "bus", None, "", message_lost),
     Row("12", NAME, "run_received", "exit@2", plain),
     Row("12b", NAME, "arm_running", "exit@2", plain),

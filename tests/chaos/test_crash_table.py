@@ -27,7 +27,7 @@ pytestmark = [
 WITHIN_S: Final = LEASE_S + 10
 SAMPLE: Final = frozenset(
     {
-        "10-scheduler-placements_before_ack",
+        "10-scheduler-dispatch_before_ack",
         "12b-crasher-arm_running",
         "17-orchestrator-results_before_ack",
     }

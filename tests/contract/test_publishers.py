@@ -10,9 +10,9 @@ from octarm.common.bus.publisher import Outgoing, PubAck, Publisher
 from octarm.common.bus.topology import provision
 from octarm.common.testing import RecordingPublisher
 from octarm.models.errors import OctarmError, Unavailable
-from octarm.models.subjects import RUN_TASK
+from octarm.models.subjects import RUN_TASKS
 
-SUBJECT = RUN_TASK.at(arm_id="writer")
+SUBJECT = RUN_TASKS.at(arm_id="writer")
 NOWHERE = "octarm.v1.nowhere"
 Publishing = Publisher | RecordingPublisher
 

@@ -15,18 +15,11 @@ from nats.errors import NoRespondersError
 from nats.js.api import ConsumerConfig, DiscardPolicy, KeyValueConfig, RetentionPolicy, StreamConfig
 from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 
-from octarm.common.bus.connection import connected_to
-from octarm.common.bus.publisher import Outgoing, PubAck, Publisher
+from octarm.common.bus.publisher import PubAck
 from octarm.models.errors import Backpressure
-from tests.simulation.bus import SimBus
-from tests.simulation.chances import Chances, Chronicle
-from tests.simulation.timeline import VirtualLoop
-from tests.simulation.wires import URL, plugged_in
-from tests.support.servers import a_nats_server
+from tests.support.bus_suite import Scenario, bodies, on_nats_server, on_sim_bus, pull, put
 
-SHORT_S: Final = 1.0
 PATIENCE_S: Final = 10.0
-Scenario = Callable[[NATS], Awaitable[None]]
 
 
 async def a_queue(nc: NATS, *, ack_wait_s: float = 30.0, most: int = 100, **more: Any) -> None:
@@ -45,32 +38,6 @@ async def a_queue(nc: NATS, *, ack_wait_s: float = 30.0, most: int = 100, **more
         durable_name="d", filter_subject="q.one", ack_wait=ack_wait_s, max_ack_pending=most
     )
     await js.add_consumer("Q", consumer)
-
-
-async def put(nc: NATS, *names: str, subject: str = "q.one") -> list[Any]:
-    """Publish a message for each name, with the name as body and Msg-Id."""
-    publisher = Publisher(nc)
-    try:
-        return await publisher.publish_many(
-            [Outgoing(subject, name.encode(), name) for name in names]
-        )
-    finally:
-        await publisher.close()
-
-
-async def pull(nc: NATS, number: int = 10, *, timeout_s: float = SHORT_S) -> list[Msg]:
-    """Fetch what there is now; nothing when nothing comes in time."""
-    subscription = await nc.jetstream().pull_subscribe_bind("d", "Q")
-    try:
-        return await subscription.fetch(number, timeout=timeout_s)
-    except TimeoutError:  # the client raises three kinds, all of them this one
-        return []
-    finally:
-        await subscription.unsubscribe()
-
-
-def bodies(messages: list[Msg]) -> list[str]:
-    return [message.data.decode() for message in messages]
 
 
 async def counts(nc: NATS) -> tuple[int, int, int]:
@@ -356,26 +323,10 @@ SCENARIOS: Final[list[Scenario]] = [
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_sim_bus(scenario: Scenario) -> None:
-    loop = VirtualLoop()
-    bus = SimBus(loop, Chances(1), Chronicle())
-
-    async def play() -> None:
-        async with connected_to(URL, name="contract") as nc:
-            await scenario(nc)
-
-    with plugged_in(bus):
-        try:
-            loop.run_until_complete(play())
-        finally:
-            loop.finish()
+    on_sim_bus(scenario)
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("part", range(4))
 async def test_nats_server(part: int, tmp_path: Path) -> None:
-    async with a_nats_server(tmp_path / "nats") as url:
-        for scenario in SCENARIOS[part::4]:
-            async with connected_to(url, name="contract") as nc:
-                await scenario(nc)
-                for stream in await nc.jetstream().streams_info():
-                    await nc.jetstream().delete_stream(str(stream.config.name))
+    await on_nats_server(SCENARIOS[part::4], tmp_path)

@@ -28,9 +28,9 @@ from octarm.models.results import ExecutionResult
 from octarm.models.subjects import (
     ATTEMPTS_UPDATED,
     HEARTBEAT,
-    PLACEMENTS_MADE,
     RESULT,
     RESULTS_REPORTED,
+    RUN_TASKS,
 )
 from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.domain.submissions import read_plain
@@ -49,7 +49,7 @@ KINDS: Final[list[type[BaseModel]]] = [MODELS[name] for name in sorted(MODELS)]
 SUBJECTS: Final = (
     RESULT.at(arm_id="one"),
     RESULTS_REPORTED.at(arm_id="one"),
-    PLACEMENTS_MADE.at(shard=0),
+    RUN_TASKS.at(arm_id="one"),
     ATTEMPTS_UPDATED.at(arm_id="one"),
 )
 

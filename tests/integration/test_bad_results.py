@@ -11,7 +11,7 @@ from octarm.common.bus.delivery import ACK, Dead, Outcome
 from octarm.common.testing.fakes import FakeClock
 from octarm.models.ids import new_id
 from octarm.models.results import MAX_RESULT_BYTES
-from octarm.models.subjects import PLACEMENTS_MADE, RESULT, RESULTS_REPORTED
+from octarm.models.subjects import RESULT, RESULTS_REPORTED, RUN_TASKS
 from octarm.orchestrator.domain.changes import Known
 from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases.record import FOREIGN, UNKNOWN, RecordNews
@@ -19,6 +19,7 @@ from tests.fuzz.mutate import spoiled
 from tests.support.deliveries import a_delivery
 from tests.support.ledger import (
     Ledger,
+    a_command,
     a_failure,
     a_ledger,
     a_new_task,
@@ -60,8 +61,7 @@ def by(arm_id: str, body: bytes) -> tuple[str, bytes]:
 
 
 def placement(task_id: str, arm_id: str) -> tuple[str, bytes]:
-    body = {"shard": 0, "placements": [placed(task_id, arm_id=arm_id).placement]}
-    return PLACEMENTS_MADE.at(shard=0), msgspec.json.encode(body)
+    return RUN_TASKS.at(arm_id=arm_id), a_command(task_id, arm_id=arm_id)
 
 
 async def attempts(ledger: Ledger) -> list[tuple[object, ...]]:

@@ -23,12 +23,12 @@ from octarm.models.errors import (
     PayloadTooLarge,
     Unavailable,
 )
-from octarm.models.subjects import DISPATCH, DLQ, RUN_TASK
+from octarm.models.subjects import DISPATCH, DLQ, RUN_TASKS
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
 
-SUBJECT = RUN_TASK.at(arm_id="one")
+SUBJECT = RUN_TASKS.at(arm_id="one")
 CONSUMER = ConsumerRef(DISPATCH, topology.arm_durable("one"))
 
 
@@ -74,6 +74,8 @@ async def bus(nats_url: str) -> AsyncGenerator[Bus, None]:
     js = nc.jetstream()
     await topology.provision(js)
     await topology.ensure_arm_consumer(js, "one")
+    # The arm alone reads here, so what it has acknowledged is gone.
+    await js.delete_consumer(DISPATCH, topology.ORCHESTRATOR_DISPATCH)
     publisher = Publisher(nc, timeout_s=2)
     try:
         yield Bus(nc, js, publisher)

@@ -21,13 +21,13 @@ from octarm.common.bus.letters import LETTER
 from octarm.common.bus.publisher import Outgoing, Publisher
 from octarm.common.telemetry import metrics
 from octarm.models.errors import Unavailable
-from octarm.models.subjects import DEAD_LETTER, DISPATCH, DLQ, RUN_TASK
+from octarm.models.subjects import DEAD_LETTER, DISPATCH, DLQ, RUN_TASKS
 from tests.support.letters import a_delivery
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
 
-SUBJECT = RUN_TASK.at(arm_id="one")
+SUBJECT = RUN_TASKS.at(arm_id="one")
 DURABLE = topology.arm_durable("one")
 
 
@@ -87,6 +87,8 @@ async def bus(nats_url: str) -> AsyncGenerator[Bus, None]:
     js = nc.jetstream()
     await topology.provision(js)
     await topology.ensure_arm_consumer(js, "one")
+    # The arm alone reads here, so what it has acknowledged is gone.
+    await js.delete_consumer(DISPATCH, topology.ORCHESTRATOR_DISPATCH)
     publisher = Publisher(nc, timeout_s=2)
     try:
         yield Bus(nc, js, publisher, DeadLetterBox(nc, publisher))

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -15,30 +15,31 @@ from nats.aio.client import Client as NATS
 
 from octarm.clients.scheduler import SchedulerClient
 from octarm.common.bus.connection import connect
-from octarm.common.bus.publisher import Outgoing, Publisher
+from octarm.common.bus.publisher import Fence, Fenced, Outgoing, Publisher
 from octarm.common.bus.topology import arm_durable, ensure_arm_consumer, provision
 from octarm.models.arms import ArmCapability, ArmRecord, Heartbeat, RunningAttempt
-from octarm.models.commands import RunTask
+from octarm.models.commands import RunTask, RunTasks
 from octarm.models.errors import OctarmError
-from octarm.models.hot import Placement, PlacementsMade
 from octarm.models.ids import new_id
+from octarm.models.queries import StatesFound
 from octarm.models.subjects import (
     ARMS_BUCKET,
     DISPATCH,
     HEARTBEAT,
+    LEAD_SHARD,
     PLACE_TASKS,
-    PLACEMENTS_MADE,
     READY,
     RESULT,
+    RUN_TASKS,
     STOPPED,
     TASK_EVENTS,
-    dispatch_msg_id,
     event_bucket,
     place_msg_id,
 )
 from octarm.scheduler.__main__ import main
 from octarm.scheduler.domain.queue import OVERDUE_AFTER_S
 from octarm.scheduler.settings import Settings
+from tests.support.seen_dispatch import SeenDispatch, seen_dispatch
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
@@ -51,7 +52,7 @@ class Bus:
     nc: NATS
     url: str
     publisher: Publisher
-    placements: list[Placement] = field(default_factory=list)
+    seen: SeenDispatch
     beats: int = 0
 
     async def arm(self, arm_id: str, *, slots: int = 4, status: str = "online") -> None:
@@ -105,15 +106,12 @@ class Bus:
         await self.nc.publish(subject, msgspec.json.encode({"events": [body]}))
 
     async def placed(self, count: int) -> list[str]:
-        """Give the ids of the placed tasks in order, once there are `count`.
-
-        A new leader announces again what the ledger may not have heard of.
-        """
+        """Give the ids of the placed tasks in order, once there are `count`."""
         await wait_until(lambda: len(self.ids()) >= count)
         return self.ids()
 
     def ids(self) -> list[str]:
-        return list(dict.fromkeys(placement.task_id for placement in self.placements))
+        return [task_id for task_id, _ in self.seen.placements()]
 
     async def dispatched(self, arm_id: str) -> list[RunTask]:
         """Take the run commands of an arm from the stream, as its instance does."""
@@ -124,7 +122,7 @@ class Bus:
         try:
             while True:
                 for message in await subscription.fetch(50, timeout=0.2):
-                    taken.append(RunTask.model_validate_json(message.data))
+                    taken += RunTasks.model_validate_json(message.data).tasks
                     await message.ack_sync()
         except TimeoutError:
             await subscription.unsubscribe()
@@ -134,6 +132,11 @@ class Bus:
         """Count what a stream holds."""
         info = await self.nc.jetstream().stream_info(stream)
         return int(info.state.messages)
+
+    async def run_commands(self) -> int:
+        """Count what DISPATCH holds for arms."""
+        info = await self.nc.jetstream().stream_info(DISPATCH, subjects_filter=RUN_TASKS.pattern)
+        return sum((info.state.subjects or {}).values())
 
 
 def a_task() -> dict[str, object]:
@@ -150,18 +153,21 @@ def a_task() -> dict[str, object]:
     }
 
 
+def a_command(task_id: str, arm_id: str, msg_id: str, fence: Fence | None = None) -> Outgoing:
+    """What a leader sends to an arm."""
+    task = {**a_task(), "task_id": task_id}
+    body = {"shard": 0, "arm_id": arm_id, "placed_at": datetime.now(UTC), "policy": "p"}
+    payload = msgspec.json.encode({**body, "tasks": [task]})
+    return Outgoing(RUN_TASKS.at(arm_id=arm_id), payload, msg_id, fence=fence)
+
+
 @pytest_asyncio.fixture
 async def bus(nats_url: str) -> AsyncGenerator[Bus, None]:
     nc = await connect(nats_url, name="test")
     await provision(nc.jetstream())
     publisher = Publisher(nc)
-    made = Bus(nc, nats_url, publisher)
-
-    async def announced(message: object) -> None:
-        made.placements += msgspec.json.decode(message.data, type=PlacementsMade).placements  # type: ignore[attr-defined]
-
-    await nc.subscribe(PLACEMENTS_MADE.pattern, cb=announced)
-    yield made
+    async with seen_dispatch(nc) as seen:
+        yield Bus(nc, nats_url, publisher, seen)
     await publisher.close()
     await nc.close()
 
@@ -237,7 +243,7 @@ class TestPlacing:
             assert await bus.placed(2) == [free, pinned]
 
         assert why.reason == "pinned to two: not registered"
-        assert bus.placements[1].arm_id == "two"
+        assert bus.seen.placements()[1] == (pinned, "two")
 
     async def test_a_cancelled_task_is_dropped_and_its_message_settled(self, bus: Bus) -> None:
         async with a_scheduler(bus):
@@ -297,25 +303,62 @@ class TestRecovery:
             await leader.wait()
 
         assert bus.ids() == [before, after]
-        assert await bus.messages(DISPATCH) == 2
+        assert await bus.run_commands() == 2
 
     async def test_a_crash_between_dispatch_and_ack_dispatches_once(self, bus: Bus) -> None:
         await bus.arm("one", slots=0)
         await bus.arm("two", slots=0)
         (task_id,) = await bus.ready({})
-        body = {**a_task(), "task_id": task_id, "placed_at": datetime.now(UTC)}
-        message = Outgoing(
-            "octarm.v1.cmd.arm.run.two", msgspec.json.encode(body), dispatch_msg_id(task_id, 1)
-        )
-        await bus.publisher.publish(message)
+        await bus.publisher.publish(a_command(task_id, "two", "d:1"))
 
         async with a_scheduler(bus):
             await bus.beat("one", slots=4)
-            assert await bus.placed(1) == [task_id]
             await wait_until(lambda: is_empty(bus, READY))
 
-        assert bus.placements[0].arm_id == "two"
-        assert await bus.messages(DISPATCH) == 1
+        assert bus.seen.placements() == [(task_id, "two")]
+        assert await bus.run_commands() == 1
+
+    async def test_what_an_earlier_leader_sends_late_is_refused(self, bus: Bus) -> None:
+        leads = LEAD_SHARD.at(shard=0)
+        old = await bus.publisher.publish(Outgoing(leads, b"{}", "old"))
+        (task_id,) = await bus.ready({})
+        late = a_command(task_id, "one", "d:late", Fence(leads, old.seq))
+
+        async with a_scheduler(bus):
+            with pytest.raises(Fenced):
+                await bus.publisher.publish(late)
+            await bus.arm("one")
+            await bus.placed(1)
+
+        assert await bus.run_commands() == 1
+
+    async def test_a_leader_that_is_shut_out_leads_anew(self, bus: Bus) -> None:
+        async with a_scheduler(bus):
+            await bus.arm("one")
+            await bus.publisher.publish(Outgoing(LEAD_SHARD.at(shard=0), b"{}", "another"))
+            (first,) = await bus.ready({})
+            assert await bus.placed(1) == [first]
+            (second,) = await bus.ready({})
+            assert await bus.placed(2) == [first, second]
+
+        assert await bus.messages(DISPATCH) == 3
+
+    async def test_waits_with_what_is_old_until_the_ledger_answers(
+        self, bus: Bus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def nobody(_: object) -> StatesFound:
+            raise RuntimeError("the ledger is away")
+
+        (old,) = await bus.ready({})
+        with monkeypatch.context() as patched:
+            patched.setattr("octarm.scheduler.leader.ASK_S", 0.1)
+            patched.setattr(bus.seen, "states", nobody)
+            async with a_scheduler(bus):
+                await bus.arm("one")
+                (fresh,) = await bus.ready({})
+                assert await bus.placed(1) == [fresh]
+                patched.undo()
+                assert await bus.placed(2) == [fresh, old]
 
     async def test_a_slot_that_nobody_reports_is_freed_by_the_next_beat(self, bus: Bus) -> None:
         async with a_scheduler(bus):

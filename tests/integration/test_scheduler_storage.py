@@ -13,11 +13,18 @@ from nats.aio.client import Client as NATS
 
 from octarm.clients.scheduler import SchedulerClient
 from octarm.common.bus.connection import connect
+from octarm.common.bus.delivery import ACK, Delivery, Outcome
 from octarm.common.bus.publisher import Outgoing, Publisher
-from octarm.common.bus.topology import arm_durable, ensure_arm_consumer, provision
+from octarm.common.bus.runner import ConsumerRef, PullRunner
+from octarm.common.bus.topology import (
+    ORCHESTRATOR_DISPATCH,
+    arm_durable,
+    ensure_arm_consumer,
+    provision,
+)
 from octarm.models.arms import ArmCapability, ArmRecord
 from octarm.models.errors import OctarmError, Unavailable
-from octarm.models.subjects import ARMS_BUCKET, DISPATCH, RESULT, RUN_TASK
+from octarm.models.subjects import ARMS_BUCKET, DISPATCH, LEAD_SHARD, RESULT, RUN_TASKS
 from octarm.scheduler import storage
 from octarm.scheduler.__main__ import main
 from octarm.scheduler.domain.fleet import ArmFacts
@@ -42,12 +49,12 @@ async def dispatch(nc: NATS, arm_id: str, *bodies: object) -> None:
     publisher = Publisher(nc)
     for number, body in enumerate(bodies):
         payload = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        await publisher.publish(Outgoing(RUN_TASK.at(arm_id=arm_id), payload, f"d{number}"))
+        await publisher.publish(Outgoing(RUN_TASKS.at(arm_id=arm_id), payload, f"d{number}"))
     await publisher.close()
 
 
 def command(number: int) -> dict[str, object]:
-    return {"task_id": task_id(number), "attempt": 1}
+    return {"tasks": [{"task_id": task_id(number), "attempt": 1}]}
 
 
 async def start(nc: NATS, arm_id: str, count: int) -> None:
@@ -55,6 +62,29 @@ async def start(nc: NATS, arm_id: str, count: int) -> None:
     for message in await subscription.fetch(count, timeout=2):
         await message.ack_sync()
     await subscription.unsubscribe()
+
+
+async def knows(dispatched: JetStreamDispatched, seq: int) -> bool:
+    return await dispatched.known_to() == seq
+
+
+@asynccontextmanager
+async def reading_dispatch(nc: NATS) -> AsyncGenerator[None, None]:
+    """Acknowledge what the orchestrator does."""
+    consumer, stop, publisher = (
+        ConsumerRef(DISPATCH, ORCHESTRATOR_DISPATCH),
+        asyncio.Event(),
+        Publisher(nc),
+    )
+
+    async def handle(deliveries: list[Delivery]) -> list[Outcome]:
+        return [ACK] * len(deliveries)
+
+    running = asyncio.create_task(PullRunner(nc, publisher, consumer, handle).run(stop))
+    yield
+    stop.set()
+    await running
+    await publisher.close()
 
 
 class TestDispatched:
@@ -68,14 +98,36 @@ class TestDispatched:
             Pending(task_id(2), 1, 3),
         ]
         assert await dispatched.started_below("one") == 1
-        assert await dispatched.arm_of(3) == "one"
 
         await start(nc, "one", 2)
         assert await dispatched.started_below("one") == 3
         await start(nc, "one", 1)
         assert await dispatched.pending("one") == []
         assert await dispatched.started_below("one") is None
-        assert await dispatched.arm_of(3) is None
+
+    async def test_tells_up_to_where_the_ledger_has_read(self, nc: NATS) -> None:
+        dispatched = JetStreamDispatched(nc)
+        await dispatch(nc, "one", command(1), command(2))
+        assert (await dispatched.known_to(), await dispatched.last_seq()) == (0, 2)
+
+        async with reading_dispatch(nc):
+            await wait_until(lambda: knows(dispatched, 2))
+        await dispatch(nc, "one", command(1), command(2), command(3))
+
+        assert (await dispatched.known_to(), await dispatched.last_seq()) == (2, 3)
+
+    async def test_forgets_all_but_the_last_leader_of_a_shard(self, nc: NATS) -> None:
+        publisher = Publisher(nc)
+        for number, shard in enumerate((0, 0, 1, 0)):
+            await publisher.publish(Outgoing(LEAD_SHARD.at(shard=shard), b"{}", f"l{number}"))
+        await publisher.close()
+        js = nc.jetstream()
+
+        await JetStreamDispatched(nc).forget_leaders(0)
+
+        info = await js.stream_info(DISPATCH, subjects_filter=">")
+        assert info.state.subjects == {LEAD_SHARD.at(shard=n): 1 for n in (0, 1)}
+        assert (await js.get_last_msg(DISPATCH, LEAD_SHARD.at(shard=0))).seq == 4
 
     async def test_an_arm_without_a_consumer_has_nothing(self, nc: NATS) -> None:
         assert await JetStreamDispatched(nc).pending("nobody") == []
@@ -212,8 +264,9 @@ class TestProcess:
         settings = Settings(nats_url=nats_url, instance="me", http_port=unused_tcp_port, shards=2)
         running = asyncio.create_task(main(settings, stop))
         try:
-            await wait_until(lambda: answers(nc, 0))
-            await wait_until(lambda: answers(nc, 1))
+            async with reading_dispatch(nc):
+                await wait_until(lambda: answers(nc, 0))
+                await wait_until(lambda: answers(nc, 1))
             await nc.publish(RESULT.at(arm_id="one"), b"{")
             assert (await http(unused_tcp_port, "/healthz"))[0] == 200
             status, body = await http(unused_tcp_port, "/readyz")

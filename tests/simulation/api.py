@@ -54,7 +54,8 @@ def _answer(
             delete_stream(bus, name)
             return {"success": True}
         case ["STREAM", "PURGE", name]:
-            return {"success": True, "purged": _stream(bus, name).purge()}
+            which = asked.get("filter") or ">", asked.get("keep") or 0
+            return {"success": True, "purged": _stream(bus, name).purge(*which)}
         case ["STREAM", "MSG", "GET", name]:
             return {"message": _message(_stream(bus, name).find(asked))}
         case ["STREAM", "MSG", "DELETE", name]:

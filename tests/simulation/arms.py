@@ -19,6 +19,7 @@ from octarm.common.bus.topology import arm_durable
 from octarm.common.service import until_stopped
 from octarm.models import hot, queries
 from octarm.models.arms import ArmCapability
+from octarm.models.commands import bundle_size
 from octarm.models.errors import OctarmError
 from octarm.models.subjects import (
     ATTEMPTS_UPDATED,
@@ -36,11 +37,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 BEAT_S: Final = 2.0
-SLOTS: Final = 4
 AGAIN_S: Final = 0.5
 HASH: Final = "0" * 64
 Key = tuple[str, int]
-_command = msgspec.json.Decoder(hot.RunTask).decode
+_bundle = msgspec.json.Decoder(hot.RunTasks).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -53,6 +53,7 @@ class ArmInstance:
     nc: NATS
     arm_id: str
     running: dict[Key, "asyncio.Task[None]"] = field(default_factory=dict)
+    waiting: dict[Key, hot.RunTask] = field(default_factory=dict)
     done: dict[Key, Outgoing] = field(default_factory=dict)
     beats: int = 0
 
@@ -60,15 +61,20 @@ class ArmInstance:
         self.clock = VirtualClock(self.world.loop, self.process)
         self.publisher = Publisher(self.nc)
         self.instance_id = self.process.name
+        self.slots = self.world.plan.slots
         self.runner = PullRunner(
             self.nc,
             self.publisher,
             ConsumerRef(DISPATCH, arm_durable(self.arm_id)),
             self.handle,
-            batch=SLOTS,
-            capacity=lambda: SLOTS - len(self.running),
+            batch=self.slots,
+            capacity=self._room,
             clock=self.clock,
         )
+
+    def _room(self) -> int:
+        free = self.slots - len(self.running) - len(self.waiting)
+        return -(-free // bundle_size(self.slots)) if free > 0 else 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Register, then serve until `stop`."""
@@ -82,7 +88,7 @@ class ArmInstance:
             name=self.arm_id,
             version="1.0.0",
             capabilities=frozenset(self.world.arms[self.arm_id]),
-            slots=SLOTS,
+            slots=self.slots,
         )
         while not stop.is_set():
             try:
@@ -100,8 +106,8 @@ class ArmInstance:
                 instance_id=self.instance_id,
                 seq=self.beats,
                 status="ready",
-                slots=SLOTS,
-                running=[hot.RunningAttempt(*key) for key in self.running],
+                slots=self.slots,
+                running=[hot.RunningAttempt(*key) for key in (*self.running, *self.waiting)],
                 interval_s=BEAT_S,
             )
             with suppress(NatsError, OSError):
@@ -113,14 +119,21 @@ class ArmInstance:
     async def handle(self, deliveries: list[Delivery]) -> list[Outcome]:
         """Start what was delivered."""
         for delivery in deliveries:
-            command = _command(delivery.data)
-            key = (command.task_id, command.attempt)
-            if key in self.done:
-                self.process.spawn(self._publish(self.done[key]))
-            elif key not in self.running:
-                self.world.started(key, self.instance_id)
-                self.running[key] = self.process.spawn(self._work(command))
+            for command in _bundle(delivery.data).tasks:
+                key = (command.task_id, command.attempt)
+                if key in self.done:
+                    self.process.spawn(self._publish(self.done[key]))
+                elif key not in self.running:
+                    self.waiting[key] = command
+        self._start()
         return [ACK] * len(deliveries)
+
+    def _start(self) -> None:
+        while self.waiting and len(self.running) < self.slots:
+            key = next(iter(self.waiting))
+            command = self.waiting.pop(key)
+            self.world.started(key, self.instance_id)
+            self.running[key] = self.process.spawn(self._work(command))
 
     async def _work(self, command: hot.RunTask) -> None:
         key, chances = (command.task_id, command.attempt), self.world.chances
@@ -137,6 +150,7 @@ class ArmInstance:
             await self._publish(result)
         finally:
             self.running.pop(key, None)
+            self._start()
             self.runner.wake()
 
     async def _tell_start(self, key: Key) -> None:
@@ -178,7 +192,9 @@ class ArmInstance:
 
     async def _controlled(self, msg: Msg) -> None:
         told = msgspec.json.decode(msg.data)
-        work = self.running.get((told["task_id"], told["attempt"]))
+        key = (told["task_id"], told["attempt"])
+        self.waiting.pop(key, None)
+        work = self.running.get(key)
         if work is not None:
             work.cancel()
 

@@ -4,8 +4,12 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from octarm.common.bus.delivery import HELD, Delivery, Outcome
+from msgspec import structs
+
+from octarm.common.bus.delivery import ACK, HELD, Delivery, Outcome
+from octarm.common.bus.publisher import Outgoing
 from octarm.common.bus.runner import PullRunner
+from octarm.models.errors import Unavailable
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import Entry
 from octarm.orchestrator.domain.lifecycle import ATTEMPTED
@@ -15,8 +19,10 @@ from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.relay import Relay
 from octarm.scheduler.domain.fleet import Fleet
 from octarm.scheduler.usecases.admit import AdmitTasks
-from octarm.scheduler.usecases.announce import Announcer
+from octarm.scheduler.usecases.ask_first import AskFirst
 from octarm.scheduler.usecases.desk import Desk
+from octarm.scheduler.usecases.dispatch import Dispatch
+from octarm.scheduler.usecases.take_over import WaitForLedger
 from tests.simulation.rows import TaskRow
 from tests.simulation.tables import Tables
 
@@ -80,11 +86,45 @@ def _ready_acked_when_read(real: Any) -> Any:
     return admit
 
 
-def _placements_not_told(_: Any) -> Any:
-    def put(self: Announcer, placement: Any, hold: Any) -> None:
-        self._desk.finish(hold)
+def _no_fence(real: Any) -> Any:
+    def message(self: Dispatch, *arguments: Any) -> Outgoing:
+        made: Outgoing = real(self, *arguments)
+        return structs.replace(made, fence=None)
 
-    return put
+    return message
+
+
+def _nobody_is_asked(_: Any) -> Any:
+    async def call_off(self: AskFirst, tasks: Any) -> None:
+        return None
+
+    return call_off
+
+
+def _ledger_is_not_awaited(_: Any) -> Any:
+    async def wait(self: WaitForLedger, seq: int, lost: Any) -> bool:
+        return True
+
+    return wait
+
+
+def _placements_acked_when_held(real: Any) -> Any:
+    async def handle(self: ResultsConsumer, batch: list[Delivery]) -> list[Outcome]:
+        outcomes: list[Outcome] = await real(self, batch)
+        return [ACK if outcome is HELD else outcome for outcome in outcomes]
+
+    return handle
+
+
+def _a_bundle_in_doubt_is_made_anew(real: Any) -> Any:
+    async def dispatch(self: Dispatch, decisions: Any, now: Any) -> int:
+        placed: int = await real(self, decisions, now)
+        bundles, self._unsettled = self._unsettled, []
+        for bundle in bundles:
+            self._undo(bundle, Unavailable("no answer"))
+        return placed
+
+    return dispatch
 
 
 def _old_groups_stay(_: Any) -> Any:
@@ -132,7 +172,11 @@ BUGS: Final[dict[str, Replacement]] = {
     "lease-not-renewed": (KeepLeases, "__call__", _lease_not_renewed),
     "leases-last-for-ever": (Tables, "silent", _leases_last_for_ever),
     "ready-acked-when-read": (AdmitTasks, "__call__", _ready_acked_when_read),
-    "placements-not-told": (Announcer, "put", _placements_not_told),
+    "no-fence": (Dispatch, "_message", _no_fence),
+    "nobody-is-asked": (AskFirst, "_call_off", _nobody_is_asked),
+    "ledger-is-not-awaited": (WaitForLedger, "__call__", _ledger_is_not_awaited),
+    "placements-acked-when-held": (ResultsConsumer, "__call__", _placements_acked_when_held),
+    "bundle-in-doubt-made-anew": (Dispatch, "__call__", _a_bundle_in_doubt_is_made_anew),
     "old-groups-stay": (Fleet, "forget_waiters", _old_groups_stay),
     "late-results-end-tasks": (Tables, "_write_late", _late_results_end_tasks),
     "two-events-of-one-number": (Tables, "wake", _two_events_of_one_number),

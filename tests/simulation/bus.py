@@ -46,6 +46,7 @@ class SimBus:
         self.chances = chances
         self.chronicle = chronicle
         self.up = True
+        self.hear_stored: Callable[[str, str, bytes], None] = lambda *_: None
         # What to wait instead of a configured AckWait, to save virtual time.
         self.ack_waits_s: dict[float, float] = {}
         self.streams: dict[str, Stream] = {}
@@ -80,7 +81,10 @@ class SimBus:
         for key, consumer in list(self.consumers.items()):
             if consumer.config.get("mem_storage"):
                 consumer.deleted = True
+                consumer.stream.readers.remove(consumer)
                 del self.consumers[key]
+        for stream in self.streams.values():
+            stream.forget_ids()
         self.loop.later(away_s, self._come_back)
 
     def _come_back(self) -> None:
@@ -196,6 +200,7 @@ class SimBus:
             message, ack = None, {"stream": stream.name, "seq": 0, "error": refusal.body}
         if message is not None:
             msg_id = MSG_ID.search(header)
+            self.hear_stored(stream.name, subject, data)
             self.note("stored", stream.name, seq, subject, msg_id[1].decode() if msg_id else "")
         if reply and not self.chances.hit("puback_lost"):
             late_s = self.chances.rng.uniform(1, 8) if self.chances.hit("puback_late") else 0.0

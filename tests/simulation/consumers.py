@@ -72,6 +72,7 @@ class Consumer:
         self._first: deque[int] = deque()
         self.configure(config)
         self._start()
+        stream.readers.append(self)
 
     def configure(self, config: dict[str, Any]) -> None:
         """Take a configuration, new or changed."""
@@ -237,8 +238,7 @@ class Consumer:
         elif seq in self.counts:
             self.pending.pop(seq, None)
             del self.counts[seq]
-            if self.stream.work_queue:
-                self.stream.remove(seq)
+            self.stream.acknowledged(seq)
             self.pump()
 
     def _nak(self, seq: int, body: bytes) -> None:
@@ -252,11 +252,18 @@ class Consumer:
     def delete(self) -> None:
         """End it: open requests are told."""
         self.deleted = True
+        self.stream.readers.remove(self)
+        self.stream.reader_left()
         for request in self.requests:
             if request.left > 0:
                 self._status(request.reply, "409 Consumer Deleted")
 
     # --- what it says of itself
+
+    def wants(self, message: Stored) -> bool:
+        """Whether it has still to acknowledge a message."""
+        ahead = message.seq > self.cursor or message.seq in self._first
+        return bool(message.seq in self.counts or (ahead and self.matches(message.subject)))
 
     def num_pending(self) -> int:
         """Count what has never been delivered."""

@@ -127,6 +127,13 @@ def a_result_is_its_attempts_own(world: "World") -> Found:
             yield f"no arm wrote the late result of {key}"
 
 
+def each_attempt_is_dispatched_once(world: "World") -> Found:
+    """Whoever led, and whatever got lost: DISPATCH took each attempt once."""
+    for key, number in world.dispatched.items():
+        if number > 1:
+            yield f"{key} was dispatched {number} times"
+
+
 def dependencies_come_first(world: "World") -> Found:
     """Nothing ran whose dependency had not completed."""
     tables = world.ledger.tables
@@ -195,6 +202,7 @@ RULES: Final[tuple[Callable[["World"], Found], ...]] = (
     no_accepted_task_is_lost,
     each_task_ends_once,
     a_result_is_its_attempts_own,
+    each_attempt_is_dispatched_once,
     dependencies_come_first,
     nothing_was_thrown_away,
     no_reported_result_is_lost,

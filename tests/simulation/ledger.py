@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.models.errors import Unavailable
+from octarm.models.queries import Outcome
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.changes import (
     AcceptAnswer,
@@ -187,6 +188,18 @@ class SimLedger:
     async def older_than(self, seconds: float, *, without: Collection[int]) -> list[Entry]:
         """`Outbox`."""
         return await self._commit(self.tables.older_than, seconds, without)
+
+    async def outcomes(self, task_ids: Sequence[str]) -> list[Outcome]:
+        """Say where tasks stand, as the leader of a shard asks."""
+
+        def look() -> list[Outcome]:
+            rows = [row for name in task_ids if (row := self.tables.tasks.get(name))]
+            return [
+                Outcome(task_id=row.task.task_id, state=row.state, attempt=row.attempt)
+                for row in rows
+            ]
+
+        return await self._commit(look)
 
     async def state_of(self, task_id: str) -> str | None:
         """Say where a task stands, for the simulated clients."""

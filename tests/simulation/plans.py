@@ -39,6 +39,7 @@ class Plan:
     chaos_s: float
     every_s: float
     twice: tuple[str, ...] = ()
+    slots: int = 4
     rates: dict[str, float] = field(default_factory=dict)
     deeds: tuple[str, ...] = ()
     name: str = ""
@@ -68,6 +69,7 @@ def plan_of(seed: int, *, tasks: int = 24) -> Plan:
         chaos_s=rng.uniform(5, 25),
         every_s=rng.choice([1.0, 3.0, 6.0]),
         twice=tuple(name for name in REPLICATED if rng.random() < 0.5),
+        slots=rng.choice([4, 16, 40]),
         rates=rates,
         deeds=tuple(deed for kind in kinds for deed in DEEDS[kind]),
         name="+".join([*groups, *kinds]) or "calm",

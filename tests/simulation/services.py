@@ -17,12 +17,24 @@ from octarm.common.bus.leadership import Leadership
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import ok, problem
 from octarm.common.bus.runner import ConsumerRef, PullRunner
-from octarm.common.bus.topology import ORCHESTRATOR_INTAKE, ORCHESTRATOR_RESULTS
+from octarm.common.bus.topology import (
+    ORCHESTRATOR_DISPATCH,
+    ORCHESTRATOR_INTAKE,
+    ORCHESTRATOR_RESULTS,
+)
 from octarm.common.clock import Clock
 from octarm.common.service import until_stopped
 from octarm.models import hot, queries
 from octarm.models.errors import OctarmError
-from octarm.models.subjects import CANCEL_TASK, HEARTBEAT, INTAKE, REGISTER_ARM, RESULTS
+from octarm.models.subjects import (
+    CANCEL_TASK,
+    DISPATCH,
+    GET_STATES,
+    HEARTBEAT,
+    INTAKE,
+    REGISTER_ARM,
+    RESULTS,
+)
 from octarm.orchestrator.intake import IntakeConsumer, SubmitResponder, gathered
 from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.routes import QUEUE, hear_heartbeats
@@ -38,6 +50,7 @@ from octarm.scheduler import routes as scheduler_routes
 from octarm.scheduler.leader import ShardLeader
 from octarm.scheduler.settings import Settings as SchedulerSettings
 from octarm.scheduler.storage import ArmDirectory
+from tests.simulation.ledger import SimLedger
 from tests.simulation.timeline import Process, VirtualClock
 from tests.simulation.wires import URL
 
@@ -77,6 +90,14 @@ async def _orchestrate(world: "World", nc: NATS, clock: Clock, stop: asyncio.Eve
             concurrency=2,
             clock=clock,
         ),
+        PullRunner(
+            nc,
+            publisher,
+            ConsumerRef(DISPATCH, ORCHESTRATOR_DISPATCH),
+            results,
+            concurrency=2,
+            clock=clock,
+        ),
     ]
     leases = KeepLeases(ledger, clock, lambda: nc.is_connected)
     ready = ReadyStream(nc, SHARDS)
@@ -85,6 +106,7 @@ async def _orchestrate(world: "World", nc: NATS, clock: Clock, stop: asyncio.Eve
     stopping = StopAttempts(ledger, relay, revoke.withdraw, leases.hears_beats, clock=clock)
     await hear_heartbeats(nc, leases, stopping.heard, clock=clock)
     await _answer_cancels(nc, CancelTasks(ledger, relay, stopping))
+    await _answer_states(nc, ledger)
     relaying = asyncio.Event()
     relay_task = asyncio.create_task(relay.run(relaying))
     try:
@@ -113,6 +135,22 @@ async def _answer_cancels(nc: NATS, cancel: CancelTasks) -> None:
             return
 
     await nc.subscribe(CANCEL_TASK.at(), queue=QUEUE, cb=asked)
+
+
+async def _answer_states(nc: NATS, ledger: SimLedger) -> None:
+    async def asked(msg: Msg) -> None:
+        query = queries.GetStates.model_validate_json(msg.data)
+        try:
+            found = await ledger.outcomes(query.task_ids)
+            answer = ok(queries.StatesFound(outcomes=found).model_dump_json().encode())
+        except OctarmError as error:
+            answer = problem(error)
+        try:
+            await nc.publish(msg.reply, answer)
+        except (NatsError, OSError):
+            return
+
+    await nc.subscribe(GET_STATES.at(), queue=QUEUE, cb=asked)
 
 
 class SimShardLeader(ShardLeader):

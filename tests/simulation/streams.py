@@ -3,10 +3,13 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 NS: Final = 1_000_000_000
 MSG_ID: Final = re.compile(rb"\r\nNats-Msg-Id: *([^\r]*)\r\n", re.IGNORECASE)
+FENCE: Final = re.compile(
+    rb"\r\nNats-Expected-Last-Subject-Sequence-Subject: *([^\r]*)\r\n", re.IGNORECASE
+)
 EXPECTED: Final = re.compile(rb"\r\nNats-Expected-Last-Subject-Sequence: *(\d+)\r\n", re.IGNORECASE)
 
 
@@ -35,6 +38,13 @@ class Stored:
         return len(self.subject) + len(self.header) + len(self.data) + 30
 
 
+class Reader(Protocol):
+    """A consumer, as its stream sees it."""
+
+    def wants(self, message: Stored) -> bool:
+        """Whether it has still to acknowledge a message."""
+
+
 class Refused(Exception):
     """The API's answer to what it does not do."""
 
@@ -55,6 +65,7 @@ class Stream:
         self.last_seq = 0
         self.bytes = 0
         self.is_full = False
+        self.readers: list[Reader] = []
         self._now = now
         self._known: dict[bytes, tuple[int, float]] = {}
 
@@ -63,6 +74,29 @@ class Stream:
         """Whether an acknowledged message is gone."""
         return bool(self.config.get("retention") == "workqueue")
 
+    @property
+    def by_interest(self) -> bool:
+        """Whether a message is gone once all its consumers have acknowledged it."""
+        return bool(self.config.get("retention") == "interest")
+
+    def acknowledged(self, seq: int) -> None:
+        """Take that a consumer is done with a message."""
+        message = self.messages.get(seq)
+        if self.work_queue or (self.by_interest and message and not self._wanted(message)):
+            self.remove(seq)
+
+    def reader_left(self) -> None:
+        """Take that a consumer is no more: what it alone wanted goes."""
+        for message in list(self.messages.values()) if self.by_interest else ():
+            self.acknowledged(message.seq)
+
+    def _wanted(self, message: Stored) -> bool:
+        return any(reader.wants(message) for reader in self.readers)
+
+    def forget_ids(self) -> None:
+        """Forget the Msg-Ids of messages that are gone, as a restarted server does."""
+        self._known = {key: it for key, it in self._known.items() if it[0] in self.messages}
+
     def publish(self, subject: str, header: bytes, data: bytes) -> tuple[Stored | None, int]:
         """Store a message; gives it, or None and the sequence of its first copy.
 
@@ -70,13 +104,15 @@ class Stream:
             Refused: the stream is full, or the expected sequence is not the last one.
         """
         self.expire()
+        expected = EXPECTED.search(header) if header else None
+        if expected is not None:
+            fence = FENCE.search(header)
+            last = self.last_of(fence[1].decode() if fence else subject)
+            if last != int(expected[1]):
+                raise Refused(400, 10071, f"wrong last sequence: {last}")
         msg_id = MSG_ID.search(header) if header else None
         if msg_id is not None and (known := self._first_copy(msg_id[1])) is not None:
             return None, known
-        expected = EXPECTED.search(header) if header else None
-        if expected is not None and self.last_of(subject) != int(expected[1]):
-            last = self.last_of(subject)
-            raise Refused(400, 10071, f"wrong last sequence: {last}")
         message = Stored(self.last_seq + 1, subject, header, data, self._now())
         self._make_room(message)
         self.last_seq += 1
@@ -84,6 +120,8 @@ class Stream:
         self.bytes += message.size
         if msg_id is not None:
             self._known[msg_id[1]] = (self.last_seq, self._now())
+        if self.by_interest and not self._wanted(message):
+            self.remove(self.last_seq)
         return message, self.last_seq
 
     def _first_copy(self, msg_id: bytes) -> int | None:
@@ -126,12 +164,13 @@ class Stream:
             self.bytes -= message.size
         return message is not None
 
-    def purge(self) -> int:
-        """Remove everything; gives the number."""
-        number = len(self.messages)
-        self.messages.clear()
-        self.bytes = 0
-        return number
+    def purge(self, pattern: str = ">", keep: int = 0) -> int:
+        """Remove everything that matches but the newest `keep`; gives the number."""
+        found = [message.seq for message in self.after(0, matcher([pattern]))]
+        gone = found[: len(found) - keep] if keep else found
+        for seq in gone:
+            self.remove(seq)
+        return len(gone)
 
     def last_of(self, subject: str) -> int:
         """Give the last sequence of a subject, 0 when there is none."""

@@ -9,13 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from octarm.common.bus.connection import connected_to
 from octarm.common.bus.topology import provision
+from octarm.models import hot
 from octarm.models.errors import OctarmError
 from octarm.models.ids import Prefix, typeid, uuid7
-from octarm.models.subjects import DISPATCH, INTAKE, READY, RESULTS
+from octarm.models.subjects import DISPATCH, INTAKE, LEAD_SHARD, READY, RESULTS, RUN_TASKS
 from tests.simulation import services
 from tests.simulation.arms import arm
 from tests.simulation.bus import SimBus
@@ -27,6 +29,8 @@ from tests.simulation.plans import ALWAYS, Plan
 from tests.simulation.timeline import Process, VirtualClock, VirtualLoop
 from tests.simulation.wires import URL, plugged_in
 
+RUNS: Final = RUN_TASKS.pattern.removesuffix("*")
+LEADERS_SUBJECTS: Final = LEAD_SHARD.pattern.removesuffix("*")
 QUEUES: Final = (INTAKE, READY, DISPATCH, RESULTS)
 QUIET_WITHIN_S: Final = 400.0
 HANDOVER_AFTER_S: Final = 100.0
@@ -39,6 +43,7 @@ SETTLED_AFTER_S: Final = 45.0
 # Longer than an attempt may be in flight without a trace (15 s) and a beat or two.
 IDLE_S: Final = 25.0
 IDLE_EVERY: Final = 4
+_bundle = msgspec.json.Decoder(hot.RunTasks).decode
 Main = Callable[["World", Process, asyncio.Event], Awaitable[None]]
 SERVICES: Final[dict[str, Main]] = {
     "orchestrator": services.orchestrator,
@@ -62,6 +67,7 @@ class World:
     published: list[str] = field(default_factory=list)
     runs: Counter[tuple[str, int]] = field(default_factory=Counter)
     bodies: dict[tuple[str, int], list[bytes]] = field(default_factory=dict)
+    dispatched: Counter[tuple[str, int]] = field(default_factory=Counter)
     reported: set[str] = field(default_factory=set)
     background: "set[asyncio.Task[Any]]" = field(default_factory=set)
     leaders: dict[Process, services.SimShardLeader] = field(default_factory=dict)
@@ -76,6 +82,7 @@ class World:
         self.chances = Chances(f"run-{self.seed}")
         self.chronicle = Chronicle(keep=self.keep_lines)
         self.bus = SimBus(self.loop, self.chances, self.chronicle)
+        self.bus.hear_stored = self._stored
         self.ledger = SimLedger(
             self.loop, self.chances, self.chronicle, forgotten_after_s=FORGOTTEN_AFTER_S
         )
@@ -108,6 +115,11 @@ class World:
     def was_refused(self, name: str, code: str) -> None:
         """Note a refusal that no repetition mends."""
         self.refused[name] = code
+
+    def _stored(self, _: str, subject: str, data: bytes) -> None:
+        """Count how often each attempt was dispatched."""
+        if subject.startswith(RUNS):
+            self.dispatched.update((it.task_id, it.attempt) for it in _bundle(data).tasks)
 
     def started(self, key: tuple[str, int], instance: str) -> None:
         """Note that an arm began an attempt."""
@@ -248,7 +260,13 @@ class World:
 
     def noise(self) -> dict[str, int]:
         """Count what is still under way."""
-        counts = {name: len(self.bus.streams[name].messages) for name in QUEUES}
+        counts = {
+            name: sum(
+                not message.subject.startswith(LEADERS_SUBJECTS)
+                for message in self.bus.streams[name].messages.values()
+            )
+            for name in QUEUES
+        }
         counts |= {
             "open": len(self.ledger.tables.open),
             "outbox": len(self.ledger.tables.outbox),

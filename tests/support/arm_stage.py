@@ -24,6 +24,7 @@ from octarm.models.queries import ArmKey, RegisterArm
 from octarm.models.results import ExecutionResult
 from octarm.sdk import Arm
 from tests.support.wait import wait_until
+from tests.support.workers import a_bundle
 
 
 def a_task(**fields: Any) -> TaskContract:
@@ -42,7 +43,6 @@ def a_command(task: TaskContract, attempt: int = 1, traceparent: str = "") -> Ru
     return RunTask(
         task_id=task.task_id,
         attempt=attempt,
-        placed_at=datetime.now(UTC),
         traceparent=traceparent,
         task=task,
     )
@@ -118,9 +118,9 @@ class ArmStage:
         """Send run commands; `again` makes a command another message with the same content."""
         messages = [
             Outgoing(
-                subjects.RUN_TASK.at(arm_id=arm_id),
-                command.model_dump_json().encode(),
-                subjects.dispatch_msg_id(command.task_id, command.attempt) + again,
+                subjects.RUN_TASKS.at(arm_id=arm_id),
+                a_bundle(command, arm_id=arm_id).model_dump_json().encode(),
+                f"d:{command.task_id}:{command.attempt}{again}",
             )
             for command in commands
         ]

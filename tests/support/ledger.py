@@ -16,7 +16,7 @@ from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
 from octarm.models.ids import new_id
 from octarm.orchestrator.domain.changes import Known, Moved
-from octarm.orchestrator.domain.news import AttemptNews, Gathering
+from octarm.orchestrator.domain.news import AttemptNews, Gathering, Placement
 from octarm.orchestrator.domain.tasks import NewTask, new_task
 from octarm.orchestrator.migrate import MIGRATIONS, SCHEMA
 from octarm.orchestrator.storage.attempts import PostgresAttempts
@@ -142,10 +142,16 @@ def news(*bodies: bytes) -> list[AttemptNews]:
 
 def placed(task_id: str, attempt: int = 1, *, arm_id: str = "one", seq: int = 7) -> AttemptNews:
     """News that an attempt was placed."""
-    placement = hot.Placement(
+    placement = Placement(
         task_id, attempt, arm_id, seq, datetime.now(UTC), "priority", "the only one"
     )
     return AttemptNews(task_id, attempt, arm_id, placement=placement)
+
+
+def a_command(*task_ids: str, arm_id: str = "one") -> bytes:
+    """A run command for the first attempts of these tasks."""
+    tasks = [hot.RunTask(task_id, 1, msgspec.Raw(b"{}"), "", "so") for task_id in task_ids]
+    return msgspec.json.encode(hot.RunTasks(0, arm_id, datetime.now(UTC), "priority", tasks))
 
 
 def started(task_id: str, attempt: int = 1, *, arm_id: str = "one") -> AttemptNews:

@@ -129,6 +129,9 @@ class FakeDispatched:
 
     commands: dict[str, list[Pending]] = field(default_factory=dict)
     below: int | None = None
+    known: int = 1_000_000
+    last: int = 0
+    forgotten: list[int] = field(default_factory=list)
     failure: OctarmError | None = None
 
     def _fail(self) -> None:
@@ -143,9 +146,12 @@ class FakeDispatched:
         self._fail()
         return self.below
 
-    async def arm_of(self, seq: int) -> str | None:
+    async def known_to(self) -> int:
         self._fail()
-        for arm_id, commands in self.commands.items():
-            if any(command.seq == seq for command in commands):
-                return arm_id
-        return None
+        return self.known
+
+    async def last_seq(self) -> int:
+        return self.last
+
+    async def forget_leaders(self, shard: int) -> None:
+        self.forgotten.append(shard)

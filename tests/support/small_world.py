@@ -26,6 +26,7 @@ from octarm.common.bus.dead_letters import DeadLetters
 from octarm.common.bus.delivery import Dead, Delivery
 from octarm.common.bus.publisher import Outgoing, Publisher, Publishes
 from octarm.common.bus.topology import (
+    HISTORY,
     MEMORY_EPISODES,
     ORCHESTRATOR_INTAKE,
     STREAMS,
@@ -354,7 +355,7 @@ async def _empty(js: JetStreamContext) -> None:
     for spec in STREAMS:
         if spec.name not in there:
             continue
-        if spec.work_queue:
+        if spec.retention is not HISTORY:
             await js.purge_stream(spec.name)
         else:
             await js.delete_stream(spec.name)

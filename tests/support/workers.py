@@ -6,7 +6,7 @@ from typing import Any, cast
 from octarm.clients.memory import MemoryClient
 from octarm.common.bus.delivery import Delivery
 from octarm.common.bus.publisher import Outgoing
-from octarm.models.commands import CancelAttempt, RunTask
+from octarm.models.commands import CancelAttempt, RunTask, RunTasks
 from octarm.models.contracts import TaskContract
 from octarm.models.ids import new_id
 from octarm.models.results import ExecutionResult
@@ -89,11 +89,21 @@ def a_command(**fields: Any) -> RunTask:
     task = TaskContract(
         task_id=new_id("tsk"), tenant="acme", goal="count", created_at=datetime.now(UTC), **fields
     )
-    return RunTask(task_id=task.task_id, attempt=1, placed_at=datetime.now(UTC), task=task)
+    return RunTask(task_id=task.task_id, attempt=1, task=task)
 
 
-def delivered(command: RunTask) -> FakeDelivery:
-    return FakeDelivery(command.model_dump_json().encode())
+def a_bundle(*commands: RunTask, arm_id: str = "worker", shard: int = 0) -> RunTasks:
+    return RunTasks(
+        shard=shard,
+        arm_id=arm_id,
+        placed_at=datetime.now(UTC),
+        policy="priority",
+        tasks=list(commands),
+    )
+
+
+def delivered(*commands: RunTask) -> FakeDelivery:
+    return FakeDelivery(a_bundle(*commands).model_dump_json().encode())
 
 
 def code_of(result: ExecutionResult) -> str:

@@ -12,7 +12,7 @@ from octarm.common.bus.quarantine import suspicion
 from octarm.common.bus.wire import read_headers
 from octarm.common.telemetry.redaction import redact
 from octarm.models.ids import new_id
-from octarm.models.subjects import PLACE_TASKS, RESULT, RUN_TASK
+from octarm.models.subjects import PLACE_TASKS, RESULT, RUN_TASKS
 from tests.support.letters import a_delivery, a_stored_letter
 
 MIB = 1024 * 1024
@@ -82,7 +82,7 @@ class TestClues:
     def test_a_run_command_tells_its_tenant(self) -> None:
         body = json.dumps({"task_id": new_id("tsk"), "attempt": 1, "task": {"tenant": "acme"}})
 
-        letter = a_stored_letter(body.encode(), subject=RUN_TASK.at(arm_id="echo")).letter
+        letter = a_stored_letter(body.encode(), subject=RUN_TASKS.at(arm_id="echo")).letter
 
         assert letter.tenant == "acme"
 

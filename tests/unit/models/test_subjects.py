@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from octarm.models import subjects
 from octarm.models.ids import is_token
-from octarm.models.subjects import GET_QUEUE, QUERIES, RUN_TASK, SUBJECTS, TASK_EVENTS
+from octarm.models.subjects import GET_QUEUE, QUERIES, RUN_TASKS, SUBJECTS, TASK_EVENTS
 
 
 class TestSubject:
@@ -14,7 +14,7 @@ class TestSubject:
         assert TASK_EVENTS.pattern == "octarm.v1.evt.tasks.*.*.*"
 
     def test_stands_for_one_place(self) -> None:
-        assert RUN_TASK.at(arm_id="echo-1") == "octarm.v1.cmd.arm.run.echo-1"
+        assert RUN_TASKS.at(arm_id="echo-1") == "octarm.v1.cmd.arm.run.echo-1"
         assert GET_QUEUE.at(shard=3) == "octarm.v1.qry.queue.get.3"
 
     def test_filters_on_what_is_known(self) -> None:
@@ -39,15 +39,15 @@ class TestSubject:
     )
     def test_refuses_what_is_not_one_token(self, bad: str) -> None:
         with pytest.raises(subjects.NotASubjectToken, match="arm_id cannot stand"):
-            RUN_TASK.at(arm_id=bad)
+            RUN_TASKS.at(arm_id=bad)
 
     @given(st.text())
     def test_has_as_many_tokens_as_its_pattern_whatever_is_put_in(self, text: str) -> None:
         try:
-            subject = RUN_TASK.at(arm_id=text)
+            subject = RUN_TASKS.at(arm_id=text)
         except subjects.NotASubjectToken:
             return
-        assert subject.count(".") == RUN_TASK.pattern.count(".")
+        assert subject.count(".") == RUN_TASKS.pattern.count(".")
         assert all(is_token(token) for token in subject.split("."))
 
     def test_is_listed(self) -> None:
@@ -72,6 +72,6 @@ class TestShardOf:
 
 
 def test_message_ids_name_kind_task_and_attempt() -> None:
-    names = (subjects.place_msg_id, subjects.dispatch_msg_id, subjects.result_msg_id)
+    names = (subjects.place_msg_id, subjects.result_msg_id)
 
-    assert [name("tsk_1", 2) for name in names] == ["p:tsk_1:2", "d:tsk_1:2", "r:tsk_1:2"]
+    assert [name("tsk_1", 2) for name in names] == ["p:tsk_1:2", "r:tsk_1:2"]

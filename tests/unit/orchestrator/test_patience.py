@@ -2,20 +2,18 @@
 
 import asyncio
 
-import msgspec
 import pytest
 
 from octarm.common.bus.delivery import ACK, HELD, Delivery
 from octarm.common.testing.fakes import FakeClock
 from octarm.models.errors import Unavailable
-from octarm.models.hot import Placement
 from octarm.models.ids import new_id
-from octarm.models.subjects import PLACEMENTS_MADE, RESULT
-from octarm.orchestrator.domain.news import AttemptNews, Key, Step
+from octarm.models.subjects import RESULT, RUN_TASKS
+from octarm.orchestrator.domain.news import AttemptNews, Key, Placement, Step
 from octarm.orchestrator.domain.patience import HeldPlacements
 from octarm.orchestrator.results import PATIENCE_S, ResultsConsumer
 from tests.support.deliveries import a_delivery
-from tests.support.ledger import a_result, placed
+from tests.support.ledger import a_command, a_result, placed
 from tests.support.wait import wait_until
 
 
@@ -54,9 +52,7 @@ class Stage:
 
     def letter(self, *task_ids: str) -> Delivery:
         """A message with placements."""
-        body = {"shard": 0, "placements": [a_placement(task_id) for task_id in task_ids]}
-        subject = PLACEMENTS_MADE.at(shard=0)
-        return a_delivery(subject, msgspec.json.encode(body), self.recalled.append)
+        return a_delivery(RUN_TASKS.at(arm_id="one"), a_command(*task_ids), self.recalled.append)
 
     async def result(self, task_id: str) -> None:
         """Let a result come."""
@@ -78,6 +74,20 @@ class TestConsumer:
         assert letter.settled
         assert stage.ledger.steps()[1:] == [[Step.ENDED], [Step.ENDED]]
         assert all(batch[0].placement for batch in stage.ledger.news[1:])
+
+    async def test_a_placement_that_its_result_has_overtaken_waits_for_nothing(self) -> None:
+        stage = Stage()
+        one, two = new_id("tsk"), new_id("tsk")
+        await stage.result(one)
+
+        both, alone = stage.letter(one, two), stage.letter(one)
+        assert await stage.consumer([both]) == [HELD]
+        assert stage.ledger.steps() == [[Step.ENDED], [Step.PLACED]]
+        await stage.result(two)
+
+        assert both.settled
+        await stage.consumer([alone])
+        assert not alone.settled
 
     async def test_what_nothing_more_is_heard_of_is_recorded_after_a_while(self) -> None:
         stage = Stage()

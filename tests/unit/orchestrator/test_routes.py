@@ -14,9 +14,10 @@ from octarm.models.ids import new_id
 from octarm.models.states import TaskState
 from octarm.models.subjects import (
     ATTEMPTS_UPDATED,
-    PLACEMENTS_MADE,
+    LEAD_SHARD,
     RESULT,
     RESULTS_REPORTED,
+    RUN_TASKS,
     SUBMIT_TASK,
 )
 from octarm.orchestrator.domain.changes import AcceptAnswer, Known
@@ -26,7 +27,7 @@ from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases.accept import Submitted
 from octarm.orchestrator.usecases.record import UNKNOWN
 from tests.support.deliveries import a_delivery
-from tests.support.ledger import a_result, placed
+from tests.support.ledger import a_command, a_result
 
 NOON = "2026-11-21T12:00:00Z"
 
@@ -45,7 +46,6 @@ class TestResults:
     async def test_one_batch_is_one_piece_of_news_for_each_attempt(self) -> None:
         ledger = RecordingLedger()
         one, two, three = sorted(new_id("tsk") for _ in range(3))
-        placement = placed(one).placement
         bundle = b'{"arm_id":"one","results":[%b,%b]}' % (a_result(two), a_result(three))
         start = {"task_id": one, "attempt": 1, "kind": "started", "at": NOON}
         updates = {"arm_id": "one", "instance_id": "i-1", "updates": [start]}
@@ -53,16 +53,17 @@ class TestResults:
         outcomes = await ResultsConsumer(ledger, FakeClock())(
             [
                 a_delivery(RESULTS_REPORTED.at(arm_id="one"), bundle),
-                a_delivery(
-                    PLACEMENTS_MADE.at(shard=0),
-                    msgspec.json.encode({"shard": 0, "placements": [placement]}),
-                ),
+                a_delivery(LEAD_SHARD.at(shard=0), b"{}"),
+                a_delivery(RUN_TASKS.at(arm_id="one"), a_command(one)),
                 a_delivery(ATTEMPTS_UPDATED.at(arm_id="one"), msgspec.json.encode(updates)),
                 a_delivery(RESULT.at(arm_id="one"), a_result(one), traceparent="t"),
+                a_delivery(RUN_TASKS.at(arm_id="two"), a_command(one)),
             ]
         )
 
-        assert outcomes == [ACK, HELD, ACK, ACK]
+        *rest, foreign = outcomes
+        assert rest == [ACK, ACK, HELD, ACK, ACK]
+        assert isinstance(foreign, Dead)
         assert [news.task_id for news in ledger.news] == [one, two, three]
         assert {news.step for news in ledger.news} == {Step.ENDED}
         assert ledger.news[0].traceparent == "t"

@@ -1,17 +1,17 @@
 """What READY held before we led is not placed once more when the ledger has seen it placed."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 
-from octarm.common.bus.delivery import HELD, Dead
-from octarm.common.testing.fakes import RecordingPublisher
+from octarm.common.bus.delivery import HELD, Dead, Retry
+from octarm.common.testing.fakes import NOON
 from octarm.models.errors import Unavailable
 from octarm.models.queries import Outcome
 from octarm.models.states import TaskState
 from octarm.scheduler.usecases.admit import AdmitTasks
-from octarm.scheduler.usecases.announce import Announcer
-from octarm.scheduler.usecases.ask_first import AskFirst
+from octarm.scheduler.usecases.ask_first import COPY_AFTER, AskFirst
 from tests.support.scheduling import FakeDelivery, a_desk, facts, ready, task_id
 
 
@@ -22,6 +22,7 @@ class FakeLedger:
         self.outcomes = {outcome.task_id: outcome for outcome in outcomes}
         self.asked: list[str] = []
         self.away = False
+        self.is_up_to_date = False
 
     async def states(self, tenant: str, task_ids: Sequence[str]) -> dict[str, Outcome]:
         if self.away:
@@ -36,8 +37,11 @@ def an_outcome(number: int, state: TaskState, attempt: int = 1) -> Outcome:
 
 def asking(ledger: FakeLedger, until_seq: int = 5) -> AskFirst:
     desk = a_desk(facts("one"), slots=9)
-    announcer = Announcer(desk, RecordingPublisher(), policy="priority")
-    return AskFirst(AdmitTasks(desk, announcer), desk, ledger, until_seq)
+
+    async def up_to_date() -> None:
+        ledger.is_up_to_date = True
+
+    return AskFirst(AdmitTasks(desk), desk, ledger, until_seq, up_to_date)
 
 
 def waits(first: AskFirst, *numbers: int) -> list[bool]:
@@ -75,13 +79,36 @@ async def test_what_came_since_is_not_asked_about() -> None:
     assert waits(first, 1) == [True]
 
 
-async def test_goes_on_without_an_answer_and_with_what_does_not_parse() -> None:
+async def test_what_is_told_again_is_asked_about_once_the_ledger_knows_all() -> None:
+    ledger = FakeLedger(an_outcome(1, TaskState.COMPLETED), an_outcome(2, TaskState.QUEUED))
+    first = asking(ledger)
+    late = NOON + COPY_AFTER + timedelta(seconds=1)
+    again = FakeDelivery(ready(1), ready(2), seq=6, published_at=late)
+
+    await first([again])
+
+    assert ledger.is_up_to_date
+    assert waits(first, 1, 2) == [False, True]
+    ledger.asked.clear()
+    await first([again, FakeDelivery(ready(2), seq=7, published_at=late)])
+    assert ledger.asked == []
+
+
+async def test_without_an_answer_what_is_older_comes_again_and_the_rest_goes_on() -> None:
     ledger = FakeLedger()
     ledger.away = True
     first = asking(ledger)
 
-    outcomes = await first([FakeDelivery(ready(1), seq=1), FakeDelivery(data=b"{", seq=2)])
+    outcomes = await first([FakeDelivery(ready(1), seq=1), FakeDelivery(ready(2), seq=6)])
 
-    assert outcomes[0] == HELD
-    assert isinstance(outcomes[1], Dead)
-    assert waits(first, 1) == [True]
+    assert outcomes == [Retry(1.0), HELD]
+    assert waits(first, 1, 2) == [False, True]
+
+
+async def test_what_does_not_parse_is_dead() -> None:
+    broken, fine = await asking(FakeLedger())(
+        [FakeDelivery(data=b"{", seq=7), FakeDelivery(ready(1), seq=8)]
+    )
+
+    assert isinstance(broken, Dead)
+    assert fine == HELD

@@ -44,9 +44,7 @@ class TestBeats:
 
         fleet.beat(beat("one", running=[FIRST]), now=1001.0)
 
-        flight = fleet.flight(*FIRST)
-        assert flight is not None
-        assert flight.found
+        assert fleet.flight(*FIRST) is not None
         assert fleet.arm("one").free == 0
 
     def test_what_is_not_listed_any_more_has_ended(self) -> None:

@@ -16,9 +16,7 @@ from octarm.scheduler.usecases import split, tend
 from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.follow import EndAttempts, Ending, FreeSlot, SweepFlights
-from octarm.scheduler.usecases.ports import Pending
 from octarm.scheduler.usecases.split import SplitMessages
-from octarm.scheduler.usecases.take_over import TakeOver
 from octarm.scheduler.usecases.tend import TendFleet
 from tests.support.scheduling import (
     FakeDispatched,
@@ -85,21 +83,6 @@ class TestEndings:
 
         assert len(desk.queue) == 1
         assert not desk.fleet.arm("one").flights
-
-
-class TestTakingOver:
-    async def test_what_runs_or_waits_in_dispatch_is_in_flight(self, desk: Desk) -> None:
-        flying(desk, 9)
-        desk.fleet.beat(beat("one", 3, [(task_id(1), 1)]), now=1000.0)
-        desk.fleet.beat(beat("unregistered", 3), now=1000.0)
-        dispatched = FakeDispatched({"one": [Pending(task_id(2), 1, 17)]})
-
-        assert await TakeOver(desk, dispatched)() == 2
-
-        flight = desk.fleet.flight(task_id(2), 1)
-        assert flight is not None
-        assert (flight.dispatch_seq, flight.found) == (17, True)
-        assert desk.fleet.flight(task_id(9), 1) is None
 
 
 class TestSweeping:

@@ -1,4 +1,4 @@
-"""Reading, placing, announcing: what reaches the bus and when READY is acknowledged."""
+"""Reading and placing: what reaches the bus and when READY is acknowledged."""
 
 import asyncio
 import json
@@ -10,31 +10,29 @@ import msgspec
 import pytest
 
 from octarm.common.bus.delivery import HELD, Dead
+from octarm.common.bus.publisher import Fence
 from octarm.common.telemetry import tracing
 from octarm.common.testing.fakes import NOON, FakeClock, RecordingPublisher
 from octarm.models.errors import Backpressure, PayloadTooLarge, Unavailable
-from octarm.models.hot import PlacementsMade, ReadyTask, RunTask
-from octarm.models.subjects import PLACEMENTS_MADE, RUN_TASK, dispatch_msg_id
+from octarm.models.hot import ReadyTask, RunTask, RunTasks
+from octarm.models.subjects import RUN_TASKS
 from octarm.scheduler.domain.queue import OVERDUE_AFTER_S
-from octarm.scheduler.usecases import announce, place
+from octarm.scheduler.usecases import dispatch
 from octarm.scheduler.usecases.admit import AdmitTasks
-from octarm.scheduler.usecases.announce import Announcer
 from octarm.scheduler.usecases.desk import Desk
+from octarm.scheduler.usecases.dispatch import Dispatch
 from octarm.scheduler.usecases.place import PlaceTasks
-from octarm.scheduler.usecases.ports import Pending
 from tests.support.scheduling import (
     FakeDelivery,
-    FakeDispatched,
     a_desk,
     an_empty_queue,
-    beat,
     facts,
     ready,
     task_id,
 )
 from tests.support.wait import wait_until
 
-ANNOUNCED = PLACEMENTS_MADE.at(shard=0)
+FENCE = Fence("octarm.v1.cmd.shard.lead.0", 7)
 
 
 class Stage:
@@ -43,10 +41,9 @@ class Stage:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.bus = RecordingPublisher()
-        self.dispatched = FakeDispatched()
-        self.announcer = Announcer(desk, self.bus, policy="priority")
-        self.admit = AdmitTasks(desk, self.announcer)
-        self.place = PlaceTasks(desk, self.bus, self.dispatched, self.announcer)
+        self.admit = AdmitTasks(desk)
+        self.dispatch = Dispatch(desk, self.bus, FENCE, policy="priority")
+        self.place = PlaceTasks(desk, self.dispatch)
         self.clock = cast(FakeClock, desk.clock)
 
     async def read(self, *tasks: ReadyTask, seq: int = 1) -> FakeDelivery:
@@ -54,20 +51,13 @@ class Stage:
         assert await self.admit([delivery]) == [HELD]
         return delivery
 
-    async def announce(self) -> None:
-        stop = asyncio.Event()
-        stop.set()
-        self.announcer.wake()
-        await self.announcer.run(stop)
-
     def commands(self, arm_id: str = "one") -> list[RunTask]:
-        subject = RUN_TASK.at(arm_id=arm_id)
-        sent = [it.payload for it in self.bus.published if it.subject == subject]
-        return [msgspec.json.decode(payload, type=RunTask) for payload in sent]
+        return [task for bundle in self.bundles(arm_id) for task in bundle.tasks]
 
-    def placements(self) -> PlacementsMade:
-        (sent,) = [it.payload for it in self.bus.published if it.subject == ANNOUNCED]
-        return msgspec.json.decode(sent, type=PlacementsMade)
+    def bundles(self, arm_id: str = "one") -> list[RunTasks]:
+        subject = RUN_TASKS.at(arm_id=arm_id)
+        sent = [it.payload for it in self.bus.published if it.subject == subject]
+        return [msgspec.json.decode(payload, type=RunTasks) for payload in sent]
 
 
 def spans_in(folder: Path) -> list[dict[str, Any]]:
@@ -96,7 +86,6 @@ class TestAdmitting:
 
         stage.desk.arm_learned(facts("one"))
         await stage.place.cycle()
-        await stage.announce()
 
         assert (first.acked, again.acked) == (0, 1)
         assert len(stage.commands()) == 1
@@ -113,7 +102,6 @@ class TestAdmitting:
 
         stage.desk.arm_learned(facts("one"))
         await stage.place.cycle()
-        await stage.announce()
 
         assert waiting == 2
         assert len(stage.commands()) == 2
@@ -165,17 +153,6 @@ class TestAdmitting:
 
         assert (await stage.read(ready())).acked == 1
 
-    async def test_what_an_earlier_leader_placed_is_announced_once_more(self, stage: Stage) -> None:
-        stage.desk.fleet.beat(beat("one", 2, [(task_id(1), 1)]), now=1000.0)
-
-        delivery = await stage.read(ready())
-        await stage.announce()
-
-        (placement,) = stage.placements().placements
-        assert (placement.arm_id, placement.dispatch_seq) == ("one", 0)
-        assert delivery.acked == 1
-        assert not stage.commands()
-
     async def test_stops_reading_at_its_capacity(self) -> None:
         stage = Stage(a_desk(capacity=128))
         assert stage.desk.room() == 2
@@ -188,23 +165,27 @@ class TestAdmitting:
 
 
 class TestPlacing:
-    async def test_dispatches_announces_and_only_then_acknowledges(self, stage: Stage) -> None:
+    async def test_acknowledges_a_message_when_all_its_tasks_are_dispatched(
+        self, stage: Stage
+    ) -> None:
         delivery = await stage.read(ready(1), ready(2), ready(3))
 
         assert await stage.place.cycle() == 2
-        (first, second) = stage.commands()
-        assert (first.task_id, first.attempt, bytes(first.task)) == (task_id(1), 1, b'{"goal":"x"}')
-        assert second.task_id == task_id(2)
-        assert stage.bus.published[0].msg_id == dispatch_msg_id(task_id(1), 1)
-        await stage.announce()
-        placement = stage.placements().placements[0]
-        assert (placement.policy, placement.reason) == ("priority", "the only arm with room")
-        assert (placement.dispatch_seq, placement.scores[0].arm_id) == (1, "one")
+        first, second = stage.bundles()
+        assert (first.shard, first.arm_id, first.policy) == (0, "one", "priority")
+        (command,) = first.tasks
+        assert (command.task_id, command.attempt) == (task_id(1), 1)
+        assert bytes(command.task) == b'{"goal":"x"}'
+        assert (command.reason, command.scores[0].arm_id) == ("the only arm with room", "one")
+        assert second.tasks[0].task_id == task_id(2)
+        assert {message.fence for message in stage.bus.published} == {FENCE}
+        flight = stage.desk.fleet.flight(task_id(2), 1)
+        assert flight is not None
+        assert flight.dispatch_seq == 2
         assert delivery.acked == 0
 
         stage.desk.fleet.release(task_id(1), 1)
         await stage.place.cycle()
-        await stage.announce()
         assert delivery.acked == 1
         assert not stage.desk.holds
 
@@ -235,7 +216,7 @@ class TestPlacing:
         assert stage.bus.published[0].head == f"traceparent: {own}\r\n".encode()
 
     async def test_a_failed_dispatch_waits_and_is_tried_again(self, stage: Stage) -> None:
-        stage.bus.refused[RUN_TASK.at(arm_id="one")] = Backpressure("full", code="QUEUE_FULL")
+        stage.bus.refused[RUN_TASKS.at(arm_id="one")] = Backpressure("full", code="QUEUE_FULL")
         delivery = await stage.read(ready())
 
         await stage.place.cycle()
@@ -244,63 +225,18 @@ class TestPlacing:
         assert await stage.place.cycle() == 0
 
         stage.bus.refused.clear()
-        stage.clock.advance(place.PAUSE_S)
+        stage.clock.advance(dispatch.PAUSE_S)
         assert await stage.place.cycle() == 1
-        await stage.announce()
         assert delivery.acked == 1
 
     async def test_what_can_never_be_dispatched_does_not_block_the_arm(self, stage: Stage) -> None:
-        stage.bus.refused[RUN_TASK.at(arm_id="one")] = PayloadTooLarge("too large for the bus")
+        stage.bus.refused[RUN_TASKS.at(arm_id="one")] = PayloadTooLarge("too large for the bus")
         delivery = await stage.read(ready())
 
         await stage.place.cycle()
 
         assert delivery.acked == 1
         assert stage.desk.fleet.arm("one").free == 2
-
-    async def test_a_failed_dispatch_of_what_was_called_off_is_dropped(self, stage: Stage) -> None:
-        delivery = await stage.read(ready())
-
-        async def refuse(messages: list[object]) -> list[object]:
-            stage.desk.queue.call_off(task_id(1), 1)
-            return [Unavailable("gone") for _ in messages]
-
-        stage.bus.publish_many = refuse  # type: ignore[method-assign, assignment]
-        await stage.place.cycle()
-
-        assert delivery.acked == 1
-        assert len(stage.desk.queue) == 0
-
-    async def test_follows_a_dispatch_that_a_crash_left_unannounced(self, stage: Stage) -> None:
-        stage.dispatched.commands["two"] = [Pending(task_id(1), 1, 1)]
-        stage.bus._seqs[dispatch_msg_id(task_id(1), 1)] = 1
-        delivery = await stage.read(ready())
-
-        await stage.place.cycle()
-        await stage.announce()
-
-        (placement,) = stage.placements().placements
-        assert (placement.arm_id, placement.dispatch_seq) == ("two", 1)
-        assert (task_id(1), 1) in stage.desk.fleet.arm("two").flights
-        assert delivery.acked == 1
-
-    async def test_a_dispatch_that_was_started_already_is_only_settled(self, stage: Stage) -> None:
-        stage.bus._seqs[dispatch_msg_id(task_id(1), 1)] = 1
-        delivery = await stage.read(ready())
-
-        await stage.place.cycle()
-
-        assert delivery.acked == 1
-        assert not stage.desk.fleet.arm("one").flights
-
-    async def test_tries_again_when_the_earlier_dispatch_cannot_be_seen(self, stage: Stage) -> None:
-        stage.bus._seqs[dispatch_msg_id(task_id(1), 1)] = 1
-        stage.dispatched.failure = Unavailable("gone")
-        await stage.read(ready())
-
-        await stage.place.cycle()
-
-        assert len(stage.desk.queue) == 1
 
     async def test_an_overdue_task_is_dropped_and_settled(self, stage: Stage) -> None:
         delivery = await stage.read(ready(deadline=NOON + timedelta(seconds=1)))
@@ -331,7 +267,6 @@ class TestRunning:
     async def test_runs_a_cycle_for_each_change_and_sleeps_in_between(self, stage: Stage) -> None:
         stop = asyncio.Event()
         running = asyncio.create_task(stage.place.run(stop))
-        announcing = asyncio.create_task(stage.announcer.run(stop))
         delivery = await stage.read(ready(1), ready(2), ready(3, tier="batch"))
         await wait_until(lambda: len(stage.commands()) == 2)
 
@@ -341,15 +276,14 @@ class TestRunning:
 
         stop.set()
         stage.desk.poke()
-        stage.announcer.wake()
-        await asyncio.gather(running, announcing)
+        await running
 
     async def test_a_timer_ends_a_pause(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(place, "PAUSE_S", 0.02)
+        monkeypatch.setattr(dispatch, "PAUSE_S", 0.02)
         stop = asyncio.Event()
-        stage.bus.refused[RUN_TASK.at(arm_id="one")] = Unavailable("gone")
+        stage.bus.refused[RUN_TASKS.at(arm_id="one")] = Unavailable("gone")
         running = asyncio.create_task(stage.place.run(stop))
         await stage.read(ready())
         await wait_until(lambda: stage.desk.fleet.arm("one").paused_until)
@@ -361,57 +295,3 @@ class TestRunning:
         stop.set()
         stage.desk.poke()
         await running
-
-    async def test_waits_while_the_ledger_has_not_heard_of_too_many(
-        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(place, "MAX_UNANNOUNCED", 0)
-        monkeypatch.setattr(place, "ANNOUNCE_WAIT_S", 0.001)
-        stop = asyncio.Event()
-        await stage.read(ready(1), ready(2), ready(3))
-        running = asyncio.create_task(stage.place.run(stop))
-        await wait_until(lambda: len(stage.announcer) == 2)
-
-        stage.desk.fleet.release(task_id(1), 1)
-        stage.desk.poke()
-        assert await stage.place.cycle() == 0
-        await stage.announce()
-        await wait_until(lambda: len(stage.commands()) == 3)
-
-        stop.set()
-        stage.desk.poke()
-        await running
-
-
-class TestAnnouncing:
-    async def test_tries_the_same_message_again_until_it_lands(
-        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(announce, "RETRY_AFTER_S", 0.001)
-        stage.bus.refused[ANNOUNCED] = Unavailable("gone")
-        delivery = await stage.read(ready())
-        await stage.place.cycle()
-        stop = asyncio.Event()
-        running = asyncio.create_task(stage.announcer.run(stop))
-        await asyncio.sleep(0.01)
-        assert delivery.acked == 0
-
-        stage.bus.refused.clear()
-        await wait_until(lambda: delivery.acked == 1)
-
-        stop.set()
-        stage.announcer.wake()
-        await running
-
-    async def test_gives_up_when_it_is_told_to_stop_and_the_bus_refuses(
-        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(announce, "RETRY_AFTER_S", 0.001)
-        stage.bus.refused[ANNOUNCED] = Unavailable("gone")
-        delivery = await stage.read(ready())
-        await stage.place.cycle()
-
-        await stage.announce()
-
-        assert delivery.acked == 0
-        assert len(stage.announcer) == 1

@@ -8,7 +8,7 @@ from tests.support.scheduling import NOON_S, a_desk, facts, task_id
 
 
 def _placements(*numbers: int, shard: int = 1, arm_id: str = "one") -> Placements:
-    return Placements(shard, [Placed(task_id(n), 1, arm_id) for n in numbers])
+    return Placements(shard, arm_id, [Placed(task_id(n), 1) for n in numbers])
 
 
 def _result(number: int) -> ResultKey:

@@ -189,8 +189,8 @@ class TestTaking:
         assert isinstance(outcome, Dead)
 
     async def test_a_task_that_breaks_its_contract_fails_for_good(self) -> None:
-        body = json.loads(a_command().model_dump_json())
-        body["task"]["goal"] = ""
+        body = json.loads(delivered(a_command()).data)
+        body["tasks"][0]["task"]["goal"] = ""
         arrangement = Arrangement(done)
 
         await arrangement.deliver(FakeDelivery(json.dumps(body).encode()))

@@ -25,6 +25,7 @@ CLOCK_MARGIN_S: Final = 5.0
 FETCH: Final = 1_000
 SILENT_S: Final = 30.0
 _TASK_EVENTS: Final = s.TASK_EVENTS.pattern.partition("*")[0]
+_LEADERS: Final = s.LEAD_SHARD.pattern.partition("*")[0]
 _ARM_EVENTS: Final = s.ARM_EVENT.pattern.partition("*")[0]
 
 
@@ -64,6 +65,17 @@ class Told(NamedTuple):
 
     tasks: list[TaskFact]
     arms: list[tuple[str, str]]
+
+
+async def left_in(nc: NATS, stream: str) -> int | None:
+    """Count what a work queue still holds; None when there is none."""
+    try:
+        info = await nc.jetstream(timeout=10).stream_info(stream, subjects_filter=">")
+    except NotFoundError:
+        return None
+    held = info.state.subjects or {}
+    # By whom a shard is led stays, as long as it is led.
+    return sum(number for subject, number in held.items() if not subject.startswith(_LEADERS))
 
 
 async def stream_state(nc: NATS, stream: str) -> StreamState | None:

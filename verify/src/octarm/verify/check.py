@@ -134,12 +134,12 @@ async def _left_over(nc: NATS, mode: Mode) -> list[Violation]:
     """Find work queues that still hold something, or are gone."""
     found = []
     for stream in bus.WORK_QUEUES:
-        state = await bus.stream_state(nc, stream)
-        if state is None:
+        left = await bus.left_in(nc, stream)
+        if left is None:
             hint = "Run `octarm bus provision`, then `octarm ledger reconcile --assume-empty`."
             found.append(Violation("I8", "a stream is missing", 1, (stream,), hint))
-        elif state.messages and mode is Mode.QUIESCENT:
-            example = f"{stream} {state.messages} messages"
+        elif left and mode is Mode.QUIESCENT:
+            example = f"{stream} {left} messages"
             hint = "Its reader is away, or holds them unacknowledged."
             found.append(Violation("I8", "a work queue is not empty", 1, (example,), hint))
     return found

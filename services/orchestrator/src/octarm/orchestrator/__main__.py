@@ -13,13 +13,17 @@ from octarm.common.bus.connection import connected_to, must_be_connected
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
-from octarm.common.bus.topology import ORCHESTRATOR_INTAKE, ORCHESTRATOR_RESULTS
+from octarm.common.bus.topology import (
+    ORCHESTRATOR_DISPATCH,
+    ORCHESTRATOR_INTAKE,
+    ORCHESTRATOR_RESULTS,
+)
 from octarm.common.clock import SystemClock
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped, when_reloaded
 from octarm.common.storage import Pool, connected, open_pool
 from octarm.models.errors import Unavailable
-from octarm.models.subjects import INTAKE, RESULTS
+from octarm.models.subjects import DISPATCH, INTAKE, RESULTS
 from octarm.orchestrator.domain.admission import Gate
 from octarm.orchestrator.domain.changes import Moved
 from octarm.orchestrator.domain.tenants import Tenants
@@ -155,6 +159,8 @@ async def _serve(
     )
     done = ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS)
     result_runner = PullRunner(nc, publisher, done, results, concurrency=2, batch=RESULTS_BATCH)
+    sent = ConsumerRef(DISPATCH, ORCHESTRATOR_DISPATCH)
+    dispatch_runner = PullRunner(nc, publisher, sent, recorded, concurrency=2, batch=RESULTS_BATCH)
     cancelling = PostgresCancelling(pool, relatives)
     stopping = StopAttempts(cancelling, relay, revoke.withdraw, leases.hears_beats, clock=clock)
     cancel = CancelTasks(cancelling, relay, stopping)
@@ -165,13 +171,16 @@ async def _serve(
     await hear_heartbeats(nc, leases, stopping.heard, clock=clock)
     relaying = asyncio.Event()
     relay_task = asyncio.create_task(relay.run(relaying))
-    health = _health(settings, [intake_runner, result_runner, relay], pool=pool, nc=nc)
+    health = _health(
+        settings, [intake_runner, result_runner, dispatch_runner, relay], pool=pool, nc=nc
+    )
     await stack.enter_async_context(health)
     try:
         await until_stopped(
             stop,
             intake_runner.run(stop),
             result_runner.run(stop),
+            dispatch_runner.run(stop),
             recorded.run(stop),
             leases.run(stop),
             reconcile.run(stop),

@@ -1,19 +1,21 @@
-"""What scheduler and arms report about attempts: translation, and a moment of patience."""
+"""What schedulers send to arms and what arms report: translation, and a moment of patience."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome
 from octarm.common.clock import Clock, set_within
 from octarm.common.failpoints import failpoint
 from octarm.models import hot
 from octarm.models.errors import Problem
+from octarm.models.hot_types import ArmId, Attempt, Aware, TaskId, Text
 from octarm.models.results import MAX_RESULT_BYTES
-from octarm.models.subjects import ATTEMPTS_UPDATED, PLACEMENTS_MADE, RESULT, RESULTS_REPORTED
-from octarm.orchestrator.domain.news import AttemptNews, Gathering, Key
+from octarm.models.subjects import ATTEMPTS_UPDATED, RESULT, RESULTS_REPORTED, RUN_TASKS
+from octarm.orchestrator.domain.news import AttemptNews, Gathering, Key, Placement
 from octarm.orchestrator.domain.patience import HeldPlacements
 
 # Longer than a busy arm takes to start what it was given; a start that is told ends the wait.
@@ -22,24 +24,44 @@ LOOKS_EVERY_S: Final = 0.1
 MAX_ERROR_BYTES: Final = 64 * 1024
 _RESULTS: Final = RESULT.pattern.removesuffix("*")
 _REPORTS: Final = RESULTS_REPORTED.pattern.removesuffix("*")
-_PLACEMENTS: Final = PLACEMENTS_MADE.pattern.removesuffix("*")
+_COMMANDS: Final = RUN_TASKS.pattern.removesuffix("*")
 _UPDATES: Final = ATTEMPTS_UPDATED.pattern.removesuffix("*")
 
 _result = msgspec.json.Decoder(hot.Result).decode
 _report = msgspec.json.Decoder(hot.ResultsReported).decode
-_placements = msgspec.json.Decoder(hot.PlacementsMade).decode
 _updates = msgspec.json.Decoder(hot.AttemptsUpdated).decode
 _NOT_UNDERSTOOD: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
+
+class _Command(msgspec.Struct, gc=False):
+    """What the ledger keeps of a `RunTask`."""
+
+    task_id: TaskId
+    attempt: Attempt
+    reason: Text = ""
+    scores: Annotated[list[hot.Score], Meta(max_length=5)] = []
+
+
+class _Bundle(msgspec.Struct):
+    """What the ledger keeps of a `RunTasks`."""
+
+    arm_id: ArmId
+    placed_at: Aware
+    policy: Text
+    tasks: Annotated[list[_Command], Meta(min_length=1, max_length=64)]
+
+
+_bundle = msgspec.json.Decoder(_Bundle).decode
 Reported = tuple[str, int, str]  # task id, attempt, arm
 Record = Callable[[list[AttemptNews]], Awaitable[dict[Key, str]]]
 
 
 class ResultsConsumer:
-    """Records what arms and schedulers report, one transaction a batch.
+    """Records what arms report and where schedulers sent it, one transaction a batch.
 
     A placement waits for the news of its attempt's start or end for `patience_s` seconds,
-    unacknowledged; 0 means that nothing waits.
+    its run command unacknowledged; 0 means that nothing waits. News waits for nothing: a
+    placement that it has overtaken is recorded at once when it comes.
     """
 
     def __init__(self, record: Record, clock: Clock, *, patience_s: float = PATIENCE_S) -> None:
@@ -83,9 +105,10 @@ class ResultsConsumer:
         gathering = Gathering()
         outcomes: list[Outcome] = [ACK] * len(batch)
         results: dict[Reported, int] = {}
+        overtaken: list[Key] = []
         for place, delivery in enumerate(batch):
             try:
-                if self._waits(gathering, delivery):
+                if self._waits(gathering, delivery, overtaken):
                     outcomes[place] = HELD
                     continue
                 reported, spoiled = _take(gathering, delivery)
@@ -95,28 +118,32 @@ class ResultsConsumer:
             if spoiled:
                 outcomes[place] = Dead(f"partly not understood: {spoiled}")
             results.update(dict.fromkeys(reported, place))
-        along = self._held.take(gathering.keys())
+        along = self._held.take([*gathering.keys(), *overtaken])
         gathering.placed(along)
+        if self._patience_s:
+            self._held.overtake(gathering.unplaced())
         await self._write(gathering, results, outcomes)
         failpoint("results_before_ack")
         for delivery in self._held.recorded(along):
             delivery.ack()
         return outcomes
 
-    def _waits(self, gathering: Gathering, delivery: Delivery) -> bool:
+    def _waits(self, gathering: Gathering, delivery: Delivery, overtaken: list[Key]) -> bool:
         """Whether a delivery holds placements that wait a moment; a recalled one is taken in."""
-        if not delivery.subject.startswith(_PLACEMENTS):
+        if not delivery.subject.startswith(_COMMANDS):
             return False
         if delivery in self._recalled:
             self._recalled.discard(delivery)
             gathering.placed(self._held.release(delivery))
             return False
-        placements = _placements(delivery.data).placements
+        placements = _placements(delivery)
         if not self._patience_s:
             gathering.placed(placements)
             return False
         self._held.hold(delivery, placements, now=self._clock.monotonic())
+        overtaken += self._held.overtaken(placements)
         self._holds.set()
+        failpoint("placements_held")
         return True
 
     async def _write(
@@ -128,6 +155,18 @@ class ResultsConsumer:
                 place = results.get((*item.key, item.arm_id), -1)
                 if item.key in refused and place >= 0:
                     outcomes[place] = Dead(refused[item.key])
+
+
+def _placements(delivery: Delivery) -> list[Placement]:
+    """Read where a run command sends its attempts."""
+    bundle, seq = _bundle(delivery.data), delivery.stream_seq
+    arm_id, at, policy = bundle.arm_id, bundle.placed_at, bundle.policy
+    if delivery.subject.rpartition(".")[2] != arm_id:
+        raise ValueError("a run command must come on the subject of its own arm")
+    return [
+        Placement(it.task_id, it.attempt, arm_id, seq, at, policy, it.reason, it.scores)
+        for it in bundle.tasks
+    ]
 
 
 def _take(gathering: Gathering, delivery: Delivery) -> tuple[list[Reported], str]:

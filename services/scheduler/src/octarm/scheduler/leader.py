@@ -8,7 +8,7 @@ from nats.aio.subscription import Subscription
 
 from octarm.clients.orchestrator import OrchestratorClient
 from octarm.common.bus.leadership import Leadership
-from octarm.common.bus.publisher import Publisher
+from octarm.common.bus.publisher import Fence, Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import scheduler_durable
@@ -16,7 +16,7 @@ from octarm.common.clock import Clock, SystemClock
 from octarm.common.failpoints import failpoint
 from octarm.common.service import until_stopped
 from octarm.common.telemetry import get_logger
-from octarm.models.errors import Unavailable
+from octarm.models.errors import OctarmError
 from octarm.models.subjects import READY
 from octarm.scheduler.domain.priority import NAME
 from octarm.scheduler.domain.queue import QueueView
@@ -24,20 +24,19 @@ from octarm.scheduler.routes import Endings, questions
 from octarm.scheduler.settings import Settings
 from octarm.scheduler.storage import JetStreamDispatched, deliver_all_again
 from octarm.scheduler.usecases.admit import AdmitTasks
-from octarm.scheduler.usecases.announce import Announcer
 from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
 from octarm.scheduler.usecases.ask_first import AskFirst
 from octarm.scheduler.usecases.desk import Desk
+from octarm.scheduler.usecases.dispatch import Dispatch
 from octarm.scheduler.usecases.follow import EndAttempts, FreeSlot, SweepFlights
 from octarm.scheduler.usecases.place import PlaceTasks
 from octarm.scheduler.usecases.rivals import Rivals
 from octarm.scheduler.usecases.split import SplitMessages
-from octarm.scheduler.usecases.take_over import TakeOver
+from octarm.scheduler.usecases.take_over import TakeOver, WaitForLedger
 from octarm.scheduler.usecases.tend import TendFleet
 
 READ_BATCH = 64
 AGAIN_AFTER_S = 0.5
-LAST_WORDS_S = 5.0
 ASK_S = 2.0
 
 log = get_logger()
@@ -64,7 +63,6 @@ class ShardLeader:
         self._publisher = publisher
         self._dispatched = JetStreamDispatched(nc)
         self._runner: PullRunner | None = None
-        self._announcing: asyncio.Task[None] | None = None
         self._read_before = 0
         self.desk = Desk(shard, settings.queue_capacity, self._clock, self._empty_queue())
         self.tend = TendFleet(self.desk, SweepFlights(self.desk, self._dispatched))
@@ -78,9 +76,8 @@ class ShardLeader:
 
     def healthy(self) -> bool:
         """Whether what can be placed is placed and READY is being read; so of a standby."""
-        announces = self._announcing is None or not self._announcing.done()
         reads = self._runner is None or self._runner.healthy()
-        return self.desk.healthy() and announces and reads
+        return self.desk.healthy() and reads
 
     async def lead(self, lost: asyncio.Event) -> None:
         """Place the shard's tasks until `lost`."""
@@ -89,38 +86,46 @@ class ShardLeader:
         endings = Endings(FreeSlot(self.desk), EndAttempts(self.desk), rivals)
         subscriptions = await endings.subscribe(self._nc)
         try:
-            if await self._take_over(lost):
-                await self._place_until(lost)
+            if (fence := await self._take_over(lost)) is not None:
+                await self._place_until(lost, fence)
         finally:
             self.desk.leading = False
             self._runner = None
             self.desk.clear(self._empty_queue())
             await self._unsubscribe(subscriptions)
 
-    async def _take_over(self, lost: asyncio.Event) -> bool:
-        take_over = TakeOver(self.desk, self._dispatched)
+    async def _take_over(self, lost: asyncio.Event) -> Fence | None:
+        leader = self._settings.instance
+        take_over = TakeOver(self.desk, self._dispatched, self._publisher, leader)
         while not lost.is_set():
             try:
-                in_flight = await take_over()
+                if (fence := await take_over(lost)) is None:
+                    return None
                 self._read_before = await deliver_all_again(self._nc, self.desk.shard)
-            except Unavailable as error:
+            except OctarmError as error:
                 log.warning("take_over_delayed", error=error.message)
                 await asyncio.sleep(AGAIN_AFTER_S)
                 continue
             failpoint("shard_taken_over")
-            log.info("shard_taken_over", shard=self.desk.shard, in_flight=in_flight)
-            return True
-        return False
+            log.info("shard_taken_over", shard=self.desk.shard, in_flight=self.desk.in_flight())
+            return fence
+        return None
 
-    async def _place_until(self, lost: asyncio.Event) -> None:
+    async def _place_until(self, lost: asyncio.Event, fence: Fence) -> None:
         desk = self.desk
-        announcer = Announcer(desk, self._publisher, policy=NAME)
-        placer = PlaceTasks(desk, self._publisher, self._dispatched, announcer)
+        dispatch = Dispatch(
+            desk,
+            self._publisher,
+            fence,
+            policy=NAME,
+            connection=lambda: self._nc.stats["reconnects"],
+        )
+        placer = PlaceTasks(desk, dispatch)
         runner = PullRunner(
             self._nc,
             self._publisher,
             ConsumerRef(READY, scheduler_durable(desk.shard)),
-            self._admitting(announcer),
+            self._admitting(lost),
             batch=READ_BATCH,
             capacity=desk.room,
             clock=self._clock,
@@ -128,8 +133,6 @@ class ShardLeader:
         desk.more_room = runner.wake
         self._runner = runner
         desk.leading = True
-        quiet = asyncio.Event()
-        self._announcing = announcing = asyncio.create_task(announcer.run(quiet))
         try:
             async with self._answering():
                 await until_stopped(
@@ -140,17 +143,17 @@ class ShardLeader:
                     self._wake(lost),
                 )
         finally:
-            quiet.set()
-            announcer.wake()
-            self._announcing = None
-            await asyncio.wait({announcing}, timeout=LAST_WORDS_S)
-            announcing.cancel()
             if self._nc.is_connected:
                 await self._nc.flush()
 
-    def _admitting(self, announcer: Announcer) -> AskFirst:
-        ledger = OrchestratorClient(self._nc, timeout_s=ASK_S)
-        return AskFirst(AdmitTasks(self.desk, announcer), self.desk, ledger, self._read_before)
+    def _admitting(self, lost: asyncio.Event) -> AskFirst:
+        desk, ledger = self.desk, OrchestratorClient(self._nc, timeout_s=ASK_S)
+        known = WaitForLedger(desk, self._dispatched)
+
+        async def up_to_date() -> None:
+            await known(await self._dispatched.last_seq(), lost)
+
+        return AskFirst(AdmitTasks(desk), desk, ledger, self._read_before, up_to_date)
 
     def _answering(self) -> AbstractAsyncContextManager[object]:
         """Answer questions about the shard's queue while inside."""

@@ -19,9 +19,9 @@ from octarm.models.queries import GetQueue, QueueView, Waiting, WhyWaiting
 from octarm.models.subjects import (
     GET_QUEUE,
     HEARTBEAT,
-    PLACEMENTS_MADE,
     RESULT,
     RESULTS_REPORTED,
+    RUN_TASKS,
     STOPPED,
     TASK_EVENTS,
     WHY_WAITING,
@@ -103,7 +103,7 @@ async def _listen_to_rivals(nc: NATS, rivals: Rivals) -> Subscription:
     async def placed(made: Placements) -> None:
         rivals.placed(made)
 
-    return await _listen(nc, PLACEMENTS_MADE.pattern, Placements, placed)
+    return await _listen(nc, RUN_TASKS.pattern, Placements, placed)
 
 
 async def _listen(

@@ -13,12 +13,17 @@ from nats.js.errors import NotFoundError
 from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
-from octarm.common.bus.topology import arm_durable, ready_consumer, scheduler_durable
+from octarm.common.bus.topology import (
+    ORCHESTRATOR_DISPATCH,
+    arm_durable,
+    ready_consumer,
+    scheduler_durable,
+)
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import get_logger
 from octarm.models.arms import ArmRecord
 from octarm.models.errors import Unavailable
-from octarm.models.subjects import ARMS_BUCKET, DISPATCH, READY, RUN_TASK
+from octarm.models.subjects import ARMS_BUCKET, DISPATCH, LEAD_SHARD, READY, RUN_TASKS
 from octarm.scheduler.domain.fleet import ArmFacts
 from octarm.scheduler.usecases.ports import Pending
 
@@ -36,7 +41,11 @@ class _Command(msgspec.Struct):
     attempt: int
 
 
-_decode = msgspec.json.Decoder(_Command).decode
+class _Bundle(msgspec.Struct):
+    tasks: list[_Command]
+
+
+_decode = msgspec.json.Decoder(_Bundle).decode
 
 
 @asynccontextmanager
@@ -54,29 +63,39 @@ class JetStreamDispatched:
         self._js = nc.jetstream(timeout=2.0)
 
     async def pending(self, arm_id: str) -> list[Pending]:
-        """List the run commands of an arm that nobody has started."""
+        """List the attempts of an arm that none of its instances has taken."""
         async with _unavailable("DISPATCH"):
             info = await self._consumer(arm_id)
             if info is None or not (info.num_pending or info.num_ack_pending):
                 return []
-            return await self._commands(RUN_TASK.at(arm_id=arm_id))
+            return await self._commands(RUN_TASKS.at(arm_id=arm_id))
 
     async def started_below(self, arm_id: str) -> int | None:
-        """Give the sequence below which the arm has started everything; None: everything."""
+        """Give the sequence below which the arm has taken everything; None: everything."""
         async with _unavailable("DISPATCH"):
             info = await self._consumer(arm_id)
         if info is None or not (info.num_pending or info.num_ack_pending):
             return None
         return (info.ack_floor.stream_seq if info.ack_floor else 0) + 1
 
-    async def arm_of(self, seq: int) -> str | None:
-        """Say to which arm a run command went; None once it has been started."""
+    async def known_to(self) -> int:
+        """Give the sequence up to which the ledger has recorded everything."""
         async with _unavailable("DISPATCH"):
-            try:
-                message = await self._js.get_msg(DISPATCH, seq)
-            except NotFoundError:
-                return None
-        return (message.subject or "").rpartition(".")[2]
+            info: ConsumerInfo = await self._js.consumer_info(DISPATCH, ORCHESTRATOR_DISPATCH)
+        done = info.ack_floor.stream_seq if info.ack_floor else 0
+        if not (info.num_pending or info.num_ack_pending) and info.delivered:
+            return max(done, info.delivered.stream_seq)
+        return done
+
+    async def last_seq(self) -> int:
+        """Give the sequence of the newest message."""
+        async with _unavailable("DISPATCH"):
+            return int((await self._js.stream_info(DISPATCH)).state.last_seq)
+
+    async def forget_leaders(self, shard: int) -> None:
+        """Remove what earlier leaders of the shard have led by."""
+        async with _unavailable("DISPATCH"):
+            await self._js.purge_stream(DISPATCH, subject=LEAD_SHARD.at(shard=shard), keep=1)
 
     async def _consumer(self, arm_id: str) -> ConsumerInfo | None:
         try:
@@ -95,8 +114,8 @@ class JetStreamDispatched:
                 return found
             at = message.seq or seq
             try:
-                command = _decode(message.data or b"")
-                found.append(Pending(command.task_id, command.attempt, at))
+                tasks = _decode(message.data or b"").tasks
+                found += [Pending(task.task_id, task.attempt, at) for task in tasks]
             except (msgspec.DecodeError, msgspec.ValidationError):
                 log.warning("run_command_not_understood", seq=at)
             seq = at + 1

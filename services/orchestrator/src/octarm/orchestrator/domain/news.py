@@ -24,6 +24,19 @@ class Step(IntEnum):
     ENDED = 2
 
 
+class Placement(msgspec.Struct, frozen=True, gc=False):
+    """Where the scheduler sent one attempt, and why; `dispatch_seq` is its bundle's place."""
+
+    task_id: str
+    attempt: int
+    arm_id: str
+    dispatch_seq: int
+    placed_at: datetime
+    policy: str
+    reason: str
+    scores: list[hot.Score] = []
+
+
 @dataclass(slots=True)
 class AttemptNews:
     """Everything a batch says about one attempt."""
@@ -32,7 +45,7 @@ class AttemptNews:
     attempt: int
     arm_id: str
     instance_id: str | None = None
-    placement: hot.Placement | None = None
+    placement: Placement | None = None
     started_at: datetime | None = None
     progress: hot.AttemptUpdate | None = None
     result: hot.Result | None = None
@@ -81,7 +94,7 @@ class Gathering:
             news = self._others.setdefault((*key, arm_id), other)
         return news
 
-    def placed(self, placements: Iterable[hot.Placement]) -> None:
+    def placed(self, placements: Iterable[Placement]) -> None:
         """Take in placements."""
         for placement in placements:
             news = self._of(placement.task_id, placement.attempt, placement.arm_id)
@@ -117,6 +130,10 @@ class Gathering:
     def keys(self) -> list[Key]:
         """Give the attempts that something is said about."""
         return list(self._news)
+
+    def unplaced(self) -> list[Key]:
+        """Give the attempts of which nothing says where they were sent."""
+        return [key for key, news in self._news.items() if news.placement is None]
 
     def all(self) -> list[AttemptNews]:
         """Give the news, by task: rows are always locked in this order."""

@@ -5,12 +5,12 @@ start or end, so that both are one change of the ledger; nobody waits for a plac
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from octarm.models import hot
-from octarm.orchestrator.domain.news import Key
+from octarm.orchestrator.domain.news import Key, Placement
 
 L = TypeVar("L")
+REMEMBERED: Final = 20_000
 
 
 class HeldPlacements(Generic[L]):
@@ -20,8 +20,9 @@ class HeldPlacements(Generic[L]):
     """
 
     def __init__(self) -> None:
-        self._held: dict[Key, tuple[hot.Placement, L]] = {}
+        self._held: dict[Key, tuple[Placement, L]] = {}
         self._letters: dict[L, tuple[float, set[Key]]] = {}
+        self._overtaken: dict[Key, None] = {}
 
     def __len__(self) -> int:
         return len(self._letters)
@@ -29,18 +30,32 @@ class HeldPlacements(Generic[L]):
     def __contains__(self, letter: object) -> bool:
         return letter in self._letters
 
-    def hold(self, letter: L, placements: Sequence[hot.Placement], *, now: float) -> None:
+    def hold(self, letter: L, placements: Sequence[Placement], *, now: float) -> None:
         """Keep a letter's placements; one that another letter has brought too counts for this."""
         keys = {(placement.task_id, placement.attempt) for placement in placements}
         self._letters[letter] = (now, keys)
         for placement in placements:
             self._held[placement.task_id, placement.attempt] = (placement, letter)
 
-    def take(self, keys: Iterable[Key]) -> list[hot.Placement]:
+    def overtake(self, keys: Iterable[Key]) -> None:
+        """Remember that news of these attempts came first; the last 20,000 of them."""
+        self._overtaken.update(dict.fromkeys(keys))
+        while len(self._overtaken) > REMEMBERED:
+            del self._overtaken[next(iter(self._overtaken))]
+
+    def overtaken(self, placements: Iterable[Placement]) -> list[Key]:
+        """Say, once, which of these have nothing to wait for."""
+        keys = [(placement.task_id, placement.attempt) for placement in placements]
+        late = [key for key in keys if key in self._overtaken]
+        for key in late:
+            del self._overtaken[key]
+        return late
+
+    def take(self, keys: Iterable[Key]) -> list[Placement]:
         """Take what is held of these attempts; say `recorded` or `put_back` later."""
         return [self._held[key][0] for key in keys if key in self._held]
 
-    def recorded(self, placements: Iterable[hot.Placement]) -> list[L]:
+    def recorded(self, placements: Iterable[Placement]) -> list[L]:
         """Forget placements that are recorded; gives the letters that are done with."""
         done = []
         for placement in placements:
@@ -59,7 +74,7 @@ class HeldPlacements(Generic[L]):
         """List the letters that are held since then or longer, oldest first."""
         return [letter for letter, (came, _) in self._letters.items() if came <= since]
 
-    def release(self, letter: L) -> list[hot.Placement]:
+    def release(self, letter: L) -> list[Placement]:
         """Give back what is left of a letter, which is no longer held."""
         _, keys = self._letters.pop(letter, (0.0, set()))
         mine = [key for key in keys if self._held.get(key, (None, None))[1] is letter]

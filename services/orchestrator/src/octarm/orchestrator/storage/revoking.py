@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 from nats.aio.client import Client as NATS
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
@@ -12,14 +13,27 @@ from octarm.common.bus.topology import arm_durable
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.commands import CancelAttempt
 from octarm.models.scalars import MAX_INT
-from octarm.models.subjects import CONTROL, DISPATCH, dispatch_msg_id
+from octarm.models.subjects import CONTROL, DISPATCH
 from octarm.orchestrator.usecases.record import Revocation
 
 Key = tuple[str, int]
 TIMEOUT_S: Final = 2.0
 AT_ONCE: Final = 100
+MAX_REMEMBERED: Final = 1_000
 
 log = get_logger()
+
+
+class _Attempt(msgspec.Struct):
+    task_id: str
+    attempt: int
+
+
+class _Bundle(msgspec.Struct):
+    tasks: list[_Attempt]
+
+
+_decode = msgspec.json.Decoder(_Bundle).decode
 
 
 class BusRevoker:
@@ -28,15 +42,12 @@ class BusRevoker:
     def __init__(self, nc: NATS) -> None:
         self._nc = nc
         self._js = nc.jetstream(timeout=TIMEOUT_S)
+        # What has been revoked of bundles that hold others too.
+        self._revoked: dict[int, set[Key]] = {}
 
     async def __call__(self, revocations: Sequence[Revocation]) -> None:
-        """Revoke each; what the bus does not take is logged.
-
-        Side by side: the caller has other work, and a bus that is away costs each two seconds.
-        """
-        for start in range(0, len(revocations), AT_ONCE):
-            some = revocations[start : start + AT_ONCE]
-            await asyncio.gather(*(self._take_back(item) for item in some))
+        """Revoke each; what the bus does not take is logged."""
+        await self._take_back(revocations)
 
     async def withdraw(self, items: Sequence[Revocation]) -> set[Key]:
         """Take back run commands and tell the arms; gives the attempts no arm can have read.
@@ -45,11 +56,7 @@ class BusRevoker:
         so taking it out of the stream proves nothing; that the arm's consumer had not come to
         it does, unless the stream is another than the one that gave the number.
         """
-        gone: list[Revocation] = []
-        for start in range(0, len(items), AT_ONCE):
-            some = items[start : start + AT_ONCE]
-            answers = await asyncio.gather(*(self._take_back(item) for item in some))
-            gone += [item for item, taken in zip(some, answers, strict=True) if taken]
+        gone = await self._take_back(items)
         if not gone:
             return set()
         written = await self._written_up_to()
@@ -60,15 +67,36 @@ class BusRevoker:
             if item.dispatch_seq is not None and read[item.arm_id] < item.dispatch_seq <= written
         }
 
-    async def _take_back(self, item: Revocation) -> bool:
-        message = CancelAttempt(task_id=item.task_id, attempt=item.attempt, reason=item.reason)
+    async def _take_back(self, items: Sequence[Revocation]) -> list[Revocation]:
+        """Take back, side by side, for a bus that is away costs each two seconds.
+
+        Gives those whose run command is not in the stream now.
+        """
+        together: dict[tuple[str, int], list[Revocation]] = {}
+        for item in items:
+            together.setdefault((item.arm_id, item.dispatch_seq or 0), []).append(item)
+        bundles = list(together.values())
+        gone: list[Revocation] = []
+        for start in range(0, len(bundles), AT_ONCE):
+            some = bundles[start : start + AT_ONCE]
+            answers = await asyncio.gather(*(self._take_back_bundle(bundle) for bundle in some))
+            for bundle, taken in zip(some, answers, strict=True):
+                gone += bundle if taken else []
+        return gone
+
+    async def _take_back_bundle(self, items: list[Revocation]) -> bool:
+        seq = items[0].dispatch_seq
         try:
-            taken = bool(item.dispatch_seq) and await self._delete(item, item.dispatch_seq or 0)
-            await self._nc.publish(
-                CONTROL.at(arm_id=item.arm_id), message.model_dump_json().encode()
-            )
+            taken = bool(seq) and await self._delete(items, seq or 0)
+            for item in items:
+                message = CancelAttempt(
+                    task_id=item.task_id, attempt=item.attempt, reason=item.reason
+                )
+                await self._nc.publish(
+                    CONTROL.at(arm_id=item.arm_id), message.model_dump_json().encode()
+                )
         except (NatsError, OSError, TimeoutError) as error:
-            log.warning("not_revoked", task_id=item.task_id, error=repr(error))
+            log.warning("not_revoked", task_ids=[it.task_id for it in items], error=repr(error))
             return False
         return taken
 
@@ -87,13 +115,15 @@ class BusRevoker:
         except (NatsError, OSError, TimeoutError):
             return 0
 
-    async def _delete(self, item: Revocation, seq: int) -> bool:
-        """Delete a run command; tells whether it is not in the stream now."""
+    async def _delete(self, items: list[Revocation], seq: int) -> bool:
+        """Delete a run command all of whose attempts are revoked; tells whether it is gone.
+
+        While others are to run it stays: the arm is told which are not.
+        """
         try:
             message = await self._js.get_msg(DISPATCH, seq)
-            headers = message.headers or {}
             # A stream that was made anew has given the number to somebody else's command.
-            if headers.get("Nats-Msg-Id") != dispatch_msg_id(item.task_id, item.attempt):
+            if not self._all_revoked(items, seq, message.data or b""):
                 return False
             await self._js.delete_msg(DISPATCH, seq)
         except NotFoundError:
@@ -101,4 +131,20 @@ class BusRevoker:
         except APIError as error:
             log.debug("run_command_left", seq=seq, error=str(error))
             return False
+        self._revoked.pop(seq, None)
         return True
+
+    def _all_revoked(self, items: list[Revocation], seq: int, body: bytes) -> bool:
+        """Whether these and what was revoked before are all that the command holds."""
+        try:
+            held = {(task.task_id, task.attempt) for task in _decode(body).tasks}
+        except msgspec.MsgspecError:
+            return False
+        revoked = {(item.task_id, item.attempt) for item in items} & held
+        if not revoked:
+            return False
+        revoked |= self._revoked.get(seq, set()) & held
+        self._revoked[seq] = revoked
+        if len(self._revoked) > MAX_REMEMBERED:
+            del self._revoked[next(iter(self._revoked))]
+        return revoked == held

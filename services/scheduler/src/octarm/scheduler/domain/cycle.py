@@ -6,6 +6,7 @@ Pure: it changes the view and the fleet's reservations, and says what it decided
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from heapq import heapify, heappop, heapreplace
 from typing import Final
 
@@ -57,10 +58,10 @@ class _Candidates:
     def why(self) -> tuple[str, list[Score]]:
         """Give the reason for the best arm, and the scores of the best five."""
         ranked = self._ranked
-        scores = [_score(arm) for _, _, arm in ranked[:BEST]]
+        scores = [_score(arm.arm_id, len(arm.flights), arm.slots) for _, _, arm in ranked[:BEST]]
         if len(ranked) == 1:
             return self._reason, scores
-        return f"least busy of {len(ranked)} arms with room", scores
+        return _least_busy(len(ranked)), scores
 
     def _refresh(self) -> None:
         ranked, place = self._ranked, 0
@@ -75,9 +76,14 @@ class _Candidates:
                 insort(ranked, (self._prefer(arm), used, arm))
 
 
-def _score(arm: Arm) -> Score:
-    used = len(arm.flights)
-    return Score(arm.arm_id, round(1 - used / arm.slots, 4), f"{used} of {arm.slots} slots in use")
+@lru_cache(4096)
+def _least_busy(arms: int) -> str:
+    return f"least busy of {arms} arms with room"
+
+
+@lru_cache(4096)
+def _score(arm_id: str, used: int, slots: int) -> Score:
+    return Score(arm_id, round(1 - used / slots, 4), f"{used} of {slots} slots in use")
 
 
 def place(

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from octarm.models.commands import bundle_size
 from octarm.models.hot import Heartbeat
 
 if TYPE_CHECKING:
@@ -47,22 +48,29 @@ class Instance:
 
 @dataclass(slots=True)
 class Flight:
-    """An attempt that was sent to an arm and has not ended.
-
-    `found` tells that this process did not place it but saw it in DISPATCH or running: the
-    ledger may not have heard of the placement.
-    """
+    """An attempt that was sent to an arm and has not ended."""
 
     arm: "Arm"
     since: float
     dispatch_seq: int = 0
-    found: bool = False
 
 
 class Arm:
-    """A pool of equal instances; unknown to the directory while `facts` is None."""
+    """A pool of equal instances; unknown to the directory while `facts` is None.
 
-    __slots__ = ("arm_id", "facts", "flights", "instances", "paused_until", "slots", "waiters")
+    `bundle` is the most tasks that may travel to it in one message.
+    """
+
+    __slots__ = (
+        "arm_id",
+        "bundle",
+        "facts",
+        "flights",
+        "instances",
+        "paused_until",
+        "slots",
+        "waiters",
+    )
 
     def __init__(self, arm_id: str) -> None:
         self.arm_id = arm_id
@@ -70,6 +78,7 @@ class Arm:
         self.instances: dict[str, Instance] = {}
         self.flights: dict[Key, Flight] = {}
         self.slots = 0
+        self.bundle = 1
         self.paused_until = 0.0
         self.waiters: set[Group] = set()
 
@@ -137,7 +146,7 @@ class Fleet:
             self.release(*key)
         if ready:
             for key in running - arm.flights.keys():
-                self.reserve(arm, key, now=now).found = True
+                self.reserve(arm, key, now=now)
         self._count_slots(arm)
 
     def land(self, *, now: float) -> None:
@@ -147,7 +156,7 @@ class Fleet:
         for arm in self.arms.values():
             for instance in arm.instances.values():
                 for key in instance.running if instance.ready else ():
-                    self.reserve(arm, key, now=now).found = True
+                    self.reserve(arm, key, now=now)
 
     def expire(self, now: float) -> list[str]:
         """Drop instances that have missed their beats, with the work only they reported.
@@ -235,7 +244,9 @@ class Fleet:
             arm.waiters.clear()
 
     def _count_slots(self, arm: Arm) -> None:
-        slots = sum(it.slots for it in arm.instances.values() if it.ready)
+        ready = [it.slots for it in arm.instances.values() if it.ready]
+        slots, smallest = sum(ready), min(filter(None, ready), default=0)
         if slots > arm.slots:
             self.freed.add(arm)
         arm.slots = slots
+        arm.bundle = bundle_size(smallest)

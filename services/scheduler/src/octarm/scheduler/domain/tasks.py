@@ -80,6 +80,11 @@ class QueuedTask:
         return self.ready.task_id
 
     @property
+    def key(self) -> tuple[str, int]:
+        """The attempt: task id and number."""
+        return self.ready.task_id, self.ready.attempt
+
+    @property
     def attempt(self) -> int:
         """The fencing token."""
         return self.ready.attempt

@@ -1,20 +1,21 @@
 """A READY message came: let its tasks wait."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 import msgspec
 
 from octarm.common.bus.delivery import HELD, Dead, Outcome
 from octarm.common.failpoints import failpoint
-from octarm.models.hot import PlaceTasks
+from octarm.models.hot import PlaceTasks, ReadyTask
 from octarm.scheduler.domain.tasks import Hold
-from octarm.scheduler.usecases.announce import Announcer
 from octarm.scheduler.usecases.desk import Desk
 
+NOTHING: Final[Mapping[int, list[ReadyTask]]] = MappingProxyType({})
 _decode = msgspec.json.Decoder(PlaceTasks).decode
 
 
@@ -52,17 +53,20 @@ class AdmitTasks:
     """
 
     desk: Desk
-    announcer: Announcer
 
-    async def __call__(self, deliveries: Sequence[ReadyDelivery]) -> list[Outcome]:
-        """Admit a batch of messages; gives one outcome each."""
-        now = self.desk.clock.now()
-        outcomes = [self._admit(delivery, now) for delivery in deliveries]
+    async def __call__(
+        self, deliveries: Sequence[ReadyDelivery], read: Mapping[int, list[ReadyTask]] = NOTHING
+    ) -> list[Outcome]:
+        """Admit a batch of messages; gives one outcome each.
+
+        `read` holds what has been decoded already, by stream sequence.
+        """
+        outcomes = [self._admit(delivery, read.get(delivery.stream_seq)) for delivery in deliveries]
         failpoint("ready_received")
         self.desk.poke()
         return outcomes
 
-    def _admit(self, delivery: ReadyDelivery, now: datetime) -> Outcome:
+    def _admit(self, delivery: ReadyDelivery, tasks: list[ReadyTask] | None) -> Outcome:
         desk, seq = self.desk, delivery.stream_seq
         if (known := desk.holds.get(seq)) is not None:
             if known.published_at == delivery.published_at:
@@ -71,13 +75,11 @@ class AdmitTasks:
             # Its own message is gone with the old stream: settling it would settle the new one.
             known.settle = _nothing
         try:
-            tasks = _decode(delivery.data).tasks
+            tasks = tasks or _decode(delivery.data).tasks
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             return Dead(f"not PlaceTasks: {error}"[:500])
         hold = desk.holds[seq] = Hold(seq, len(tasks), delivery.ack, delivery.published_at)
         seen_ns = time.time_ns()
         for ready in tasks:
-            flight = desk.admit(ready, hold, seen_ns=seen_ns)
-            if flight is not None:
-                self.announcer.found(ready, flight, hold, at=now)
+            desk.admit(ready, hold, seen_ns=seen_ns)
         return HELD

@@ -1,17 +1,19 @@
-"""Ask the ledger about tasks that READY held before we led: some may have run already.
+"""Ask the ledger about tasks that may have been dispatched already.
 
-A leader that dies between DISPATCH and the acknowledgement of READY leaves messages whose
-attempts are under way or over. DISPATCH knows their Msg-Ids as long as nats-server lives, but a
-restarted one forgets those of commands that were acknowledged; the ledger does not.
+That can be of what READY held before we led, for an earlier leader may have died between
+DISPATCH and the acknowledgement of READY; and of copies: the ledger reminds of tasks that have
+been queued for long, and publishes again what nobody acknowledged. A restarted nats-server has
+forgotten the Msg-Ids of what was read and removed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import timedelta
+from typing import Final, Protocol
 
 import msgspec
 
-from octarm.common.bus.delivery import Outcome
+from octarm.common.bus.delivery import Outcome, Retry
 from octarm.common.telemetry import get_logger
 from octarm.models import queries
 from octarm.models.errors import OctarmError
@@ -20,7 +22,11 @@ from octarm.models.states import TaskState
 from octarm.scheduler.usecases.admit import AdmitTasks, ReadyDelivery
 from octarm.scheduler.usecases.desk import Desk
 
-UNPLACED = frozenset({TaskState.QUEUED, TaskState.WAITING})
+UNPLACED: Final = frozenset({TaskState.QUEUED, TaskState.WAITING})
+ASK_AGAIN_S: Final = 1.0
+# What was made ready so long before it was published may have been published before: nobody
+# publishes again sooner than his wait for an acknowledgement is over.
+COPY_AFTER: Final = timedelta(seconds=4)
 
 log = get_logger()
 _decode = msgspec.json.Decoder(PlaceTasks).decode
@@ -38,31 +44,52 @@ class Ledger(Protocol):
 class AskFirst:
     """Admit READY messages; of those up to `until_seq` only what the ledger has not seen placed.
 
-    A ledger that does not answer holds nothing up: what is placed twice ends once all the same.
+    Without its answer they wait, and later ones do not: those have been with nobody else.
+    `up_to_date` returns once the ledger knows all that was dispatched so far.
     """
 
     admit: AdmitTasks
     desk: Desk
     ledger: Ledger
     until_seq: int
+    up_to_date: Callable[[], Awaitable[None]]
 
     async def __call__(self, deliveries: Sequence[ReadyDelivery]) -> list[Outcome]:
         """Handle a batch of messages; gives one outcome each."""
-        old = [one for one in deliveries if one.stream_seq <= self.until_seq]
-        if old:
-            try:
-                await self._call_off(old)
-            except OctarmError as error:
-                log.warning("ledger_not_asked", error=error.message)
-        return await self.admit(deliveries)
+        read = {
+            it.stream_seq: _read(it) for it in deliveries if it.stream_seq not in self.desk.holds
+        }
+        copies = [it.stream_seq for it in deliveries if self._is_copy(it, read)]
+        asked = {seq for seq in read if seq <= self.until_seq} | set(copies)
+        if not asked:
+            return await self.admit(deliveries, read)
+        try:
+            if copies:
+                await self.up_to_date()
+            await self._call_off([ready for seq in sorted(asked) for ready in read[seq]])
+        except OctarmError as error:
+            log.warning("ledger_not_asked", error=error.message)
+            fresh = [it for it in deliveries if it.stream_seq not in asked]
+            admitted = iter(await self.admit(fresh, read))
+            again = Retry(ASK_AGAIN_S)
+            return [again if it.stream_seq in asked else next(admitted) for it in deliveries]
+        return await self.admit(deliveries, read)
 
-    async def _call_off(self, deliveries: Sequence[ReadyDelivery]) -> None:
-        tasks: dict[str, list[ReadyTask]] = {}
-        for delivery in deliveries:
-            for ready in _read(delivery):
-                tasks.setdefault(ready.tenant, []).append(ready)
+    def _is_copy(self, delivery: ReadyDelivery, read: Mapping[int, list[ReadyTask]]) -> bool:
+        """Whether it may tell of what this leader has dispatched and forgotten since."""
+        seq = delivery.stream_seq
+        if seq <= self.until_seq or not (tasks := read.get(seq)):
+            return False
+        if tasks[0].queued_at > delivery.published_at - COPY_AFTER:
+            return False
+        return any(self.desk.queue.get(ready.task_id) is None for ready in tasks)
+
+    async def _call_off(self, tasks: Sequence[ReadyTask]) -> None:
+        by_tenant: dict[str, list[ReadyTask]] = {}
+        for ready in tasks:
+            by_tenant.setdefault(ready.tenant, []).append(ready)
         past = 0
-        for tenant, own in tasks.items():
+        for tenant, own in by_tenant.items():
             known = await self.ledger.states(tenant, [ready.task_id for ready in own])
             for ready in own:
                 outcome = known.get(ready.task_id)

@@ -9,7 +9,7 @@ from octarm.common.clock import Clock
 from octarm.models.commands import MAX_BATCH
 from octarm.models.hot import ReadyTask
 from octarm.scheduler.domain.cycle import placeable
-from octarm.scheduler.domain.fleet import ArmFacts, Fleet, Flight
+from octarm.scheduler.domain.fleet import ArmFacts, Fleet
 from octarm.scheduler.domain.queue import QueueView
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
 
@@ -80,6 +80,10 @@ class Desk:
             self.queue.wake_all()
             self.poke()
 
+    def in_flight(self) -> int:
+        """Count the attempts that are with arms."""
+        return sum(len(arm.flights) for arm in self.fleet.arms.values())
+
     def room(self) -> int:
         """How many READY messages may be read now, each with up to 64 tasks."""
         free = max(self.capacity - len(self.queue), 0) // MAX_BATCH
@@ -101,27 +105,18 @@ class Desk:
         if hold.task_done() and self.holds.get(hold.seq) is hold:
             del self.holds[hold.seq]
 
-    def admit(self, ready: ReadyTask, hold: Hold, *, seen_ns: int) -> Flight | None:
-        """Let a task wait, unless its attempt was called off, is superseded or under way.
-
-        Gives the flight of an attempt whose placement the ledger may not have heard of; the
-        caller announces it and finishes the hold then.
-        """
-        flight = self.fleet.flight(ready.task_id, ready.attempt)
-        if flight is not None and flight.found:
-            flight.found = False
-            return flight
+    def admit(self, ready: ReadyTask, hold: Hold, *, seen_ns: int) -> None:
+        """Let a task wait, unless its attempt was called off, is superseded or under way."""
         known = self.queue.get(ready.task_id)
         if (
-            flight is not None
+            self.fleet.flight(ready.task_id, ready.attempt) is not None
             or self.queue.ended(ready.task_id, ready.attempt)
             or (known is not None and known.attempt > ready.attempt)
         ):
             self.finish(hold)
-            return None
+            return
         if known is not None:
             # A copy of the same attempt takes the place of the older one, as a newer attempt does.
             self.queue.remove(known)
             self.done(known)
         self.queue.add(QueuedTask(ready, hold, seen_ns=seen_ns))
-        return None

@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A run command that nobody has started; `seq` is its sequence in DISPATCH."""
+    """A run command that nobody has taken; `seq` is where it stands in DISPATCH."""
 
     task_id: str
     attempt: int
@@ -17,13 +17,21 @@ class Dispatched(Protocol):
     """Looks into the DISPATCH stream; each method raises `Unavailable` when it cannot."""
 
     async def pending(self, arm_id: str) -> list[Pending]:
-        """List the run commands of an arm that nobody has started."""
+        """List the attempts of an arm that none of its instances has taken."""
         ...
 
     async def started_below(self, arm_id: str) -> int | None:
-        """Give the sequence below which the arm has started everything; None: everything."""
+        """Give the sequence below which the arm has taken everything; None: everything."""
         ...
 
-    async def arm_of(self, seq: int) -> str | None:
-        """Say to which arm a run command went; None once it has been started."""
+    async def known_to(self) -> int:
+        """Give the sequence up to which the ledger has recorded everything."""
+        ...
+
+    async def last_seq(self) -> int:
+        """Give the sequence of the newest message."""
+        ...
+
+    async def forget_leaders(self, shard: int) -> None:
+        """Remove what earlier leaders of the shard have led by."""
         ...

@@ -15,18 +15,18 @@ REMEMBERED: Final = 20_000
 
 
 class Placed(Struct, frozen=True):
-    """The part of a placement that matters here."""
+    """The part of a run command that matters here."""
 
     task_id: TaskId
     attempt: Annotated[int, Meta(ge=1)]
-    arm_id: str
 
 
 class Placements(Struct, frozen=True):
-    """What the leader of some shard has placed."""
+    """What the leader of some shard has sent to an arm."""
 
     shard: int
-    placements: list[Placed]
+    arm_id: str
+    tasks: list[Placed]
 
 
 @dataclass(slots=True)
@@ -46,10 +46,10 @@ class Rivals:
         if made.shard == self.desk.shard:
             return
         fleet, now = self.desk.fleet, self.desk.clock.monotonic()
-        for it in made.placements:
+        for it in made.tasks:
             key = (it.task_id, it.attempt)
             if key not in self._ended and fleet.flight(*key) is None:
-                fleet.reserve(fleet.arm(it.arm_id), key, now=now)
+                fleet.reserve(fleet.arm(made.arm_id), key, now=now)
 
     def ending(self, result: ResultKey) -> None:
         """Hear of a result before its slot is freed."""

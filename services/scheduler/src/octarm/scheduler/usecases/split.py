@@ -1,7 +1,7 @@
 """Part the tasks that still wait from those of the same READY message that are placed.
 
-A message is acknowledged with its last task. Were one task to wait for hours, a restart would
-read the others again, long after DISPATCH has forgotten that it has had them.
+A message is acknowledged with its last task. Were one task to wait for hours, the others would
+take room in READY as long, and each new leader would ask the ledger about them again.
 """
 
 import asyncio
@@ -20,7 +20,6 @@ from octarm.models.subjects import PLACE_TASKS
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
 from octarm.scheduler.usecases.desk import Desk
 
-# Well below the ten minutes for which DISPATCH remembers a Msg-Id.
 SPLIT_AFTER_S: Final = 60.0
 EVERY_S: Final = 30.0
 

@@ -1,7 +1,7 @@
 """Wishes that travel on the bus, and what arms report while they work.
 
-READY, placements and attempt updates carry up to 64 tasks a message; each task in them is
-fenced by (task_id, attempt) where it arrives. DISPATCH and RESULTS carry one.
+READY, DISPATCH and RESULTS carry up to 64 tasks a message; each task in them is fenced by
+(task_id, attempt) where it arrives.
 """
 
 from typing import Annotated, Final, Literal
@@ -18,8 +18,18 @@ MAX_SUBMISSIONS: Final = 1000
 CORRELATION_OR_NONE: Final = r"^[A-Za-z0-9-]{0,64}$"
 TRACEPARENT_PATTERN: Final = r"^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$"
 
+BUNDLES_AN_INSTANCE: Final = 8
+
 TraceParent = Annotated[str, StringConstraints(pattern=TRACEPARENT_PATTERN)]
 Text = Annotated[str, StringConstraints(max_length=1000)]
+
+
+def bundle_size(slots: int) -> int:
+    """Give the most attempts that may travel together to an instance with so many slots.
+
+    A bundle goes to one instance of its arm, whole: it must be a small part of what that runs.
+    """
+    return min(max(slots // BUNDLES_AN_INSTANCE, 1), MAX_BATCH)
 
 
 class Message(BaseModel):
@@ -64,16 +74,6 @@ class PlaceTasks(Message):
     tasks: list[ReadyTask] = Field(min_length=1, max_length=MAX_BATCH)
 
 
-class RunTask(Message):
-    """Run this attempt (DISPATCH); acknowledged by the instance that starts it."""
-
-    task_id: TaskId
-    attempt: Attempt
-    placed_at: Instant
-    traceparent: TraceParent = ""
-    task: TaskContract
-
-
 class CancelAttempt(Message):
     """Stop this attempt (core NATS, `ctl.<arm>`): no output after five seconds."""
 
@@ -90,24 +90,40 @@ class Score(Message):
     note: Text = ""
 
 
-class Placement(Message):
-    """Where the scheduler sent one attempt, and why."""
+class RunTask(Message):
+    """Run this attempt: one of a `RunTasks`."""
 
     task_id: TaskId
     attempt: Attempt
-    arm_id: ArmId
-    dispatch_seq: Count = Field(description="Stream sequence in DISPATCH, to revoke it")
-    placed_at: Instant
-    policy: Text = Field(description="Name, or name@digest, of the policy that decided")
-    reason: Text
+    traceparent: TraceParent = ""
+    reason: Text = Field(default="", description="Why it goes to this arm")
     scores: list[Score] = Field(default_factory=list, max_length=5)
+    task: TaskContract
 
 
-class PlacementsMade(Message):
-    """The scheduler placed these attempts (RESULTS)."""
+class RunTasks(Message):
+    """Run these attempts (DISPATCH).
+
+    Publishing it places them: the arm's instance that takes it acknowledges it and runs them, the
+    orchestrator acknowledges it for itself and records where they went.
+    """
 
     shard: int = Field(ge=0, lt=64, strict=True)
-    placements: list[Placement] = Field(min_length=1, max_length=MAX_BATCH)
+    arm_id: ArmId
+    placed_at: Instant
+    policy: Text = Field(description="Name, or name@digest, of the policy that decided")
+    tasks: list[RunTask] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class LeadShard(Message):
+    """From here on this scheduler alone places the shard's tasks (DISPATCH).
+
+    What earlier leaders publish after it is refused by the server: a run command names the
+    sequence of the message that its sender has led by.
+    """
+
+    shard: int = Field(ge=0, lt=64, strict=True)
+    leader: Text
 
 
 class AttemptUpdate(Message):

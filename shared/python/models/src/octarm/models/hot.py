@@ -59,16 +59,6 @@ class PlaceTasks(Struct, frozen=True):
     tasks: Annotated[list[ReadyTask], Meta(min_length=1, max_length=64)]
 
 
-class RunTask(Struct, frozen=True, omit_defaults=True):
-    """Twin of `commands.RunTask`."""
-
-    task_id: TaskId
-    attempt: Attempt
-    placed_at: Aware
-    task: Raw
-    traceparent: TraceParent = ""
-
-
 class Score(Struct, frozen=True, omit_defaults=True):
     """Twin of `commands.Score`."""
 
@@ -77,24 +67,25 @@ class Score(Struct, frozen=True, omit_defaults=True):
     note: Text = ""
 
 
-class Placement(Struct, frozen=True, omit_defaults=True):
-    """Twin of `commands.Placement`."""
+class RunTask(Struct, frozen=True, gc=False, omit_defaults=True):
+    """Twin of `commands.RunTask`."""
 
     task_id: TaskId
     attempt: Attempt
-    arm_id: ArmId
-    dispatch_seq: Count
-    placed_at: Aware
-    policy: Text
-    reason: Text
+    task: Raw
+    traceparent: TraceParent = ""
+    reason: Text = ""
     scores: Annotated[list[Score], Meta(max_length=5)] = []
 
 
-class PlacementsMade(Struct, frozen=True):
-    """Twin of `commands.PlacementsMade`."""
+class RunTasks(Struct, frozen=True):
+    """Twin of `commands.RunTasks`."""
 
     shard: Annotated[int, Meta(ge=0, lt=64)]
-    placements: Annotated[list[Placement], Meta(min_length=1, max_length=64)]
+    arm_id: ArmId
+    placed_at: Aware
+    policy: Text
+    tasks: Annotated[list[RunTask], Meta(min_length=1, max_length=64)]
 
 
 class AttemptUpdate(Struct, frozen=True, omit_defaults=True):

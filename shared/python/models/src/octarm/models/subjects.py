@@ -100,8 +100,11 @@ SUBMIT_TASK: Final[Subject[commands.SubmitTask]] = Subject(
 PLACE_TASKS: Final[Subject[commands.PlaceTasks]] = Subject(
     f"{PREFIX}.cmd.task.place.{{shard}}", commands.PlaceTasks, READY
 )
-RUN_TASK: Final[Subject[commands.RunTask]] = Subject(
-    f"{PREFIX}.cmd.arm.run.{{arm_id}}", commands.RunTask, DISPATCH
+RUN_TASKS: Final[Subject[commands.RunTasks]] = Subject(
+    f"{PREFIX}.cmd.arm.run.{{arm_id}}", commands.RunTasks, DISPATCH
+)
+LEAD_SHARD: Final[Subject[commands.LeadShard]] = Subject(
+    f"{PREFIX}.cmd.shard.lead.{{shard}}", commands.LeadShard, DISPATCH
 )
 RESULT: Final[Subject[ExecutionResult]] = Subject(
     f"{PREFIX}.evt.result.{{arm_id}}", ExecutionResult, RESULTS
@@ -114,9 +117,6 @@ ATTEMPTS_UPDATED: Final[Subject[commands.AttemptsUpdated]] = Subject(
 )
 SPEND_REPORTED: Final[Subject[commands.SpendReported]] = Subject(
     f"{PREFIX}.evt.spend.{{arm_id}}", commands.SpendReported, RESULTS
-)
-PLACEMENTS_MADE: Final[Subject[commands.PlacementsMade]] = Subject(
-    f"{PREFIX}.evt.placement.{{shard}}", commands.PlacementsMade, RESULTS
 )
 TASK_EVENTS: Final[Subject[events.TaskEvents]] = Subject(
     f"{PREFIX}.evt.tasks.{{what}}.{{tenant}}.{{bucket}}", events.TaskEvents, EVENTS
@@ -163,12 +163,12 @@ FIND_EPISODES: Final = Query(
 SUBJECTS: Final[tuple[Subject[Any], ...]] = (
     SUBMIT_TASK,
     PLACE_TASKS,
-    RUN_TASK,
+    RUN_TASKS,
+    LEAD_SHARD,
     RESULT,
     RESULTS_REPORTED,
     ATTEMPTS_UPDATED,
     SPEND_REPORTED,
-    PLACEMENTS_MADE,
     TASK_EVENTS,
     TASKS_ENDED,
     ARM_EVENT,
@@ -220,11 +220,6 @@ def what_of(verb: str) -> str:
 def place_msg_id(task_id: str, attempt: int) -> str:
     """Give the Msg-Id under which an attempt is made ready on its own."""
     return f"p:{task_id}:{attempt}"
-
-
-def dispatch_msg_id(task_id: str, attempt: int) -> str:
-    """Give the Msg-Id of a run command: an attempt is dispatched once."""
-    return f"d:{task_id}:{attempt}"
 
 
 def result_msg_id(task_id: str, attempt: int) -> str:

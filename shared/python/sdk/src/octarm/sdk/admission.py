@@ -4,13 +4,13 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from octarm.models import hot
 from octarm.models.contracts import TaskContract
 from octarm.models.errors import BudgetExceeded, InvalidRequest, TimedOut, field_errors
 from octarm.sdk import outcomes
+from octarm.sdk.inbox import Command
 
 
-def admit(command: hot.RunTask, *, now: datetime) -> TaskContract | outcomes.Failure:
+def admit(command: Command, *, now: datetime) -> TaskContract | outcomes.Failure:
     """Give the command's task, or say why it is not to be run.
 
     In this order: the task must keep its contract; its deadline must not have passed; its

@@ -4,9 +4,9 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
-from octarm.models import hot
 from octarm.models.contracts import TaskContract
 from octarm.sdk.context import Context
+from octarm.sdk.inbox import Command
 from octarm.sdk.outcomes import Circumstances
 from octarm.sdk.recent import Key
 from octarm.sdk.spending import NOTHING
@@ -33,7 +33,7 @@ class Attempt:
         "work",
     )
 
-    def __init__(self, command: hot.RunTask) -> None:
+    def __init__(self, command: Command) -> None:
         self.command = command
         self.key: Key = (command.task_id, command.attempt)
         self.traceparent = command.traceparent

@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import get_logger, tracing
-from octarm.models import hot
 from octarm.models.contracts import TaskContract
+from octarm.sdk.inbox import Command
 from octarm.sdk.recall import Recall
 from octarm.sdk.spending import Budget, Call, Left, Spending, Spent, limit_of
 
@@ -83,7 +83,7 @@ class Context:
     def __init__(
         self,
         task: TaskContract,
-        command: hot.RunTask,
+        command: Command,
         *,
         arm_id: str,
         instance_id: str,

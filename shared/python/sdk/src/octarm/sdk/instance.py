@@ -24,7 +24,7 @@ from octarm.common.health import HealthServer
 from octarm.common.telemetry import get_logger, metrics
 from octarm.models import hot
 from octarm.models.arms import ArmCapability
-from octarm.models.commands import CancelAttempt
+from octarm.models.commands import CancelAttempt, bundle_size
 from octarm.models.errors import Unavailable
 from octarm.models.subjects import CONTROL, DISPATCH
 from octarm.sdk.chunks import Chunks
@@ -35,7 +35,6 @@ from octarm.sdk.recall import Recall
 from octarm.sdk.updates import Updates
 from octarm.sdk.worker import Identity, Worker
 
-BATCH: Final = 500
 LAST_WORDS_S: Final = 5
 
 log = get_logger()
@@ -99,7 +98,7 @@ class Instance:
             self._publisher,
             consumer,
             self.worker.handle,
-            batch=min(BATCH, max(2, arm.slots)),
+            batch=max(2, -(-arm.slots // bundle_size(arm.slots))),
             capacity=self.worker.capacity,
         )
         self.worker.wake = self._runner.wake

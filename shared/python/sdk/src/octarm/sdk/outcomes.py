@@ -18,6 +18,7 @@ from octarm.models.errors import (
     Problem,
     TaskFailed,
     TimedOut,
+    Unavailable,
 )
 from octarm.models.results import MAX_RESULT_BYTES, ExecutionResult
 from octarm.sdk.spending import Spent
@@ -134,6 +135,12 @@ def timed_out(seconds: int) -> Failure:
         "EXECUTION_TIMEOUT",
     )
     return refused(error)
+
+
+def handed_back() -> Failure:
+    """The arm was stopped before the attempt had ended: another may try."""
+    error = Unavailable("handed back: the arm was stopped", code="ARM_UNAVAILABLE")
+    return refused(error, retryable=True)
 
 
 def called_off(reason: str) -> Failure:

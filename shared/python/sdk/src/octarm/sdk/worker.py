@@ -1,7 +1,6 @@
 """The heart of an arm: takes run commands, runs the handler, settles each attempt once."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,10 +12,8 @@ from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Outgoing, trace_head
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import get_logger, metrics, tracing
-from octarm.models import hot
-from octarm.models.commands import CancelAttempt
+from octarm.models.commands import CancelAttempt, bundle_size
 from octarm.models.contracts import TaskContract
-from octarm.models.errors import Unavailable
 from octarm.models.subjects import RESULT, result_msg_id
 from octarm.sdk import outcomes
 from octarm.sdk.admission import admit
@@ -24,6 +21,7 @@ from octarm.sdk.attempt import Attempt
 from octarm.sdk.context import Context, Reports
 from octarm.sdk.deadlines import Deadlines
 from octarm.sdk.handlers import Runnable
+from octarm.sdk.inbox import HELD_S, Command, Inbox, commands_in
 from octarm.sdk.recall import Recall
 from octarm.sdk.recent import CalledOff, Key, RecentResults
 from octarm.sdk.tally import Tally
@@ -31,10 +29,8 @@ from octarm.sdk.threads import HandlerThreads
 
 CUT_OFF_AFTER_S: Final = 5.0
 HANDED_BACK_S: Final = 1.0
-HELD_S: Final = 25.0  # After 30 s the server delivers again what nobody has started.
 
 log = get_logger()
-_decode = msgspec.json.Decoder(hot.RunTask).decode
 
 
 class Announces(Reports, Protocol):
@@ -85,10 +81,10 @@ class Worker:
         self._announce = announce
         self._recall = recall
         self._cut_off_after_s = cut_off_after_s
-        self._held_s = held_s
         self._subject = RESULT.at(arm_id=me.arm_id)
         self._attempts: dict[Key, Attempt] = {}
-        self._waiting: dict[Key, tuple[Delivery, hot.RunTask, float]] = {}
+        self._inbox = Inbox(held_s)
+        self._filling = False
         self._recent = RecentResults()
         self._called_off = CalledOff()
         self._deadlines = Deadlines(self._time_out)
@@ -96,44 +92,61 @@ class Worker:
         self._draining = False
 
     def capacity(self) -> int:
-        """Count the attempts that may be asked for now."""
-        if self._draining:
-            return 0
-        return max(0, self.slots - len(self._attempts) - len(self._waiting))
+        """Count the messages that may be asked for now, each with a bundle of attempts."""
+        free = self.slots - len(self._attempts) - len(self._inbox)
+        return 0 if self._draining or free <= 0 else -(-free // bundle_size(self.slots))
 
     def running(self) -> list[Key]:
-        """List the attempts whose result is still to come."""
-        return [key for key, attempt in self._attempts.items() if not attempt.settled]
+        """List the attempts whose result is still to come from here, begun or not."""
+        begun = [key for key, attempt in self._attempts.items() if not attempt.settled]
+        return [*begun, *self._inbox.queued]
 
     def abandoned(self) -> int:
         """Count the slots held by handlers that were cut off and have not ended."""
         return sum(attempt.settled for attempt in self._attempts.values())
 
     async def handle(self, deliveries: list[Delivery]) -> list[Outcome]:
-        """Start what was delivered; a start is what acknowledges a command."""
+        """Start what was delivered; the first start is what acknowledges a bundle."""
         failpoint("run_received")
         return [self._take(delivery) for delivery in deliveries]
 
     def _take(self, delivery: Delivery) -> Outcome:
         try:
-            command = _decode(delivery.data)
+            commands = commands_in(delivery.data)
         except msgspec.MsgspecError as error:
             return Dead(f"not a run command: {error}")
-        key = (command.task_id, command.attempt)
-        if remembered := self._recent.get(key):
-            self._publish(remembered)
-            return ACK
-        if key in self._attempts:
+        fresh = [command for command in commands if not self._is_known(command)]
+        if not fresh:
             return ACK
         if self._draining:
             return Retry(0.0)
-        if key not in self._waiting and self.capacity():
-            self._start(command)
-            return ACK
-        self._waiting[key] = (delivery, command, time.monotonic())
-        return HELD
+        if len(self._inbox) or len(self._attempts) >= self.slots:
+            self._inbox.hold(delivery, fresh)
+            return HELD
+        self._inbox.queue(fresh)
+        self._fill()
+        return ACK
 
-    def _start(self, command: hot.RunTask) -> None:
+    def _is_known(self, command: Command) -> bool:
+        """Whether it runs here or has; what has ended is answered once more."""
+        key = (command.task_id, command.attempt)
+        if remembered := self._recent.get(key):
+            self._publish(remembered)
+            return True
+        return key in self._attempts or key in self._inbox.queued
+
+    def _fill(self) -> None:
+        """Give free slots to what waits; an attempt that is over at once frees its slot again."""
+        if self._filling:
+            return
+        self._filling = True
+        try:
+            while len(self._attempts) < self.slots and (command := self._inbox.next()):
+                self._start(command)
+        finally:
+            self._filling = False
+
+    def _start(self, command: Command) -> None:
         attempt = Attempt(command)
         self._attempts[attempt.key] = attempt
         reason = self._called_off.pop(attempt.key)
@@ -227,9 +240,7 @@ class Worker:
             self._publish(remembered)
             return
         self._called_off.put(key, reason)
-        if held := self._waiting.pop(key, None):
-            delivery, command, _ = held
-            delivery.ack()
+        if (command := self._inbox.take(key)) is not None:
             self._start(command)
 
     def _settle(self, attempt: Attempt, ending: outcomes.Ending) -> None:
@@ -264,21 +275,14 @@ class Worker:
     def _release(self, attempt: Attempt) -> None:
         """Free the slot and give it to a command that waits for one."""
         del self._attempts[attempt.key]
-        while self._waiting and len(self._attempts) < self.slots:
-            delivery, command, since = self._waiting.pop(next(iter(self._waiting)))
-            if time.monotonic() - since > self._held_s:
-                delivery.retry()  # By now another instance may have it.
-            else:
-                delivery.ack()
-                self._start(command)
+        self._fill()
         self.wake()
 
     def stop_taking(self) -> None:
-        """Start nothing more; what waits goes back to the stream."""
+        """Start nothing more; what waits goes back to the stream, or to the ledger."""
         self._draining = True
-        for delivery, *_ in self._waiting.values():
-            delivery.retry()
-        self._waiting.clear()
+        for command in self._inbox.close():
+            self._settle(Attempt(command), outcomes.handed_back())
 
     async def drain(self, timeout_s: float) -> None:
         """Let the handlers finish within `timeout_s` seconds, then hand back the rest."""
@@ -286,8 +290,7 @@ class Worker:
         await _ended(self._unsettled(), timeout_s)
         left = self._unsettled()
         for attempt in left:
-            error = Unavailable("handed back: the arm was stopped", code="ARM_UNAVAILABLE")
-            self._cut_off(attempt, outcomes.refused(error, retryable=True))
+            self._cut_off(attempt, outcomes.handed_back())
         if left:
             log.warning("attempts_handed_back", count=len(left))
             await _ended(left, HANDED_BACK_S)

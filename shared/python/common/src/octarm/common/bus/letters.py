@@ -18,6 +18,7 @@ from octarm.common.bus.delivery import Delivery
 from octarm.common.bus.publisher import Outgoing, encode_headers
 from octarm.common.bus.topology import (
     MEMORY_EPISODES,
+    ORCHESTRATOR_DISPATCH,
     ORCHESTRATOR_INTAKE,
     ORCHESTRATOR_RESULTS,
     STREAMS,
@@ -43,6 +44,7 @@ SLACK_BYTES: Final = 512
 _STREAMS: Final = {
     ORCHESTRATOR_INTAKE: s.INTAKE,
     ORCHESTRATOR_RESULTS: s.RESULTS,
+    ORCHESTRATOR_DISPATCH: s.DISPATCH,
     MEMORY_EPISODES: s.ENDED,
 }
 _SUBMISSION: Final = s.SUBMIT_TASK.pattern.removesuffix("*")
@@ -146,7 +148,7 @@ def may_return(origin: str, subject: str) -> bool:
     if shard := _SCHEDULER.fullmatch(origin):
         return subject == s.PLACE_TASKS.at(shard=shard[1])
     if (arm := _ARM.fullmatch(origin)) and is_name(arm[1]):
-        return subject == s.RUN_TASK.at(arm_id=arm[1])
+        return subject == s.RUN_TASKS.at(arm_id=arm[1])
     stream = _STREAMS.get(origin)
     patterns = [pattern for spec in STREAMS if spec.name == stream for pattern in spec.subjects]
     return any(_matches(pattern, subject) for pattern in patterns)

@@ -16,6 +16,7 @@ from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.tracing import is_sampled
 from octarm.models.errors import (
     Backpressure,
+    Conflict,
     InvalidRequest,
     OctarmError,
     PayloadTooLarge,
@@ -23,21 +24,31 @@ from octarm.models.errors import (
 )
 
 STREAM_FULL: Final = frozenset({10077, 10047, 10023})
+WRONG_LAST_SEQUENCE: Final = 10071
 _RESERVED: Final = ("nats-", "kv-")
 _NOT_IN_NAME: Final = re.compile(r"[^A-Za-z0-9_-]")
 _NOT_IN_VALUE: Final = re.compile(r"[\r\n\0]")
 
 
+class Fence(msgspec.Struct, frozen=True, gc=False):
+    """Store a message only while the last one on `subject` in its stream has the sequence `seq`."""
+
+    subject: str
+    seq: int
+
+
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A message for a stream; the same `msg_id` within the window is stored once.
 
-    `head` holds further headers as `encode_headers` writes them.
+    `head` holds further headers as `encode_headers` writes them. A `fence` that has fallen makes
+    the stream refuse the message, also as a copy of one that it has.
     """
 
     subject: str
     payload: bytes
     msg_id: str
     head: bytes = b""
+    fence: Fence | None = None
 
 
 class PubAck(msgspec.Struct, frozen=True, gc=False):
@@ -46,6 +57,16 @@ class PubAck(msgspec.Struct, frozen=True, gc=False):
     stream: str
     seq: int
     duplicate: bool
+
+
+class Unacknowledged(Unavailable):
+    """Nobody said what became of a message: it may land all the same."""
+
+
+class Fenced(Conflict):
+    """The message's fence has fallen: another leads now."""
+
+    default_code = "STALE_LEADER"
 
 
 class _Error(msgspec.Struct):
@@ -114,6 +135,23 @@ def trace_head(traceparent: str) -> bytes:
     return b"traceparent: %b\r\n" % traceparent.encode() if is_sampled(traceparent) else b""
 
 
+def _fence_head(fence: Fence) -> bytes:
+    return (
+        b"Nats-Expected-Last-Subject-Sequence: %d\r\n"
+        b"Nats-Expected-Last-Subject-Sequence-Subject: %b\r\n"
+    ) % (fence.seq, fence.subject.encode())
+
+
+def _answer_of(ack: _Ack) -> PubAck | OctarmError:
+    if ack.error is None:
+        return PubAck(ack.stream, ack.seq, ack.duplicate)
+    if ack.error.err_code in STREAM_FULL:
+        return Backpressure(ack.error.description, code="QUEUE_FULL", retry_after_s=1)
+    if ack.error.err_code == WRONG_LAST_SEQUENCE:
+        return Fenced(ack.error.description)
+    return Unavailable(ack.error.description, retry_after_s=1)
+
+
 def _nobody_answered(answers: Sequence[PubAck | OctarmError]) -> bool:
     return all(isinstance(answer, Unavailable) for answer in answers)
 
@@ -129,8 +167,8 @@ class Publishes(Protocol):
 class Publisher:
     """Publishes to streams over one connection; safe for concurrent use.
 
-    An acknowledgement that does not come in `timeout_s` seconds becomes `Unavailable`; the
-    message may land all the same, which its Msg-Id makes harmless.
+    An acknowledgement that does not come in `timeout_s` seconds becomes `Unacknowledged`; the
+    message may land all the same, which its Msg-Id makes harmless. Any other error is definite.
     """
 
     def __init__(self, nc: NATS, *, timeout_s: float = 5.0, window: int = 4096) -> None:
@@ -178,7 +216,7 @@ class Publisher:
         try:
             await self._ensure_subscribed()
         except (NatsError, OSError) as error:
-            return [Unavailable(f"NATS: {error}", retry_after_s=1)] * len(messages)
+            return [Unacknowledged(f"NATS: {error}", retry_after_s=1)] * len(messages)
         window = _Window(len(messages))
         first = self._next
         self._next += len(messages)
@@ -194,7 +232,7 @@ class Publisher:
         finally:
             for reply in replies:
                 self._waiting.pop(reply, None)
-        late = Unavailable("NATS did not acknowledge in time", retry_after_s=1)
+        late = Unacknowledged("NATS did not acknowledge in time", retry_after_s=1)
         return [late if answer is None else answer for answer in window.answers]
 
     async def _send(
@@ -208,9 +246,10 @@ class Publisher:
             if refused is not None:
                 window.answer(index, refused)
                 continue
-            head = b"NATS/1.0\r\nNats-Msg-Id: %b\r\n%b\r\n" % (
+            head = b"NATS/1.0\r\nNats-Msg-Id: %b\r\n%b%b\r\n" % (
                 message.msg_id.encode(),
                 message.head,
+                _fence_head(message.fence) if message.fence else b"",
             )
             size = len(head)
             line = f"HPUB {message.subject} {reply} {size} {size + len(payload)}\r\n"
@@ -219,7 +258,7 @@ class Publisher:
             await write_commands(self._nc, b"".join(commands))
         except (NatsError, OSError) as error:
             for index in range(len(messages)):
-                window.answer(index, Unavailable(f"NATS: {error}", retry_after_s=1))
+                window.answer(index, Unacknowledged(f"NATS: {error}", retry_after_s=1))
 
     async def _ensure_subscribed(self) -> None:
         async with self._subscribing:
@@ -242,15 +281,7 @@ class Publisher:
                 index, Unavailable("no stream takes this subject: run `octarm bus provision`")
             )
             return
-        ack = _decode_ack(msg.data)
-        if ack.error is None:
-            window.answer(index, PubAck(ack.stream, ack.seq, ack.duplicate))
-        elif ack.error.err_code in STREAM_FULL:
-            window.answer(
-                index, Backpressure(ack.error.description, code="QUEUE_FULL", retry_after_s=1)
-            )
-        else:
-            window.answer(index, Unavailable(ack.error.description, retry_after_s=1))
+        window.answer(index, _answer_of(_decode_ack(msg.data)))
 
     async def close(self) -> None:
         """Stop listening for acknowledgements; the connection stays its owner's."""

@@ -33,6 +33,9 @@ HANDED_ON_S: Final = 10.0
 
 ORCHESTRATOR_INTAKE: Final = "orchestrator-accept-task"
 ORCHESTRATOR_RESULTS: Final = "orchestrator-finish-task"
+ORCHESTRATOR_DISPATCH: Final = "orchestrator-see-dispatch"
+# Nobody reads it: while it has not, the stream keeps by whom each shard is led.
+LEADERS: Final = "scheduler-lead-shard"
 MEMORY_EPISODES: Final = "memory-remember-task"
 
 
@@ -46,21 +49,32 @@ def arm_durable(arm_id: str) -> str:
     return f"arm-run-{arm_id}"
 
 
+# What a message is kept for: one consumer's acknowledgement, or its age. DISPATCH alone has two
+# readers of each message, arm and ledger, and keeps it until both have it.
+QUEUE: Final = RetentionPolicy.WORK_QUEUE
+HISTORY: Final = RetentionPolicy.LIMITS
+
+
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
     """One stream; `max_bytes` is kept well below the disk so that full means 10077."""
 
     name: str
     subjects: tuple[str, ...]
-    work_queue: bool
+    retention: RetentionPolicy
     max_bytes: int
     max_age_s: float = 0.0
 
 
 STREAMS: Final = (
-    StreamSpec(s.INTAKE, (s.SUBMIT_TASK.pattern,), work_queue=True, max_bytes=512 * MIB),
-    StreamSpec(s.READY, (s.PLACE_TASKS.pattern,), work_queue=True, max_bytes=1024 * MIB),
-    StreamSpec(s.DISPATCH, (s.RUN_TASK.pattern,), work_queue=True, max_bytes=1024 * MIB),
+    StreamSpec(s.INTAKE, (s.SUBMIT_TASK.pattern,), retention=QUEUE, max_bytes=512 * MIB),
+    StreamSpec(s.READY, (s.PLACE_TASKS.pattern,), retention=QUEUE, max_bytes=1024 * MIB),
+    StreamSpec(
+        s.DISPATCH,
+        (s.RUN_TASKS.pattern, s.LEAD_SHARD.pattern),
+        retention=RetentionPolicy.INTEREST,
+        max_bytes=1024 * MIB,
+    ),
     StreamSpec(
         s.RESULTS,
         tuple(
@@ -70,27 +84,26 @@ STREAMS: Final = (
                 s.RESULTS_REPORTED,
                 s.ATTEMPTS_UPDATED,
                 s.SPEND_REPORTED,
-                s.PLACEMENTS_MADE,
             )
         ),
-        work_queue=True,
+        retention=QUEUE,
         max_bytes=2048 * MIB,
     ),
-    StreamSpec(s.ENDED, (s.TASKS_ENDED.pattern,), work_queue=True, max_bytes=1024 * MIB),
+    StreamSpec(s.ENDED, (s.TASKS_ENDED.pattern,), retention=QUEUE, max_bytes=1024 * MIB),
     StreamSpec(
         s.EVENTS,
         tuple(
             subject.pattern
             for subject in (s.TASK_EVENTS, s.ARM_EVENT, s.MEMORY_EVENT, s.POLICY_EVENT)
         ),
-        work_queue=False,
+        retention=HISTORY,
         max_bytes=4096 * MIB,
         max_age_s=7 * DAY_S,
     ),
     StreamSpec(
         s.DLQ,
         (s.DEAD_LETTER.format(origin="*"),),
-        work_queue=False,
+        retention=HISTORY,
         max_bytes=1024 * MIB,
         max_age_s=30 * DAY_S,
     ),
@@ -102,9 +115,9 @@ def stream_config(spec: StreamSpec, *, replicas: int) -> StreamConfig:
     return StreamConfig(
         name=spec.name,
         subjects=list(spec.subjects),
-        retention=RetentionPolicy.WORK_QUEUE if spec.work_queue else RetentionPolicy.LIMITS,
+        retention=spec.retention,
         storage=StorageType.FILE,
-        discard=DiscardPolicy.NEW if spec.work_queue else DiscardPolicy.OLD,
+        discard=DiscardPolicy.OLD if spec.retention is HISTORY else DiscardPolicy.NEW,
         max_bytes=spec.max_bytes,
         max_age=spec.max_age_s,
         duplicate_window=DUPLICATE_WINDOW_S,
@@ -138,6 +151,8 @@ def consumers(shards: int) -> list[tuple[str, ConsumerConfig]]:
     fixed: list[tuple[str, str, list[str]]] = [
         (s.INTAKE, ORCHESTRATOR_INTAKE, []),
         (s.RESULTS, ORCHESTRATOR_RESULTS, []),
+        (s.DISPATCH, ORCHESTRATOR_DISPATCH, []),
+        (s.DISPATCH, LEADERS, [s.LEAD_SHARD.pattern]),
         (s.ENDED, MEMORY_EPISODES, []),
     ]
     configs = [
@@ -191,7 +206,7 @@ async def ensure_arm_consumer(js: JetStreamContext, arm_id: str) -> None:
     """Create the consumer by which an arm's instances get their run commands; idempotent."""
     config = consumer_config(
         arm_durable(arm_id),
-        [s.RUN_TASK.at(arm_id=arm_id)],
+        [s.RUN_TASKS.at(arm_id=arm_id)],
         ack_wait_s=30.0,
         max_ack_pending=20_000,
     )

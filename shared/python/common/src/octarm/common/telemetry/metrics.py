@@ -37,7 +37,11 @@ METRICS: Final = (
     Metric("octarm_orchestrator_admission_closed", "gauge", "1 while fresh tasks get 429"),
     Metric("octarm_scheduler_queued_tasks", "gauge", "Tasks that wait to be placed", ("tier",)),
     Metric("octarm_scheduler_placements_total", "counter", "Attempts placed", ("policy",)),
-    Metric("octarm_scheduler_placement_seconds", "histogram", "Ready to placed"),
+    Metric(
+        "octarm_scheduler_placement_seconds",
+        "histogram",
+        "Ready to placed, the longest of a bundle",
+    ),
     Metric("octarm_scheduler_cycle_seconds", "histogram", "One scheduling cycle"),
     Metric("octarm_scheduler_oldest_wait_seconds", "gauge", "Longest wait in the queue"),
     Metric("octarm_registry_arms", "gauge", "Arms in the directory", ("status",)),

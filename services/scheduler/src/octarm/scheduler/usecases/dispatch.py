@@ -1,0 +1,192 @@
+"""Send placed tasks to their arms in bundles; a bundle is dispatch and announcement at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from octarm.common.bus.publisher import (
+    Fence,
+    Fenced,
+    Outgoing,
+    Publishes,
+    Unacknowledged,
+    trace_head,
+)
+from octarm.common.failpoints import failpoint
+from octarm.common.telemetry import get_logger, metrics, tracing
+from octarm.models.errors import OctarmError
+from octarm.models.hot import RunTask, RunTasks
+from octarm.models.subjects import RUN_TASKS
+from octarm.scheduler.domain.cycle import Decision
+from octarm.scheduler.domain.fleet import Arm
+from octarm.scheduler.usecases.desk import Desk
+
+MAX_BUNDLE_BYTES: Final = 512 * 1024
+AROUND_A_TASK: Final = 768
+PAUSE_S: Final = 1.0
+
+log = get_logger()
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Bundle:
+    """What goes to one arm in one message; `sent_on` is the connection it first went out on."""
+
+    arm: Arm
+    decisions: list[Decision]
+    message: Outgoing
+    sent_on: int
+
+
+class Dispatch:
+    """Publishes bundles behind the leader's fence, each until it is known what became of it.
+
+    A READY message is acknowledged once the stream has what came of its tasks. `deposed` says
+    that this leader has to stop: its fence has fallen, or a server that was started anew may
+    have forgotten that it had a bundle. The next take-over finds out what was dispatched.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        bus: Publishes,
+        fence: Fence,
+        *,
+        policy: str,
+        connection: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._desk = desk
+        self._bus = bus
+        self._fence = fence
+        self._policy = policy
+        self._connection = connection
+        self._unsettled: list[Bundle] = []
+        self._subjects: dict[str, str] = {}
+        self.deposed = False
+
+    @property
+    def unsettled(self) -> int:
+        """How many bundles nobody has acknowledged or refused."""
+        return len(self._unsettled)
+
+    async def __call__(self, decisions: Sequence[Decision], now: datetime) -> int:
+        """Publish these, and what is unsettled once more; gives the number of tasks placed."""
+        bundles, self._unsettled = self._unsettled, []
+        connection = self._connection()
+        if any(bundle.sent_on != connection for bundle in bundles):
+            log.warning("dispatch_in_doubt", shard=self._desk.shard, bundles=len(bundles))
+            self.deposed = True
+            return 0
+        for arm, some in _by_arm(decisions):
+            bundles.append(Bundle(arm, some, self._message(arm, some, now), connection))
+        answers = await self._bus.publish_many([bundle.message for bundle in bundles])
+        failpoint("dispatch_before_ack")
+        placed = 0
+        for bundle, answer in zip(bundles, answers, strict=True):
+            if isinstance(answer, Unacknowledged):
+                self._unsettled.append(bundle)
+            elif isinstance(answer, Fenced):
+                self.deposed = True
+            elif isinstance(answer, OctarmError):
+                self._undo(bundle, answer)
+            else:
+                placed += self._placed(bundle, answer.seq, now)
+        if self.deposed:
+            log.warning("another_leads", shard=self._desk.shard)
+        return placed
+
+    def _message(self, arm: Arm, decisions: list[Decision], now: datetime) -> Outgoing:
+        arm_id, digest = arm.arm_id, blake2b(digest_size=16)
+        tasks, head = [], b""
+        for decision in decisions:
+            ready, traceparent = decision.task.ready, decision.task.ready.traceparent
+            if tracing.is_sampled(traceparent):
+                traceparent = self._traced(decision)
+                head = trace_head(traceparent)
+            tasks.append(
+                RunTask(
+                    ready.task_id,
+                    ready.attempt,
+                    ready.task,
+                    traceparent,
+                    decision.reason,
+                    decision.scores,
+                )
+            )
+            digest.update(b"%b:%d;" % (ready.task_id.encode(), ready.attempt))
+        digest.update(b"%d:%b" % (self._desk.shard, arm_id.encode()))
+        subject = self._subjects.get(arm_id)
+        if subject is None:
+            subject = self._subjects[arm_id] = RUN_TASKS.at(arm_id=arm_id)
+        payload = _encode(RunTasks(self._desk.shard, arm_id, now, self._policy, tasks))
+        head = head if len(tasks) == 1 else b""
+        return Outgoing(subject, payload, f"d:{digest.hexdigest()}", head, self._fence)
+
+    def _traced(self, decision: Decision) -> str:
+        ready = decision.task.ready
+        return tracing.record(
+            "scheduler.place",
+            ready.traceparent,
+            decision.task.seen_ns,
+            task_id=ready.task_id,
+            attempt=ready.attempt,
+            arm_id=decision.arm.arm_id,
+            policy=self._policy,
+            reason=decision.reason,
+        )
+
+    def _placed(self, bundle: Bundle, seq: int, now: datetime) -> int:
+        desk, first = self._desk, now.timestamp()
+        flights = bundle.arm.flights
+        for decision in bundle.decisions:
+            task = decision.task
+            flight = flights.get((task.ready.task_id, task.ready.attempt))
+            if flight is not None:
+                flight.dispatch_seq = seq
+            first = min(first, task.queued_at)
+            desk.finish(task.hold)
+        metrics.observe("octarm_scheduler_placement_seconds", now.timestamp() - first)
+        return len(bundle.decisions)
+
+    def _undo(self, bundle: Bundle, error: OctarmError) -> None:
+        """Let the tasks wait again; the arm is left alone for a moment.
+
+        What no retry can mend is dropped, so that it does not keep others from the arm; the
+        ledger tells of it again when it has been queued for long.
+        """
+        desk, arm = self._desk, bundle.arm
+        for decision in bundle.decisions:
+            task = decision.task
+            desk.fleet.release(task.task_id, task.attempt)
+            newer = desk.queue.get(task.task_id)
+            if newer is None and error.retryable and not desk.queue.ended(*task.key):
+                desk.queue.add(task)
+            else:
+                desk.done(task)
+        if not error.retryable:
+            names = [decision.task.task_id for decision in bundle.decisions]
+            log.error("dispatch_refused", task_ids=names, error=error.message)
+            return
+        if not arm.paused_until:
+            log.warning("dispatch_failed", arm_id=arm.arm_id, error=error.message)
+        desk.fleet.pause(arm, until=desk.clock.monotonic() + PAUSE_S)
+
+
+def _by_arm(decisions: Sequence[Decision]) -> Iterator[tuple[Arm, list[Decision]]]:
+    """Put what goes to the same arm together, as far as one message may carry it."""
+    open_bundles: dict[Arm, tuple[list[Decision], int]] = {}
+    for decision in decisions:
+        arm, size = decision.arm, len(bytes(decision.task.ready.task)) + AROUND_A_TASK
+        some, so_far = open_bundles.get(arm, ([], 0))
+        if some and (len(some) >= arm.bundle or so_far + size > MAX_BUNDLE_BYTES):
+            yield arm, some
+            some, so_far = [], 0
+        some.append(decision)
+        open_bundles[arm] = some, so_far + size
+    for arm, (some, _) in open_bundles.items():
+        yield arm, some
