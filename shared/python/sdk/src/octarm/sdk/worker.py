@@ -115,8 +115,7 @@ class Worker:
             commands = commands_in(delivery.data)
         except msgspec.MsgspecError as error:
             return Dead(f"not a run command: {error}")
-        fresh = [command for command in commands if not self._is_known(command)]
-        if not fresh:
+        if not (fresh := [command for command in commands if not self._is_known(command)]):
             return ACK
         if self._draining:
             return Retry(0.0)

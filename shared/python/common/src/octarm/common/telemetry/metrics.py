@@ -40,7 +40,7 @@ METRICS: Final = (
     Metric(
         "octarm_scheduler_placement_seconds",
         "histogram",
-        "Ready to placed, the longest of a bundle",
+        "Ready to placed, at most",
     ),
     Metric("octarm_scheduler_cycle_seconds", "histogram", "One scheduling cycle"),
     Metric("octarm_scheduler_oldest_wait_seconds", "gauge", "Longest wait in the queue"),
