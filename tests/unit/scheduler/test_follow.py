@@ -1,6 +1,7 @@
 """Heartbeats, results, endings; taking over; splitting; health."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
@@ -9,7 +10,8 @@ import pytest
 from octarm.common.testing.fakes import FakeClock, RecordingPublisher
 from octarm.models.errors import Unavailable
 from octarm.models.hot import PlaceTasks, ResultKey
-from octarm.models.queries import GetQueue, WhyWaiting
+from octarm.models.queries import GetQueue, Outcome, WhyWaiting
+from octarm.models.states import TaskState
 from octarm.models.subjects import PLACE_TASKS
 from octarm.scheduler.domain.tasks import Hold
 from octarm.scheduler.usecases import split, tend
@@ -39,6 +41,22 @@ def flying(desk: Desk, number: int, attempt: int = 1, *, seq: int = 0) -> None:
     key = (task_id(number), attempt)
     flight = desk.fleet.reserve(desk.fleet.arm("one"), key, now=desk.clock.monotonic())
     flight.dispatch_seq = seq
+
+
+class FakeLedger:
+    """Says where tasks stand; None: does not answer."""
+
+    def __init__(self, known: dict[str, TaskState] | None) -> None:
+        self.known = known
+
+    async def states(self, tenant: str, task_ids: Sequence[str]) -> dict[str, Outcome]:
+        if self.known is None:
+            raise Unavailable("nobody answers")
+        return {
+            one: Outcome(task_id=one, state=self.known[one], attempt=1)
+            for one in task_ids
+            if one in self.known
+        }
 
 
 @pytest.fixture
@@ -91,16 +109,49 @@ class TestSweeping:
         flying(desk, 2, seq=9)
         clock(desk).advance(16)
 
-        dropped = await SweepFlights(desk, FakeDispatched(below=6))("one")
+        dropped = await SweepFlights(desk, FakeDispatched(below=6), FakeLedger({}))("one")
 
         assert dropped == [(task_id(1), 1)]
-        assert await SweepFlights(desk, FakeDispatched(below=6))("one") == []
-        assert await SweepFlights(desk, FakeDispatched(below=None))("one") == [(task_id(2), 1)]
+        assert await SweepFlights(desk, FakeDispatched(below=6), FakeLedger({}))("one") == []
+        assert await SweepFlights(desk, FakeDispatched(below=None), FakeLedger({}))("one") == [
+            (task_id(2), 1)
+        ]
+
+    async def test_what_dispatch_lost_before_the_ledger_saw_it_waits_again(
+        self, desk: Desk
+    ) -> None:
+        for number in (1, 2, 3):
+            flying(desk, number, seq=number)
+            flight = desk.fleet.flight(task_id(number), 1)
+            assert flight is not None
+            flight.task = waiting(ready(number))
+        desk.fleet.beat(beat("one", 3, [(task_id(3), 1)]), now=1000.0)
+        clock(desk).advance(16)
+        desk.fleet.beat(beat("one", 3), now=1016.0)
+        ledger = FakeLedger({task_id(1): TaskState.QUEUED, task_id(2): TaskState.DISPATCHED})
+
+        late = await SweepFlights(desk, FakeDispatched(known=0), ledger)("two")
+        dropped = await SweepFlights(desk, FakeDispatched(), ledger)("one")
+
+        assert (late, len(dropped)) == ([], 2)
+        assert [task.task_id for task in desk.queue] == [task_id(1)]
+
+    async def test_keeps_their_slots_while_the_ledger_does_not_answer(self, desk: Desk) -> None:
+        flying(desk, 1, seq=1)
+        flight = desk.fleet.flight(task_id(1), 1)
+        assert flight is not None
+        flight.task = waiting(ready(1))
+        clock(desk).advance(16)
+
+        with pytest.raises(Unavailable):
+            await SweepFlights(desk, FakeDispatched(), FakeLedger(None))("one")
+
+        assert desk.fleet.arm("one").flights
 
 
 class TestTending:
     async def test_a_beat_with_lost_attempts_leads_to_a_sweep(self, desk: Desk) -> None:
-        tending = TendFleet(desk, SweepFlights(desk, FakeDispatched()))
+        tending = TendFleet(desk, SweepFlights(desk, FakeDispatched(), FakeLedger({})))
         flying(desk, 1)
         clock(desk).advance(16)
         tending.hear(beat("one", 3))
@@ -111,7 +162,7 @@ class TestTending:
 
     async def test_a_sweep_that_fails_waits_for_the_next_beat(self, desk: Desk) -> None:
         dispatched = FakeDispatched(failure=Unavailable("gone"))
-        tending = TendFleet(desk, SweepFlights(desk, dispatched))
+        tending = TendFleet(desk, SweepFlights(desk, dispatched, FakeLedger({})))
         flying(desk, 1)
         clock(desk).advance(16)
         tending.hear(beat("one", 3))
@@ -125,7 +176,7 @@ class TestTending:
     ) -> None:
         monkeypatch.setattr(tend, "LONGEST_PAUSE_S", 0.001)
         desk.queue.add(waiting(ready()))
-        tending = TendFleet(desk, SweepFlights(desk, FakeDispatched()))
+        tending = TendFleet(desk, SweepFlights(desk, FakeDispatched(), FakeLedger({})))
         running = asyncio.create_task(tending.run())
 
         clock(desk).advance(181)

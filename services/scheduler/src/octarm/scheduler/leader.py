@@ -65,7 +65,8 @@ class ShardLeader:
         self._runner: PullRunner | None = None
         self._read_before = 0
         self.desk = Desk(shard, settings.queue_capacity, self._clock, self._empty_queue())
-        self.tend = TendFleet(self.desk, SweepFlights(self.desk, self._dispatched))
+        self._ledger = OrchestratorClient(nc, timeout_s=ASK_S)
+        self.tend = TendFleet(self.desk, SweepFlights(self.desk, self._dispatched, self._ledger))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Compete for the shard until `stop`."""
@@ -147,7 +148,7 @@ class ShardLeader:
                 await self._nc.flush()
 
     def _admitting(self, lost: asyncio.Event) -> AskFirst:
-        desk, ledger = self.desk, OrchestratorClient(self._nc, timeout_s=ASK_S)
+        desk, ledger = self.desk, self._ledger
         known = WaitForLedger(desk, self._dispatched)
 
         async def up_to_date() -> None:

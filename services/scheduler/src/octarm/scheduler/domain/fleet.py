@@ -13,6 +13,7 @@ from octarm.models.hot import Heartbeat
 
 if TYPE_CHECKING:
     from octarm.scheduler.domain.groups import Group
+    from octarm.scheduler.domain.tasks import QueuedTask
 
 Key = tuple[str, int]  # task id, attempt
 
@@ -48,11 +49,15 @@ class Instance:
 
 @dataclass(slots=True)
 class Flight:
-    """An attempt that was sent to an arm and has not ended."""
+    """An attempt that was sent to an arm and has not ended.
+
+    `task` is what was sent, until the arm reports it.
+    """
 
     arm: "Arm"
     since: float
     dispatch_seq: int = 0
+    task: "QueuedTask | None" = None
 
 
 class Arm:
@@ -145,8 +150,8 @@ class Fleet:
         for key in ended:
             self.release(*key)
         if ready:
-            for key in running - arm.flights.keys():
-                self.reserve(arm, key, now=now)
+            for key in running:
+                self.reserve(arm, key, now=now).task = None
         self._count_slots(arm)
 
     def land(self, *, now: float) -> None:

@@ -147,7 +147,7 @@ class Dispatch:
             task = decision.task
             flight = flights.get((task.ready.task_id, task.ready.attempt))
             if flight is not None:
-                flight.dispatch_seq = seq
+                flight.dispatch_seq, flight.task = seq, task
             first = min(first, task.queued_at)
             desk.finish(task.hold)
         metrics.observe("octarm_scheduler_placement_seconds", now.timestamp() - first)

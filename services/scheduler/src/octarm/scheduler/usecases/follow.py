@@ -1,14 +1,18 @@
 """What others say about arms and attempts: heartbeats, results, ends of tasks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 from msgspec import Meta, Struct
 
 from octarm.common.telemetry import get_logger
 from octarm.models.hot import Heartbeat, ResultKey
 from octarm.models.hot_types import TaskId
-from octarm.scheduler.domain.fleet import Key
+from octarm.models.queries import Outcome
+from octarm.models.states import TaskState
+from octarm.scheduler.domain.fleet import Flight, Key
+from octarm.scheduler.domain.tasks import Hold, QueuedTask
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.ports import Dispatched
 
@@ -81,27 +85,72 @@ class EndAttempts:
             self.desk.poke()
 
 
+class Ledger(Protocol):
+    """The part of the orchestrator's client that is needed."""
+
+    async def states(self, tenant: str, task_ids: Sequence[str]) -> dict[str, Outcome]:
+        """Give the outcome of each task that exists, by id."""
+        ...
+
+
+def _nothing() -> None:
+    """There is no message any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class SweepFlights:
-    """Drop attempts that no instance reports and that do not wait in DISPATCH either."""
+    """Drop attempts that no instance reports and that do not wait in DISPATCH either.
+
+    Of those that the ledger has not seen dispatched, DISPATCH has lost the run command before
+    anybody had read it: nobody else looks after them, so they wait to be placed again.
+    """
 
     desk: Desk
     dispatched: Dispatched
+    ledger: Ledger
 
     async def __call__(self, arm_id: str) -> list[Key]:
         """Sweep one arm; gives what was dropped.
 
         Raises:
-            Unavailable: DISPATCH cannot be looked into now.
+            Unavailable: DISPATCH cannot be looked into now, or the ledger does not answer.
         """
+        fleet = self.desk.fleet
         below = await self.dispatched.started_below(arm_id)
-        dropped = []
-        for key in self.desk.fleet.suspects(arm_id, now=self.desk.clock.monotonic()):
-            flight = self.desk.fleet.flight(*key)
-            if flight is not None and (below is None or flight.dispatch_seq < below):
-                self.desk.fleet.release(*key)
-                dropped.append(key)
+        suspects = {
+            key: flight
+            for key in fleet.suspects(arm_id, now=self.desk.clock.monotonic())
+            if (flight := fleet.flight(*key)) and (below is None or flight.dispatch_seq < below)
+        }
+        lost = await self._lost([it for it in suspects.values() if it.task is not None])
+        dropped = [key for key, flight in suspects.items() if fleet.flight(*key) is flight]
+        for key in dropped:
+            fleet.release(*key)
+        for task in lost if self.desk.leading else []:
+            if task.key in dropped:
+                self.desk.admit(task.ready, Hold(0, 1, _nothing), seen_ns=task.seen_ns)
         if dropped:
-            log.info("flights_dropped", arm_id=arm_id, count=len(dropped))
+            log.info("flights_dropped", arm_id=arm_id, count=len(dropped), again=len(lost))
             self.desk.poke()
         return dropped
+
+    async def _lost(self, flights: list[Flight]) -> list[QueuedTask]:
+        """Find those that were dispatched and that the ledger, up to date, knows nothing of."""
+        if not flights:
+            return []
+        known_to = await self.dispatched.known_to()
+        by_tenant: dict[str, list[QueuedTask]] = {}
+        for flight in flights:
+            if (task := flight.task) is not None and flight.dispatch_seq <= known_to:
+                by_tenant.setdefault(task.ready.tenant, []).append(task)
+        lost: list[QueuedTask] = []
+        for tenant, tasks in by_tenant.items():
+            found = await self.ledger.states(tenant, [task.task_id for task in tasks])
+            lost += [task for task in tasks if _is_queued(task, found.get(task.task_id))]
+        return lost
+
+
+def _is_queued(task: QueuedTask, outcome: Outcome | None) -> bool:
+    if outcome is None or outcome.attempt != task.attempt:
+        return False
+    return outcome.state is TaskState.QUEUED
