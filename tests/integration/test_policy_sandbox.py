@@ -335,3 +335,14 @@ async def test_validation_has_nothing_to_say_of_a_good_policy(
 
     assert report.problems == ()
     assert engine.policies == {report.digest}
+
+
+async def test_a_child_that_has_grown_is_replaced_between_calls() -> None:
+    async with Engine(Limits(worn_mib=0, call_ms=300, grace_ms=3_000), children=1) as engine:
+        loaded = await engine.load(GOOD)
+        seen = set()
+        for _ in range(4):
+            seen.update(engine.pids)
+            assert isinstance(await engine.decide(loaded.digest, CONTEXT), Decided)
+
+    assert len(seen) >= 3

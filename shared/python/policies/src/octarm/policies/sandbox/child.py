@@ -16,8 +16,8 @@ import msgspec
 from octarm.policies.context import Context
 from octarm.policies.language.evaluator import Evaluator, ScriptError
 from octarm.policies.sandbox.frames import (
+    HEADER,
     MAX_POLICIES,
-    PREFIX,
     REQUESTS,
     Answer,
     Check,
@@ -29,8 +29,9 @@ from octarm.policies.sandbox.frames import (
     Request,
     Returned,
     frame,
+    header,
 )
-from octarm.policies.sandbox.limits import Limits, allow_cpu, confine
+from octarm.policies.sandbox.limits import MIB, Limits, Size, allow_cpu, confine
 
 if TYPE_CHECKING:
     import starlark
@@ -137,13 +138,18 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_TRACEBACK else f"{text[:half]}\n…\n{text[-half:]}"
 
 
-def serve(connection: socket.socket, child: Child) -> None:
-    """Answer until the host closes the connection."""
+def serve(connection: socket.socket, child: Child, size: Size, most: int) -> None:
+    """Answer until the host closes the connection; say so when this process is larger than that.
+
+    What is freed leaves gaps: after thousands of calls the process has grown, and the memory
+    that is left would fail a policy that needs no more than it ever did.
+    """
     stream = connection.makefile("rb")
-    while prefix := stream.read(PREFIX):
-        body = stream.read(int.from_bytes(prefix, "big"))
+    while prefix := stream.read(HEADER):
+        body = stream.read(header(prefix)[0])
         allow_cpu(1)
-        connection.sendall(frame(child.answer(REQUESTS.decode(body))))
+        answer = child.answer(REQUESTS.decode(body))
+        connection.sendall(frame(answer, worn=size.now() > most))
 
 
 def main() -> None:
@@ -153,9 +159,11 @@ def main() -> None:
     child = Child(limits)
     child.warm_up()
     gc.freeze()
-    confine(limits)
+    size = Size()
+    most = size.now() + limits.worn_mib * MIB
+    confine(limits, size)
     connection.sendall(frame(Loaded()))
-    serve(connection, child)
+    serve(connection, child, size, most)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""What host and child say to each other: length-prefixed msgpack over a socket pair."""
+"""What host and child say to each other: msgpack over a socket pair.
+
+Before each message come its length in four bytes and one byte that is not zero when the child has
+grown and would better be replaced.
+"""
 
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-PREFIX: Final = 4
+HEADER: Final = 5
 # The largest frame of a child: bounded return, bounded output, bounded traceback.
 MAX_ANSWER: Final = 1 << 20
 
@@ -70,7 +74,12 @@ REQUESTS: Final = msgspec.msgpack.Decoder(Request)
 ANSWERS: Final = msgspec.msgpack.Decoder(Answer)
 
 
-def frame(message: Request | Answer) -> bytes:
-    """Encode a message with its length before it."""
+def frame(message: Request | Answer, *, worn: bool = False) -> bytes:
+    """Encode a message with its header before it."""
     body = _ENCODER.encode(message)
-    return len(body).to_bytes(PREFIX, "big") + body
+    return len(body).to_bytes(HEADER - 1, "big") + bytes([worn]) + body
+
+
+def header(data: bytes) -> tuple[int, bool]:
+    """Give the length of the message that follows, and whether the child is worn."""
+    return int.from_bytes(data[:-1], "big"), bool(data[-1])

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-_MIB: Final = 1 << 20
+MIB: Final = 1 << 20
 
 
 class Limits(Struct, frozen=True):
@@ -16,13 +16,14 @@ class Limits(Struct, frozen=True):
     `call_ms` is processor time, so that a busy machine fails no policy; a child that has not
     answered `grace_ms` of real time after that, and what its context takes, is killed.
     `memory_mib` bounds what script, context and answer take beyond the bare process,
-    `process_mib` bounds all of it.
+    `process_mib` bounds all of it. A child that has grown by `worn_mib` after a call is replaced.
     """
 
     call_ms: int = 50
     grace_ms: int = 200
     load_ms: int = 500
-    memory_mib: int = 96
+    memory_mib: int = 128
+    worn_mib: int = 48
     process_mib: int = 256
     call_depth: int = 100
     max_source_bytes: int = 65_536
@@ -30,10 +31,25 @@ class Limits(Struct, frozen=True):
     max_print_bytes: int = 16_384
 
 
-def confine(limits: Limits) -> None:
+class Size:
+    """Asks for the address space of this process; opens what it needs when it is made."""
+
+    def __init__(self) -> None:
+        path = Path("/proc/self/statm")
+        self._statm = os.open(path, os.O_RDONLY) if path.exists() else None
+        self._page = os.sysconf("SC_PAGE_SIZE")
+
+    def now(self) -> int:
+        """Give the bytes; 0 where the system does not tell."""
+        if self._statm is None:
+            return 0
+        return int(os.pread(self._statm, 64, 0).split()[0]) * self._page
+
+
+def confine(limits: Limits, size: Size) -> None:
     """Bind this process: memory, no files, no processes, no core; what is open stays open."""
-    size = _size() + limits.memory_mib * _MIB
-    _limit(resource.RLIMIT_AS, min(size, limits.process_mib * _MIB))
+    bare = size.now() or limits.process_mib * MIB
+    _limit(resource.RLIMIT_AS, min(bare + limits.memory_mib * MIB, limits.process_mib * MIB))
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NPROC, 0)
@@ -47,15 +63,6 @@ def allow_cpu(seconds: int) -> None:
     soft = int(used.ru_utime + used.ru_stime) + seconds + 1
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
-
-
-def _size() -> int:
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        # Not Linux: only `process_mib` binds, as far as the system knows such a limit.
-        return 1 << 62
-    pages = int(statm.read_text().split()[0])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _limit(which: int, value: int) -> None:

@@ -51,7 +51,7 @@ class Pool:
         return sorted(child.pid for child in self._alive)
 
     async def use(self, call: Callable[[ChildProcess], Awaitable[T]], *, within_s: float) -> T:
-        """Run a call on a free child; one that dies, or is left while it works, is replaced.
+        """Run a call on a free child; one that dies, is left half-way, or is worn, is replaced.
 
         Raises:
             Died: `unavailable` when no child came free in time, else what the call raises.
@@ -67,7 +67,7 @@ class Pool:
             whole = True
             return answer
         finally:
-            if whole:
+            if whole and not child.worn:
                 self._idle.put_nowait(child)
             else:
                 self._replace(child)

@@ -11,14 +11,15 @@ import msgspec
 
 from octarm.policies.sandbox.frames import (
     ANSWERS,
+    HEADER,
     MAX_ANSWER,
     MAX_POLICIES,
-    PREFIX,
     Answer,
     Load,
     Loaded,
     Request,
     frame,
+    header,
 )
 from octarm.policies.sandbox.limits import Limits
 
@@ -39,7 +40,10 @@ class Died(Exception):
 
 
 class ChildProcess:
-    """A running child; whoever starts it closes it. Answers one request at a time."""
+    """A running child; whoever starts it closes it. Answers one request at a time.
+
+    `worn` is set when it has grown so much that it would better be replaced.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class ChildProcess:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
+        self.worn = False
         self._loaded: dict[str, None] = {}
         self._process = process
         self._reader = reader
@@ -114,7 +119,7 @@ class ChildProcess:
             async with asyncio.timeout(within_s):
                 self._writer.write(question)
                 await self._writer.drain()
-                size = int.from_bytes(await self._reader.readexactly(PREFIX), "big")
+                size, self.worn = header(await self._reader.readexactly(HEADER))
                 if size > MAX_ANSWER:
                     raise await self._end("crash", f"an answer of {size} bytes")
                 answer: Answer = ANSWERS.decode(await self._reader.readexactly(size))
