@@ -21,6 +21,8 @@ from octarm.orchestrator.domain.messages import (
 from octarm.orchestrator.domain.news import AttemptNews
 
 UNKNOWN_POLICY: Final = "unknown"
+_PLACED: Final = ("arm_id", "policy", "reason")
+_STARTED: Final = ("arm_id", "instance_id")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -120,13 +122,13 @@ def _short(change: Moved, news: AttemptNews) -> list[Told]:
     """Tell of a short attempt: hot, and the same as the general way tells."""
     placement, arm_id = news.placement, change.arm_id
     policy, reason = (placement.policy, placement.reason) if placement else (UNKNOWN_POLICY, "")
-    ending = b'%b,"goal":%b' % (_fields(arm_id=arm_id)[:-1], _encode(change.goal))
+    ending = b'%b,"goal":%b' % (_fields(_PLACED, arm_id)[:-1], _encode(change.goal))
     if len(news.body) <= MAX_EVENT_RESULT_BYTES:
         ending = b'%b,"result":%b' % (ending, news.body)
     return story(
         (
-            ("placed", _fields(arm_id=arm_id, policy=policy, reason=reason)),
-            ("started", _fields(arm_id=arm_id, instance_id=change.instance_id)),
+            ("placed", _fields(_PLACED, arm_id, policy, reason)),
+            ("started", _fields(_STARTED, arm_id, change.instance_id)),
             ("completed", ending + b"}"),
         ),
         task_id=change.task_id,
@@ -139,9 +141,9 @@ def _short(change: Moved, news: AttemptNews) -> list[Told]:
 
 
 @lru_cache(1024)
-def _fields(**fields: str | None) -> bytes:
+def _fields(names: tuple[str, ...], *values: str | None) -> bytes:
     # The attempts of one commit went to few arms, for few reasons.
-    return _encode(fields)
+    return _encode(dict(zip(names, values, strict=False)))
 
 
 def _make(
