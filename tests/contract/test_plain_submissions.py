@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from octarm.common.testing.fakes import NOON
-from octarm.models.contracts import ResourceBudget, TaskSubmission
-from octarm.models.errors import OctarmError
-from octarm.orchestrator.domain.submissions import (
+from octarm.ledger.domain.submissions import (
     MAX_BRACKETS,
     MAX_PLAIN_BYTES,
     PlainBudget,
     PlainSubmission,
     read_plain,
 )
-from octarm.orchestrator.domain.tasks import NewTask, Submission, new_task
+from octarm.ledger.domain.tasks import NewTask, Submission, new_task
+from octarm.models.contracts import ResourceBudget, TaskSubmission
+from octarm.models.errors import OctarmError
 from tests.contract.test_hot_twins import SPOILERS
 from tests.support.json_strategies import json_of
 from tests.support.messages import golden, with_value

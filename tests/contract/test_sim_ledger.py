@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from octarm.ledger.domain.changes import Known, Stopped
+from octarm.ledger.domain.news import AttemptNews
+from octarm.ledger.domain.tasks import NewTask
+from octarm.ledger.storage import endings
 from octarm.models import hot
 from octarm.models.ids import typeid, uuid7
-from octarm.orchestrator.domain.changes import Known, Stopped
-from octarm.orchestrator.domain.news import AttemptNews
-from octarm.orchestrator.domain.tasks import NewTask
-from octarm.orchestrator.storage import endings
 from tests.simulation import relatives
 from tests.simulation.tables import Tables
 from tests.support.ledger import Ledger, a_failure, a_ledger, a_new_task, a_result, news, placed

@@ -19,6 +19,9 @@ from octarm.common.telemetry import tracing
 from octarm.common.testing.fakes import NOON, FakeClock
 from octarm.gateway.domain import headers
 from octarm.gateway.routes.bodies import read_as, read_object
+from octarm.ledger.domain.news import AttemptNews
+from octarm.ledger.domain.submissions import read_plain
+from octarm.ledger.domain.tasks import new_task, ready_task
 from octarm.memory.domain import paging
 from octarm.models import hot, strict_json
 from octarm.models.contracts import TaskContract, TaskSubmission
@@ -32,9 +35,6 @@ from octarm.models.subjects import (
     RESULTS_REPORTED,
     RUN_TASKS,
 )
-from octarm.orchestrator.domain.news import AttemptNews
-from octarm.orchestrator.domain.submissions import read_plain
-from octarm.orchestrator.domain.tasks import new_task, ready_task
 from octarm.orchestrator.results import ResultsConsumer
 from tests.support.deliveries import a_delivery
 from tests.support.messages import MODELS

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from octarm.common.clock import SystemClock
+from octarm.ledger.domain.changes import Known
+from octarm.ledger.storage.backlog import PostgresBacklog
 from octarm.models import hot
 from octarm.models.errors import Backpressure, OctarmError
 from octarm.models.ids import new_id
 from octarm.orchestrator.domain.admission import Gate
-from octarm.orchestrator.domain.changes import Known
-from octarm.orchestrator.storage.backlog import PostgresBacklog
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 from octarm.orchestrator.usecases.admission import WatchBacklog
 from octarm.orchestrator.usecases.announce import Announcement

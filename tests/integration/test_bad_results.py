@@ -9,10 +9,10 @@ import pytest
 
 from octarm.common.bus.delivery import ACK, Dead, Outcome
 from octarm.common.testing.fakes import FakeClock
+from octarm.ledger.domain.changes import Known
 from octarm.models.ids import new_id
 from octarm.models.results import MAX_RESULT_BYTES
 from octarm.models.subjects import RESULT, RESULTS_REPORTED, RUN_TASKS
-from octarm.orchestrator.domain.changes import Known
 from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases.record import FOREIGN, UNKNOWN, RecordNews
 from tests.fuzz.mutate import spoiled

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 
+from octarm.ledger.domain.changes import Known
+from octarm.ledger.storage.spending import PostgresSpending
 from octarm.models import hot
 from octarm.models.errors import Unavailable
-from octarm.orchestrator.domain.changes import Known
-from octarm.orchestrator.storage.spending import PostgresSpending
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.verify.check import Sources, verify
 from octarm.verify.invariants import Mode

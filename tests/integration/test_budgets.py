@@ -11,17 +11,17 @@ import pytest
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.bus.task_history import events_in
 from octarm.common.storage import open_pool
+from octarm.ledger.domain.changes import AcceptAnswer, Known, Moved, Stopped, Woken
+from octarm.ledger.domain.news import AttemptNews
+from octarm.ledger.domain.tasks import NewTask
+from octarm.ledger.storage.intake import PostgresIntake
+from octarm.ledger.storage.spending import PostgresSpending
 from octarm.models import hot
 from octarm.models.commands import PlaceTasks
 from octarm.models.contracts import BudgetLeft
 from octarm.models.errors import BudgetExceeded, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.queries import BudgetView
-from octarm.orchestrator.domain.changes import AcceptAnswer, Known, Moved, Stopped, Woken
-from octarm.orchestrator.domain.news import AttemptNews
-from octarm.orchestrator.domain.tasks import NewTask
-from octarm.orchestrator.storage.intake import PostgresIntake
-from octarm.orchestrator.storage.spending import PostgresSpending
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.budgets import MeterSpend, SettleBudgets
 from octarm.verify.check import Sources, verify

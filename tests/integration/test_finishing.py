@@ -7,8 +7,8 @@ from typing import Any, LiteralString
 import pytest
 
 from octarm.common.storage import connected
+from octarm.ledger.storage.spending import PostgresSpending
 from octarm.models import hot
-from octarm.orchestrator.storage.spending import PostgresSpending
 from tests.support.ledger import Ledger, a_failure, a_ledger, a_result, accept, news, record
 
 pytestmark = pytest.mark.integration

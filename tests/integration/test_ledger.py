@@ -6,14 +6,14 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 import msgspec
 import pytest
 
+from octarm.ledger.domain.changes import Known
+from octarm.ledger.domain.lifecycle import events_to, may_move
+from octarm.ledger.domain.news import AttemptNews
 from octarm.models import hot
 from octarm.models.errors import Conflict, InvalidRequest, NotFound, OctarmError
 from octarm.models.ids import new_id
 from octarm.models.queries import FindTasks
 from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import Known
-from octarm.orchestrator.domain.lifecycle import events_to, may_move
-from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.usecases.accept import AcceptTasks
 from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.record import UNKNOWN, RecordNews, Revocation

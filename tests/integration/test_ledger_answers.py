@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from octarm.ledger.domain.changes import Known
 from octarm.models.queries import FindTasks
 from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import Known
 from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news
 
 pytestmark = pytest.mark.integration

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from octarm.common.testing import FakeClock
+from octarm.ledger.domain.changes import Known
 from octarm.models import hot
 from octarm.models.errors import Conflict
-from octarm.orchestrator.domain.changes import Known
 from octarm.orchestrator.usecases.cancelling import CancelTasks, StopAttempts
 from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.record import RecordNews, Revocation

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from octarm.ledger.domain.changes import Known
+from octarm.ledger.domain.tasks import NewTask
+from octarm.ledger.storage.policies import TaskPolicies
 from octarm.models.errors import InvalidRequest, NotFound
 from octarm.models.ids import new_id
-from octarm.orchestrator.domain.changes import Known
-from octarm.orchestrator.domain.tasks import NewTask
-from octarm.orchestrator.storage.retrying import TaskPolicies
 from octarm.orchestrator.usecases.accept import AcceptTasks
 from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.record import RecordNews, Revocation

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from octarm.common.clock import SystemClock
+from octarm.ledger.domain.changes import Known
+from octarm.ledger.domain.tenants import TenantRules, Tenants
+from octarm.ledger.storage.intake import PostgresIntake
+from octarm.ledger.storage.quotas import PostgresQuotas
+from octarm.ledger.storage.reading import PostgresTasks
 from octarm.models import hot
 from octarm.models.errors import Backpressure, OctarmError
-from octarm.orchestrator.domain.changes import Known
-from octarm.orchestrator.domain.tenants import TenantRules, Tenants
-from octarm.orchestrator.storage.intake import PostgresIntake
-from octarm.orchestrator.storage.quotas import PostgresQuotas
-from octarm.orchestrator.storage.reading import PostgresTasks
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.endings import Reconcile

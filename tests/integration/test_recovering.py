@@ -7,12 +7,12 @@ import msgspec
 import pytest
 
 from octarm.common.testing import RecordingPublisher
+from octarm.ledger.domain.changes import Known
+from octarm.ledger.storage import recovering
+from octarm.ledger.storage.recovering import PostgresQueued
 from octarm.models import hot
 from octarm.models.errors import OctarmError, Unavailable
 from octarm.models.subjects import PLACE_TASKS
-from octarm.orchestrator.domain.changes import Known
-from octarm.orchestrator.storage import recovering
-from octarm.orchestrator.storage.recovering import PostgresQueued
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.record import Revocation

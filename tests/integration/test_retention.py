@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 from octarm.common.testing.fakes import FakeClock
+from octarm.ledger.domain.months import Month
+from octarm.ledger.domain.tasks import NewTask
+from octarm.ledger.storage.partitions import TABLES, PostgresPartitions
 from octarm.models.errors import Unavailable
 from octarm.models.ids import derived_id
-from octarm.orchestrator.domain.months import Month
-from octarm.orchestrator.domain.tasks import NewTask
-from octarm.orchestrator.storage.partitions import TABLES, PostgresPartitions
 from octarm.orchestrator.usecases.retention import KeepRetention
 from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news, placed
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from octarm.ledger.domain.changes import Known
 from octarm.models.errors import Unavailable
-from octarm.orchestrator.domain.changes import Known
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.verify.check import Sources, verify
 from octarm.verify.invariants import INVARIANTS, Mode

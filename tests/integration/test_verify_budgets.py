@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from octarm.ledger.domain.changes import Known
+from octarm.ledger.storage.spending import PostgresSpending
 from octarm.models import hot
-from octarm.orchestrator.domain.changes import Known
-from octarm.orchestrator.storage.spending import PostgresSpending
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.verify.check import Sources, verify
 from octarm.verify.invariants import Mode

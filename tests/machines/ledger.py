@@ -12,12 +12,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.clock import SystemClock
 from octarm.common.testing import RecordingPublisher
+from octarm.ledger.domain.changes import Known
+from octarm.ledger.domain.news import AttemptNews
+from octarm.ledger.storage.spending import PostgresSpending
 from octarm.models import hot
 from octarm.models.errors import OctarmError
 from octarm.models.states import TERMINAL, TaskState
-from octarm.orchestrator.domain.changes import Known
-from octarm.orchestrator.domain.news import AttemptNews
-from octarm.orchestrator.storage.spending import PostgresSpending
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 from octarm.orchestrator.usecases.budgets import MeterSpend, SettleBudgets
 from octarm.orchestrator.usecases.cancelling import CancelTasks, StopAttempts

@@ -9,10 +9,10 @@ from msgspec import structs
 from octarm.common.bus.delivery import ACK, HELD, Delivery, Outcome
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.bus.runner import PullRunner
+from octarm.ledger.domain.changes import Entry
+from octarm.ledger.domain.lifecycle import ATTEMPTED
 from octarm.models.errors import Unavailable
 from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import Entry
-from octarm.orchestrator.domain.lifecycle import ATTEMPTED
 from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases import relay
 from octarm.orchestrator.usecases.leases import KeepLeases

@@ -6,10 +6,7 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from octarm.common.bus.publisher import Outgoing
-from octarm.models.errors import Unavailable
-from octarm.models.queries import Outcome
-from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import (
+from octarm.ledger.domain.changes import (
     AcceptAnswer,
     Announce,
     Entry,
@@ -21,9 +18,12 @@ from octarm.orchestrator.domain.changes import (
     Stray,
     Woken,
 )
-from octarm.orchestrator.domain.news import AttemptNews
-from octarm.orchestrator.domain.tasks import NewTask
-from octarm.orchestrator.storage.endings import FORGOTTEN_AFTER_S
+from octarm.ledger.domain.news import AttemptNews
+from octarm.ledger.domain.tasks import NewTask
+from octarm.ledger.storage.endings import FORGOTTEN_AFTER_S
+from octarm.models.errors import Unavailable
+from octarm.models.queries import Outcome
+from octarm.models.states import TaskState
 from tests.simulation import relatives
 from tests.simulation.chances import Chances, Chronicle
 from tests.simulation.rows import TaskRow

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from octarm.common.bus.publisher import Outgoing
+from octarm.ledger.domain.changes import Entry, Moved, Stopped, Stopping, Stray
+from octarm.ledger.domain.news import AttemptNews, Step
+from octarm.ledger.storage.relatives import DEPENDENCY_FAILED, PARENT_ENDED
 from octarm.models.states import TERMINAL, TaskState
-from octarm.orchestrator.domain.changes import Entry, Moved, Stopped, Stopping, Stray
-from octarm.orchestrator.domain.news import AttemptNews, Step
-from octarm.orchestrator.storage.relatives import DEPENDENCY_FAILED, PARENT_ENDED
 from octarm.orchestrator.usecases.tell import TellOwn
 
 if TYPE_CHECKING:

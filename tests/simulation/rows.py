@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from octarm.ledger.domain.tasks import NewTask
 from octarm.models.states import CancelProof, TaskState
-from octarm.orchestrator.domain.tasks import NewTask
 
 
 @dataclass(slots=True, eq=False)

@@ -11,19 +11,19 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from octarm.common.bus.publisher import Outgoing
+from octarm.ledger.domain.changes import AcceptAnswer, Entry, Mark, Moved, Name, Stray, Woken
+from octarm.ledger.domain.lifecycle import ATTEMPTED
+from octarm.ledger.domain.messages import pack, unpack
+from octarm.ledger.domain.news import AttemptNews, Step
+from octarm.ledger.domain.plans import Plan, Relative
+from octarm.ledger.domain.tasks import NewTask
+from octarm.ledger.storage import endings as sql_endings
+from octarm.ledger.storage import intake as sql_intake
+from octarm.ledger.storage import known as sql_known
+from octarm.ledger.storage import news_rows
+from octarm.ledger.storage import plans as sql_plans
+from octarm.ledger.storage.outbox import PAGE
 from octarm.models.states import TERMINAL, TaskState
-from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Mark, Moved, Name, Stray, Woken
-from octarm.orchestrator.domain.lifecycle import ATTEMPTED
-from octarm.orchestrator.domain.messages import pack, unpack
-from octarm.orchestrator.domain.news import AttemptNews, Step
-from octarm.orchestrator.domain.plans import Plan, Relative
-from octarm.orchestrator.domain.tasks import NewTask
-from octarm.orchestrator.storage import endings as sql_endings
-from octarm.orchestrator.storage import intake as sql_intake
-from octarm.orchestrator.storage import known as sql_known
-from octarm.orchestrator.storage import news_rows
-from octarm.orchestrator.storage import plans as sql_plans
-from octarm.orchestrator.storage.outbox import PAGE
 from tests.simulation import relatives
 from tests.simulation.rows import AttemptRow, TaskRow
 

@@ -12,20 +12,20 @@ from octarm.common.bus.task_history import events_in
 from octarm.common.storage import Pool, open_pool
 from octarm.common.storage.migrations import upgrade
 from octarm.common.testing import RecordingPublisher
+from octarm.ledger.domain.changes import Known, Moved
+from octarm.ledger.domain.news import AttemptNews, Gathering, Placement
+from octarm.ledger.domain.tasks import NewTask, new_task
+from octarm.ledger.schema import MIGRATIONS, SCHEMA
+from octarm.ledger.storage.attempts import PostgresAttempts
+from octarm.ledger.storage.cancelling import PostgresCancelling
+from octarm.ledger.storage.endings import PostgresEndings
+from octarm.ledger.storage.intake import PostgresIntake
+from octarm.ledger.storage.outbox import PostgresOutbox
+from octarm.ledger.storage.reading import PostgresTasks
+from octarm.ledger.storage.relatives import Relatives
 from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
 from octarm.models.ids import new_id
-from octarm.orchestrator.domain.changes import Known, Moved
-from octarm.orchestrator.domain.news import AttemptNews, Gathering, Placement
-from octarm.orchestrator.domain.tasks import NewTask, new_task
-from octarm.orchestrator.migrate import MIGRATIONS, SCHEMA
-from octarm.orchestrator.storage.attempts import PostgresAttempts
-from octarm.orchestrator.storage.cancelling import PostgresCancelling
-from octarm.orchestrator.storage.endings import PostgresEndings
-from octarm.orchestrator.storage.intake import PostgresIntake
-from octarm.orchestrator.storage.outbox import PostgresOutbox
-from octarm.orchestrator.storage.reading import PostgresTasks
-from octarm.orchestrator.storage.relatives import Relatives
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.relay import Relay
 from octarm.orchestrator.usecases.tell import TellOwn

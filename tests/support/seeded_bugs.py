@@ -12,20 +12,20 @@ from octarm.common.bus.delivery import ACK, Delivery, Outcome
 from octarm.common.bus.publisher import Outgoing, PubAck
 from octarm.common.storage import Pool, connected, transaction
 from octarm.common.storage.connections import Connection
+from octarm.ledger.domain.budgets import Accounts, Amounts
+from octarm.ledger.domain.changes import Announce, Stopped
+from octarm.ledger.domain.lifecycle import ATTEMPTED
+from octarm.ledger.domain.news import AttemptNews, Step
+from octarm.ledger.domain.tasks import NewTask
+from octarm.ledger.storage import attempts, budgets, cancelling, intake
+from octarm.ledger.storage.attempts import PostgresAttempts
+from octarm.ledger.storage.cancelling import PostgresCancelling
+from octarm.ledger.storage.endings import Change, PostgresEndings
+from octarm.ledger.storage.intake import PostgresIntake
+from octarm.ledger.storage.reading import PostgresTasks
 from octarm.models.errors import OctarmError
 from octarm.models.queries import FindTasks, TasksFound
 from octarm.models.queries import Outcome as Found
-from octarm.orchestrator.domain.budgets import Accounts, Amounts
-from octarm.orchestrator.domain.changes import Announce, Stopped
-from octarm.orchestrator.domain.lifecycle import ATTEMPTED
-from octarm.orchestrator.domain.news import AttemptNews, Step
-from octarm.orchestrator.domain.tasks import NewTask
-from octarm.orchestrator.storage import attempts, budgets, cancelling, intake
-from octarm.orchestrator.storage.attempts import PostgresAttempts
-from octarm.orchestrator.storage.cancelling import PostgresCancelling
-from octarm.orchestrator.storage.endings import Change, PostgresEndings
-from octarm.orchestrator.storage.intake import PostgresIntake
-from octarm.orchestrator.storage.reading import PostgresTasks
 from tests.support import small_world
 from tests.support.small_world import HERE, THERE, World
 

@@ -37,22 +37,22 @@ from octarm.common.bus.topology import (
 from octarm.common.clock import SystemClock
 from octarm.common.storage import Batcher, Pool, open_pool
 from octarm.common.storage.migrations import upgrade
+from octarm.ledger.domain.changes import AcceptAnswer
+from octarm.ledger.domain.news import AttemptNews
+from octarm.ledger.schema import MIGRATIONS, SCHEMA
+from octarm.ledger.storage.attempts import PostgresAttempts
+from octarm.ledger.storage.cancelling import PostgresCancelling
+from octarm.ledger.storage.endings import PostgresEndings
+from octarm.ledger.storage.intake import PostgresIntake
+from octarm.ledger.storage.outbox import PostgresOutbox
+from octarm.ledger.storage.reading import PostgresTasks
+from octarm.ledger.storage.relatives import Relatives
 from octarm.models import hot
 from octarm.models.errors import BudgetExceeded, OctarmError
 from octarm.models.ids import new_id
 from octarm.models.queries import FindTasks
 from octarm.models.subjects import ARM_EVENT, ENDED, INTAKE, READY, SUBMIT_TASK
-from octarm.orchestrator.domain.changes import AcceptAnswer
-from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.intake import IntakeConsumer
-from octarm.orchestrator.migrate import MIGRATIONS, SCHEMA
-from octarm.orchestrator.storage.attempts import PostgresAttempts
-from octarm.orchestrator.storage.cancelling import PostgresCancelling
-from octarm.orchestrator.storage.endings import PostgresEndings
-from octarm.orchestrator.storage.intake import PostgresIntake
-from octarm.orchestrator.storage.outbox import PostgresOutbox
-from octarm.orchestrator.storage.reading import PostgresTasks
-from octarm.orchestrator.storage.relatives import Relatives
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 from octarm.orchestrator.usecases.cancelling import CancelTasks, StopAttempts
 from octarm.orchestrator.usecases.endings import Reconcile

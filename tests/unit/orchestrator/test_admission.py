@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from octarm.ledger.domain.changes import Moved
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.admission import LONGEST_S, UNKNOWN_S, Gate, Level
-from octarm.orchestrator.domain.changes import Moved
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 

@@ -7,10 +7,10 @@ import msgspec
 from msgspec.structs import replace
 
 from octarm.common.bus.task_history import events_in
+from octarm.ledger.domain.changes import Moved
+from octarm.ledger.domain.news import AttemptNews
 from octarm.models.ids import new_id
 from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import Moved
-from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.usecases.announce import Announcement
 from tests.support.ledger import a_result, news, placed
 

@@ -11,13 +11,13 @@ from octarm.common.bus.delivery import Dead, Delivery
 from octarm.common.bus.requests import read_reply
 from octarm.common.storage import Batcher
 from octarm.common.testing.fakes import NOON, FakeClock
+from octarm.ledger.domain.changes import AcceptAnswer, Known
+from octarm.ledger.domain.news import AttemptNews, Key
 from octarm.models.errors import FieldError, InvalidRequest, OctarmError, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.queries import SubmitAnswers
 from octarm.models.states import TaskState
 from octarm.models.subjects import RESULTS_REPORTED
-from octarm.orchestrator.domain.changes import AcceptAnswer, Known
-from octarm.orchestrator.domain.news import AttemptNews, Key
 from octarm.orchestrator.intake import SubmitResponder, planned
 from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome, Retry
+from octarm.ledger.domain.tasks import with_left
 from octarm.models import hot
 from octarm.models.ids import new_id
 from octarm.models.subjects import RESULT, SPEND_REPORTED
-from octarm.orchestrator.domain.tasks import with_left
 from octarm.orchestrator.metering import SpendConsumer
 from octarm.orchestrator.usecases.budgets import MeterSpend, SettleBudgets
 from tests.support.deliveries import a_delivery

@@ -6,10 +6,10 @@ import pytest
 
 from octarm.common.bus.delivery import ACK, HELD, Delivery
 from octarm.common.testing.fakes import FakeClock
+from octarm.ledger.domain.news import AttemptNews, Key, Placement, Step
 from octarm.models.errors import Unavailable
 from octarm.models.ids import new_id
 from octarm.models.subjects import RESULT, RUN_TASKS
-from octarm.orchestrator.domain.news import AttemptNews, Key, Placement, Step
 from octarm.orchestrator.domain.patience import HeldPlacements
 from octarm.orchestrator.results import PATIENCE_S, ResultsConsumer
 from tests.support.deliveries import a_delivery

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 from octarm.common.bus.publisher import Outgoing, PubAck
 from octarm.common.testing import FakeClock, RecordingPublisher
+from octarm.ledger.domain.changes import Entry
 from octarm.models.errors import Backpressure, OctarmError, PayloadTooLarge, Unavailable
-from octarm.orchestrator.domain.changes import Entry
 from octarm.orchestrator.usecases.relay import (
     FULL_S,
     MAX_BACKLOG,

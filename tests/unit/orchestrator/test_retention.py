@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from octarm.common.testing.fakes import FakeClock
+from octarm.ledger.domain.months import Month, gaps
 from octarm.models.errors import Unavailable
 from octarm.models.ids import typeid, uuid7
-from octarm.orchestrator.domain.months import Month, gaps
 from octarm.orchestrator.usecases import retention
 from octarm.orchestrator.usecases.retention import KeepRetention
 

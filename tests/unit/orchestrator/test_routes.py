@@ -9,6 +9,8 @@ import pytest
 from octarm.common.bus.delivery import ACK, HELD, Dead, Retry
 from octarm.common.storage import Batcher
 from octarm.common.testing.fakes import FakeClock
+from octarm.ledger.domain.changes import AcceptAnswer, Known
+from octarm.ledger.domain.news import AttemptNews, Key, Step
 from octarm.models.errors import Conflict, InvalidRequest, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.states import TaskState
@@ -20,8 +22,6 @@ from octarm.models.subjects import (
     RUN_TASKS,
     SUBMIT_TASK,
 )
-from octarm.orchestrator.domain.changes import AcceptAnswer, Known
-from octarm.orchestrator.domain.news import AttemptNews, Key, Step
 from octarm.orchestrator.intake import IntakeConsumer
 from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases.accept import Submitted

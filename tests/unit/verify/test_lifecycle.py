@@ -2,8 +2,8 @@
 
 import itertools
 
+from octarm.ledger.domain.lifecycle import MOVES, events_to
 from octarm.models.states import TERMINAL, TaskState
-from octarm.orchestrator.domain.lifecycle import MOVES, events_to
 from octarm.verify import lifecycle
 
 # What the ledger tells while a task stays where it is.

@@ -1,6 +1,6 @@
 """What must hold of budgets at every commit, as SQL that returns only what does not.
 
-The rules say what `octarm.orchestrator.domain.budgets` keeps: what an account holds and has used
+The rules say what `octarm.ledger.domain.budgets` keeps: what an account holds and has used
 is its own and its children's, each counted once on its way up.
 """
 

@@ -22,11 +22,24 @@ from octarm.common.clock import SystemClock
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped, when_reloaded
 from octarm.common.storage import Pool, connected, open_pool
+from octarm.ledger.domain.changes import Moved
+from octarm.ledger.domain.tenants import Tenants
+from octarm.ledger.storage.attempts import PostgresAttempts
+from octarm.ledger.storage.backlog import PostgresBacklog
+from octarm.ledger.storage.cancelling import PostgresCancelling
+from octarm.ledger.storage.endings import PostgresEndings
+from octarm.ledger.storage.intake import PostgresIntake
+from octarm.ledger.storage.outbox import PostgresOutbox
+from octarm.ledger.storage.partitions import PostgresPartitions
+from octarm.ledger.storage.policies import TaskPolicies
+from octarm.ledger.storage.quotas import PostgresQuotas
+from octarm.ledger.storage.reading import PostgresTasks
+from octarm.ledger.storage.recovering import PostgresQueued
+from octarm.ledger.storage.relatives import Relatives
+from octarm.ledger.storage.spending import PostgresSpending
 from octarm.models.errors import Unavailable
 from octarm.models.subjects import DISPATCH, INTAKE, RESULTS
 from octarm.orchestrator.domain.admission import Gate
-from octarm.orchestrator.domain.changes import Moved
-from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.intake import (
     Accepting,
     IntakeConsumer,
@@ -39,21 +52,9 @@ from octarm.orchestrator.metering import SpendConsumer
 from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.routes import hear_heartbeats, routes
 from octarm.orchestrator.settings import Settings
-from octarm.orchestrator.storage.attempts import PostgresAttempts
-from octarm.orchestrator.storage.backlog import PostgresBacklog
-from octarm.orchestrator.storage.cancelling import PostgresCancelling
-from octarm.orchestrator.storage.endings import PostgresEndings
-from octarm.orchestrator.storage.intake import PostgresIntake
-from octarm.orchestrator.storage.outbox import PostgresOutbox
-from octarm.orchestrator.storage.partitions import PostgresPartitions
-from octarm.orchestrator.storage.quotas import PostgresQuotas
-from octarm.orchestrator.storage.reading import PostgresTasks
 from octarm.orchestrator.storage.ready import ReadyStream
-from octarm.orchestrator.storage.recovering import PostgresQueued
-from octarm.orchestrator.storage.relatives import Relatives
-from octarm.orchestrator.storage.retrying import ArmPolicies, TaskPolicies
+from octarm.orchestrator.storage.retrying import ArmPolicies
 from octarm.orchestrator.storage.revoking import BusRevoker
-from octarm.orchestrator.storage.spending import PostgresSpending
 from octarm.orchestrator.usecases.accept import AcceptTasks
 from octarm.orchestrator.usecases.admission import WatchBacklog
 from octarm.orchestrator.usecases.budgets import MeterSpend, SettleBudgets

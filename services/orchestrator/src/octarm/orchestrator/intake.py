@@ -16,6 +16,7 @@ from octarm.common.bus.requests import ok, problem
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Batcher
 from octarm.common.telemetry.logs import get_logger
+from octarm.ledger.domain.changes import AcceptAnswer, Known
 from octarm.models import hot
 from octarm.models.errors import (
     Backpressure,
@@ -26,7 +27,6 @@ from octarm.models.errors import (
 )
 from octarm.models.ids import is_name
 from octarm.models.subjects import SUBMIT_TASKS
-from octarm.orchestrator.domain.changes import AcceptAnswer, Known
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 
 QUEUE: Final = "orchestrator"

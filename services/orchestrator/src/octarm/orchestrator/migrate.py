@@ -1,14 +1,11 @@
 """Bring the schema `ledger` to its newest version; only the command loads this."""
 
-from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from octarm.common.service import read_settings
 from octarm.common.storage.migrations import run_command
+from octarm.ledger.schema import MIGRATIONS, SCHEMA
 from octarm.orchestrator.settings import Settings
-
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
-SCHEMA: Final = "ledger"
 
 
 def migrate() -> NoReturn:

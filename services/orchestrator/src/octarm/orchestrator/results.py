@@ -10,12 +10,12 @@ from msgspec import Meta
 from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome
 from octarm.common.clock import Clock, set_within
 from octarm.common.failpoints import failpoint
+from octarm.ledger.domain.news import AttemptNews, Gathering, Key, Placement
 from octarm.models import hot
 from octarm.models.errors import Problem
 from octarm.models.hot_types import ArmId, Attempt, Aware, TaskId, Text
 from octarm.models.results import MAX_RESULT_BYTES
 from octarm.models.subjects import ATTEMPTS_UPDATED, RESULT, RESULTS_REPORTED, RUN_TASKS
-from octarm.orchestrator.domain.news import AttemptNews, Gathering, Key, Placement
 from octarm.orchestrator.domain.patience import HeldPlacements
 
 # Longer than a busy arm takes to start what it was given; a start that is told ends the wait.

@@ -5,9 +5,9 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 
 from octarm.common.service import ServiceSettings
+from octarm.ledger.domain.tenants import TenantRules
 from octarm.models.ids import Tenant
 from octarm.models.subjects import MAX_SHARDS
-from octarm.orchestrator.domain.tenants import TenantRules
 
 
 class Settings(ServiceSettings):

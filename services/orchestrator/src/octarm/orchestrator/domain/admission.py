@@ -9,9 +9,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from octarm.ledger.domain.changes import Moved
 from octarm.models.errors import Backpressure
 from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import Moved
 
 # Admission opens again when this share of the mark has drained.
 HYSTERESIS: Final = 0.05

@@ -7,7 +7,7 @@ start or end, so that both are one change of the ledger; nobody waits for a plac
 from collections.abc import Iterable, Sequence
 from typing import Final, Generic, TypeVar
 
-from octarm.orchestrator.domain.news import Key, Placement
+from octarm.ledger.domain.news import Key, Placement
 
 L = TypeVar("L")
 REMEMBERED: Final = 20_000

@@ -1,4 +1,4 @@
-"""Where retry policies are found: in the task's contract, in what its arm declared."""
+"""Where the retry policies of arms are found: in what each declared."""
 
 import time
 from collections.abc import Collection, Mapping
@@ -10,7 +10,6 @@ from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
-from octarm.common.storage import Pool, connected
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.arms import ArmRecord
 from octarm.models.contracts import RetryPolicy
@@ -22,26 +21,7 @@ TIMEOUT_S: Final = 1.0
 MAX_ARMS: Final = 10_000
 _UNSAID: Final = RetryPolicy()
 
-_OWN: Final = """
-select id, (contract -> 'retry')::text from ledger.task
-where id = any(%s) and contract -> 'retry' is not null
-"""
-
 log = get_logger()
-
-
-class TaskPolicies:
-    """The policies that tasks were submitted with."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
-    async def __call__(self, task_ids: Collection[str]) -> Mapping[str, RetryPolicy]:
-        """Read them; tasks that have none are left out."""
-        async with connected(self._pool) as connection:
-            cursor = await connection.execute(_OWN, [list(task_ids)])
-            rows = await cursor.fetchall()
-        return {task_id: RetryPolicy.model_validate_json(policy) for task_id, policy in rows}
 
 
 class ArmPolicies:

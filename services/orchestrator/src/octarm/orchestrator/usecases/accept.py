@@ -13,16 +13,16 @@ from octarm.common.bus.publisher import Outgoing
 from octarm.common.clock import Clock
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import metrics, tracing
+from octarm.ledger.domain.changes import AcceptAnswer, Entry, Known, Mark, Name
+from octarm.ledger.domain.messages import Told, history, ready, story
+from octarm.ledger.domain.submissions import read_plain
+from octarm.ledger.domain.tasks import NewTask, new_task, ready_task
+from octarm.ledger.domain.tenants import Tenants
 from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import InvalidRequest, OctarmError, field_errors
 from octarm.models.ids import Prefix, derived_id, new_id
 from octarm.orchestrator.domain.admission import Gate
-from octarm.orchestrator.domain.changes import AcceptAnswer, Entry, Known, Mark, Name
-from octarm.orchestrator.domain.messages import Told, history, ready, story
-from octarm.orchestrator.domain.submissions import read_plain
-from octarm.orchestrator.domain.tasks import NewTask, new_task, ready_task
-from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.usecases.relay import Relay
 
 SPAN: Final = "orchestrator.accept"

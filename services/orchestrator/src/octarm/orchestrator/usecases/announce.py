@@ -6,11 +6,9 @@ from typing import Any, Final
 import msgspec
 
 from octarm.common.bus.publisher import Outgoing
-from octarm.models.errors import Problem
-from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import Moved
-from octarm.orchestrator.domain.lifecycle import events_to
-from octarm.orchestrator.domain.messages import (
+from octarm.ledger.domain.changes import Moved
+from octarm.ledger.domain.lifecycle import events_to
+from octarm.ledger.domain.messages import (
     MAX_EVENT_RESULT_BYTES,
     Told,
     event,
@@ -18,7 +16,9 @@ from octarm.orchestrator.domain.messages import (
     result_for_event,
     story,
 )
-from octarm.orchestrator.domain.news import AttemptNews
+from octarm.ledger.domain.news import AttemptNews
+from octarm.models.errors import Problem
+from octarm.models.states import TaskState
 
 UNKNOWN_POLICY: Final = "unknown"
 _PLACED: Final = ("arm_id", "policy", "reason")

@@ -8,10 +8,10 @@ from typing import Final, Protocol
 from octarm.common.clock import Clock, set_within
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.logs import get_logger
+from octarm.ledger.domain.changes import Announce, Entry, Moved, Stopped, Stopping
+from octarm.ledger.domain.tasks import without_nul
 from octarm.models import hot
 from octarm.models.errors import OctarmError, TaskFailed
-from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stopped, Stopping
-from octarm.orchestrator.domain.tasks import without_nul
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.record import Revocation
 from octarm.orchestrator.usecases.relay import Relay

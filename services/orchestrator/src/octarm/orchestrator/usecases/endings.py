@@ -10,8 +10,8 @@ from octarm.common.bus.publisher import Outgoing
 from octarm.common.clock import set_within
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.logs import get_logger
+from octarm.ledger.domain.changes import Announce, Entry, Moved, Woken
 from octarm.models.errors import OctarmError, Problem, TimedOut, Unavailable
-from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Woken
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.record import Revocation, Revoke
 from octarm.orchestrator.usecases.relay import Relay

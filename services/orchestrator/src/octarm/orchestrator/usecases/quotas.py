@@ -7,10 +7,10 @@ from typing import Final, Protocol
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.clock import Clock, set_within
 from octarm.common.telemetry.logs import get_logger
+from octarm.ledger.domain.changes import Entry, Moved, Woken
+from octarm.ledger.domain.tenants import Tenants
 from octarm.models.errors import OctarmError
 from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import Entry, Moved, Woken
-from octarm.orchestrator.domain.tenants import Tenants
 from octarm.orchestrator.usecases.relay import Relay
 
 EVERY_S: Final = 0.5

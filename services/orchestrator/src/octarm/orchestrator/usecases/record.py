@@ -12,9 +12,9 @@ from msgspec import structs
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.telemetry import metrics, tracing
+from octarm.ledger.domain.changes import Announce, Entry, Moved, Stray
+from octarm.ledger.domain.news import AttemptNews, Key, Step
 from octarm.models.states import TaskState
-from octarm.orchestrator.domain.changes import Announce, Entry, Moved, Stray
-from octarm.orchestrator.domain.news import AttemptNews, Key, Step
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.relay import Relay
 from octarm.orchestrator.usecases.retrying import ChooseDelays

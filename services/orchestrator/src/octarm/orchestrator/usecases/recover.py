@@ -10,9 +10,9 @@ from msgspec import structs
 
 from octarm.common.bus.publisher import Outgoing, Publishes
 from octarm.common.telemetry.logs import get_logger
+from octarm.ledger.domain.changes import Woken
 from octarm.models.errors import OctarmError
 from octarm.models.queries import Reconciled
-from octarm.orchestrator.domain.changes import Woken
 from octarm.orchestrator.usecases.endings import Reconcile
 
 TOLD_AGAIN: Final = "queued tasks told again"

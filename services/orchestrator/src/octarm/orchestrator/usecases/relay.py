@@ -14,8 +14,8 @@ from octarm.common.bus.publisher import PubAck, Publishes
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.logs import get_logger
+from octarm.ledger.domain.changes import Entry
 from octarm.models.errors import Backpressure, OctarmError
-from octarm.orchestrator.domain.changes import Entry
 
 STALE_AFTER_S: Final = 5.0
 MAX_ENTRIES: Final = 50

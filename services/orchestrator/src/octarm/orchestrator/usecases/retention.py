@@ -8,8 +8,8 @@ from typing import Final, Protocol
 from octarm.common.clock import Clock, set_within
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
+from octarm.ledger.domain.months import Month, gaps
 from octarm.models.errors import OctarmError
-from octarm.orchestrator.domain.months import Month, gaps
 
 EVERY_S: Final = 3600.0
 AGAIN_S: Final = 60.0

@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from octarm.ledger.domain.news import AttemptNews
 from octarm.models.contracts import RetryPolicy
-from octarm.orchestrator.domain.news import AttemptNews
 from octarm.orchestrator.domain.retries import DEFAULT, NO_MORE, delay_s
 
 Policies = Callable[[Collection[str]], Awaitable[Mapping[str, RetryPolicy]]]

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from octarm.common.bus.publisher import Outgoing
+from octarm.ledger.domain.changes import Moved, Woken
+from octarm.ledger.domain.messages import event, history, ready
+from octarm.ledger.domain.tasks import ready_again
 from octarm.models.errors import Problem
-from octarm.orchestrator.domain.changes import Moved, Woken
-from octarm.orchestrator.domain.messages import event, history, ready
-from octarm.orchestrator.domain.tasks import ready_again
 from octarm.orchestrator.usecases.announce import Announcement
 
 

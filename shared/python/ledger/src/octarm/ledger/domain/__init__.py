@@ -1,0 +1,1 @@
+"""What may happen to a task, and how it is told; no I/O, no clock."""
