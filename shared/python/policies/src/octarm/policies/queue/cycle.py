@@ -4,8 +4,9 @@ It changes the queue and the arms, and says what it decided. A cycle costs O(pla
 lanes that are blocked sleep.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.context import WINDOW
@@ -20,8 +21,7 @@ from octarm.policies.queue.tasks import Task
 BEST: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(Struct, frozen=True):
     """How much an arm was liked, the highest first, and by what."""
 
     arm_id: str
@@ -29,8 +29,7 @@ class Scored:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """A task goes to an arm; `liked` is what the best arms were compared by."""
 
     task: Task

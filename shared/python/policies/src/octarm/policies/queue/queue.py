@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.queue.arms import Arm, Arms
 from octarm.policies.queue.board import Board
@@ -26,8 +28,7 @@ class Rules:
     patience_s: float = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
+class Flight(Struct, frozen=True):
     """An attempt that was placed and has not ended; what it holds is given back then."""
 
     task: Task

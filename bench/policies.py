@@ -1,0 +1,235 @@
+"""How fast policies decide, in CPU time of one core: no service, no bus, no clock.
+
+Run: python -m bench.policies [--policy NAME …] [--script] [--million]
+It prints tables and writes bench/out/policies.json, and policies.png where matplotlib is.
+"""
+
+import argparse
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from octarm.policies.actions import check
+from octarm.policies.builtin import BUILTIN
+from octarm.policies.builtin.policy import Builtin
+from octarm.policies.context import WINDOW, ArmFacts
+from octarm.policies.queue.arms import Arms
+from octarm.policies.queue.cycle import place
+from octarm.policies.queue.homes import Homes
+from octarm.policies.queue.queue import Queue
+from octarm.policies.queue.tasks import Task
+from octarm.policies.queue.window import apply, context, window
+from octarm.policies.simulator.deciders import Script, decider
+from octarm.policies.simulator.jobs import generated
+from octarm.policies.simulator.load import read
+from octarm.policies.simulator.world import simulated
+
+OUT: Final = Path(__file__).parent / "out"
+LIBRARY: Final = Path(__file__).parents[1] / "libraries" / "policies"
+NEEDS: Final = tuple(map(frozenset, ([], ["code"], ["read"], ["code", "read"], ["absent"])))
+LENGTHS: Final = (1_000, 10_000, 50_000, 100_000)
+FLEETS: Final = (10, 100, 1_000)
+CYCLES: Final = 200
+SCRIPTED_CYCLES: Final = 30
+Place = Callable[[Queue, float], list[Task]]
+Row = dict[str, float | int | str]
+
+
+def a_queue(policy: Builtin, arms: int, length: int) -> tuple[Queue, float]:
+    """Give a queue of that length before arms with room; and the seconds it took to fill it.
+
+    A fifth of the tasks needs what no arm has; they come from 20 tenants, 200 sessions each.
+    """
+    fleet = Arms(policy.prefer, by_needs=policy.by_needs)
+    for number in range(arms):
+        tags = {"code"} | ({"read"} if number % 4 else set())
+        facts = ArmFacts(f"arm-{number}", capabilities=frozenset(tags), cost_tier=1 + number % 5)
+        fleet.report(fleet.learn(facts, now=0.0), slots=max(4 * WINDOW // arms, 4))
+    queue, random = Queue(policy, fleet), Random(7)
+    tasks = [a_task(number, random) for number in range(length)]
+    gc.collect()
+    gc.freeze()  # as the service does: what waits is not garbage
+    began = time.process_time()
+    for task in tasks:
+        queue.add(task, now=task.queued_at)
+    return queue, time.process_time() - began
+
+
+def a_task(number: int, random: Random) -> Task:
+    """A task of no special kind."""
+    return Task(
+        f"tsk_{number:09}",
+        queued_at=number / 1000,
+        tenant=f"tenant-{random.randrange(20)}",
+        tier=random.randrange(2),
+        priority=random.randint(1, 10),
+        needs=random.choice(NEEDS),
+        labels={"session": f"s-{random.randrange(200)}"},
+    )
+
+
+def built_in(homes: Homes) -> Place:
+    """Place as the scheduler does with a built-in policy."""
+    return lambda queue, now: [it.task for it in place(queue, homes, now=now)]
+
+
+def scripted(script: Script) -> Place:
+    """Place as the scheduler does with a script, which runs in this process here."""
+
+    def placed(queue: Queue, now: float) -> list[Task]:
+        seen = context(queue, window(queue, now), now=now)
+        kept = check(script.decide(seen), seen).kept
+        return [it.task for it in apply(queue, kept, now=now).sent]
+
+    return placed
+
+
+def decided(
+    name: str, policy: Builtin, placed: Place, *, arms: int, length: int, cycles: int = CYCLES
+) -> Row:
+    """Run full cycles and give how long they took; what was placed ends, and others come."""
+    queue, filled_s = a_queue(policy, arms, length)
+    random, number, took_ms, count = Random(8), length, [], 0
+    now = length / 1000
+    for _ in range(cycles):
+        now += 0.01
+        began = time.process_time()
+        tasks = placed(queue, now)
+        took_ms.append((time.process_time() - began) * 1000)
+        count += len(tasks)
+        for task in tasks:
+            queue.land(task.task_id, task.attempt)
+            number += 1
+            queue.add(a_task(number, random), now=now)
+        if not tasks:
+            break
+    gc.unfreeze()
+    took_ms.sort()
+    return {
+        "policy": name,
+        "arms": arms,
+        "queued": length,
+        "queued_per_s": round(length / filled_s),
+        "reload_s": round(filled_s, 3),
+        "placements_per_s": round(count / sum(took_ms) * 1000),
+        "decision_p50_ms": round(took_ms[len(took_ms) // 2], 3),
+        "decision_p99_ms": round(took_ms[len(took_ms) * 99 // 100], 3),
+        "per_cycle": round(count / len(took_ms)),
+    }
+
+
+def a_million(policy: str) -> Row:
+    """Simulate a million tasks."""
+    load = read(LIBRARY / "loads" / "million.toml")
+    began = time.perf_counter()
+    outcome = simulated(load, BUILTIN[policy], generated(load, 1), 1)
+    took_s = time.perf_counter() - began
+    return {
+        "policy": policy,
+        "simulated": outcome.total.arrived,
+        "took_s": round(took_s, 1),
+        "tasks_per_s": round(outcome.total.arrived / took_s),
+    }
+
+
+def measured(names: Sequence[str], *, with_script: bool) -> list[Row]:
+    """Measure every policy at one size, and the default at all sizes."""
+    rows = [
+        decided(name, BUILTIN[name], built_in(Homes()), arms=1_000, length=50_000)
+        for name in sorted(names or BUILTIN)
+    ]
+    for arms in FLEETS:
+        rows += [
+            decided("priority", BUILTIN["priority"], built_in(Homes()), arms=arms, length=length)
+            for length in LENGTHS
+        ]
+    if with_script:
+        script = decider(str(LIBRARY / "simple_priority.star"))
+        assert isinstance(script, Script)
+        shares = BUILTIN["fair_share"]
+        rows += [
+            decided(
+                "simple_priority.star",
+                shares,
+                scripted(script),
+                arms=arms,
+                length=10_000,
+                cycles=SCRIPTED_CYCLES,
+            )
+            for arms in FLEETS
+        ]
+    return rows
+
+
+def show(title: str, rows: Sequence[Row]) -> None:
+    """Print rows as a table."""
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(
+            *(value if isinstance(value, str) else f"{value:,}" for value in row.values())
+        )
+    Console(width=140).print(table)
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw decision time against queue length and arms."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, (by_length, by_arms) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    mine = [row for row in rows if row["policy"] == "priority"]
+    for arms in FLEETS:
+        line = [row for row in mine if row["arms"] == arms]
+        queued = [row["queued"] for row in line]
+        by_length.plot(queued, [row["decision_p50_ms"] for row in line], "o-", label=f"{arms} arms")
+        by_length.plot(queued, [row["decision_p99_ms"] for row in line], "x:", color="grey")
+    by_length.set(xscale="log", xlabel="queued tasks", ylabel="ms a cycle (o p50, x p99)", ylim=0)
+    by_length.set_title("priority: a cycle against the queue's length")
+    for length in LENGTHS:
+        line = [row for row in mine if row["queued"] == length]
+        arms_of = [row["arms"] for row in line]
+        by_arms.plot(arms_of, [row["decision_p50_ms"] for row in line], "o-", label=f"{length:,}")
+    by_arms.set(xscale="log", xlabel="arms", ylabel="ms a cycle (p50)", ylim=0)
+    by_arms.set_title("priority: a cycle against the number of arms")
+    for axis in (by_length, by_arms):
+        axis.axhline(5, color="red", linewidth=0.8)
+        axis.legend()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Measure, write, show."""
+    gc.set_threshold(20_000, 20, 50)  # as services have it
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--policy", action="append", default=[], choices=sorted(BUILTIN))
+    parser.add_argument("--script", action="store_true", help="measure a scripted policy too")
+    parser.add_argument("--million", action="store_true", help="simulate a million tasks too")
+    given = parser.parse_args()
+    rows = measured(given.policy, with_script=given.script)
+    show("decisions, CPU time of one core", rows)
+    written: dict[str, object] = {"decisions": rows}
+    if given.million:
+        written["simulated"] = simulations = [
+            a_million(name) for name in ("priority", "fair_share")
+        ]
+        show("simulator, wall clock", simulations)
+    OUT.mkdir(exist_ok=True)
+    (OUT / "policies.json").write_text(json.dumps(written, indent=2) + "\n")
+    try:
+        draw(rows, OUT / "policies.png")
+    except ImportError:
+        sys.stderr.write("no picture: uv sync --group bench brings matplotlib\n")
+
+
+if __name__ == "__main__":
+    main()
