@@ -5,7 +5,6 @@ are one change of the ledger.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
 
@@ -14,6 +13,8 @@ import msgspec
 from octarm.models import hot
 
 Key = tuple[str, int]  # task id, attempt
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Step(IntEnum):
@@ -37,8 +38,7 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
     scores: list[hot.Score] = []
 
 
-@dataclass(slots=True)
-class AttemptNews:
+class AttemptNews(msgspec.Struct):
     """Everything a batch says about one attempt."""
 
     task_id: str
@@ -49,7 +49,7 @@ class AttemptNews:
     started_at: datetime | None = None
     progress: hot.AttemptUpdate | None = None
     result: hot.Result | None = None
-    body: bytes = field(default=b"", repr=False)
+    body: bytes = b""
     traceparent: str = ""
 
     @property
@@ -69,12 +69,14 @@ class AttemptNews:
         """Why it went to its arm, as JSON text."""
         if self.placement is None:
             return None
-        reasons = {
-            "policy": self.placement.policy,
-            "reason": self.placement.reason,
-            "scores": self.placement.scores,
-        }
-        return msgspec.json.encode(reasons).decode()
+        placement = self.placement
+        return _encode(_Reasons(placement.policy, placement.reason, placement.scores)).decode()
+
+
+class _Reasons(msgspec.Struct, gc=False):
+    policy: str
+    reason: str
+    scores: list[hot.Score]
 
 
 class Gathering:
