@@ -11,7 +11,7 @@ import msgspec
 from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Outgoing, trace_head
 from octarm.common.failpoints import failpoint
-from octarm.common.telemetry import get_logger, metrics, tracing
+from octarm.common.telemetry import get_logger, tracing
 from octarm.models.commands import CancelAttempt, bundle_size
 from octarm.models.contracts import TaskContract
 from octarm.models.subjects import RESULT, result_msg_id
@@ -263,13 +263,8 @@ class Worker:
         )
         self._recent.put(attempt.key, message)
         self._publish(message)
-        self._count(attempt, failed=isinstance(ending, outcomes.Failure) and not attempt.cancelled)
-
-    def _count(self, attempt: Attempt, *, failed: bool) -> None:
-        seconds = attempt.elapsed_s()
-        self.tally.ended(seconds, failed=failed)
-        metrics.observe("octarm_arm_attempt_seconds", seconds)
-        metrics.inc("octarm_arm_attempts_total", status="failure" if failed else "success")
+        failed = isinstance(ending, outcomes.Failure) and not attempt.cancelled
+        self.tally.ended(attempt.elapsed_s(), failed=failed)
 
     def _release(self, attempt: Attempt) -> None:
         """Free the slot and give it to a command that waits for one."""
@@ -294,6 +289,7 @@ class Worker:
             log.warning("attempts_handed_back", count=len(left))
             await _ended(left, HANDED_BACK_S)
         self._deadlines.close()
+        self.tally.flush()
         self._threads.close()
 
     def _unsettled(self) -> list[Attempt]:

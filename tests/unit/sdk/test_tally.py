@@ -1,0 +1,45 @@
+"""How an instance has fared lately, and what the metrics hear of it."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from octarm.common.telemetry import metrics
+from octarm.sdk.tally import Tally
+from tests.support.wait import wait_until
+
+
+def counted() -> tuple[float, float, float]:
+    """Successes, failures, and the seconds of both, since the process began."""
+    samples = {
+        (sample.name, sample.labels.get("status")): sample.value
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for sample in family.samples
+    }
+    return (
+        samples.get(("octarm_arm_attempts_total", "success"), 0.0),
+        samples.get(("octarm_arm_attempts_total", "failure"), 0.0),
+        samples.get(("octarm_arm_attempt_seconds_sum", None), 0.0),
+    )
+
+
+async def test_the_metrics_hear_of_every_attempt_before_long() -> None:
+    before = counted()
+    tally = Tally()
+
+    tally.ended(0.25, failed=False)
+    tally.ended(0.5, failed=True)
+    tally.ended(0.25, failed=False)
+    await wait_until(lambda: counted() != before)
+
+    more = [now - then for now, then in zip(counted(), before, strict=True)]
+    assert more == [2, 1, 1.0]
+
+
+async def test_nothing_is_counted_twice() -> None:
+    before = counted()
+    tally = Tally()
+    tally.ended(0.25, failed=False)
+
+    tally.flush()
+    tally.flush()
+
+    assert counted()[0] - before[0] == 1
