@@ -1,6 +1,7 @@
 """`python -m octarm.policies.simulator`: one or more policies on the same load."""
 
 import argparse
+import gc
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,4 +91,6 @@ def run(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    # Next to nothing here is garbage in cycles, and what waits would be searched for it for ever.
+    gc.set_threshold(20_000, 20, 50)
     sys.exit(main())
