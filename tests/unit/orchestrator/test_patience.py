@@ -10,7 +10,7 @@ from octarm.ledger.domain.news import AttemptNews, Key, Placement, Step
 from octarm.models.errors import Unavailable
 from octarm.models.ids import new_id
 from octarm.models.subjects import RESULT, RUN_TASKS
-from octarm.orchestrator.domain.patience import HeldPlacements
+from octarm.orchestrator.domain.patience import REMEMBERED, HeldPlacements
 from octarm.orchestrator.results import PATIENCE_S, ResultsConsumer
 from tests.support.deliveries import a_delivery
 from tests.support.ledger import a_command, a_result, placed
@@ -161,6 +161,16 @@ class TestHeldPlacements:
         assert held.take([key, ("unknown", 1)]) == [placement]
         assert held.recorded([placement, placement]) == ["again"]
         assert not held
+
+    def test_what_came_first_is_remembered_within_bounds(self) -> None:
+        held: HeldPlacements[str] = HeldPlacements()
+        old, new = a_placement(new_id("tsk")), a_placement(new_id("tsk"))
+
+        held.overtake([(old.task_id, 1)])
+        held.overtake((f"another-{number}", 1) for number in range(REMEMBERED - 1))
+        held.overtake([(new.task_id, 1)])
+
+        assert held.overtaken([old, new]) == [(new.task_id, 1)]
 
     def test_what_is_left_of_a_letter_is_given_back(self) -> None:
         held: HeldPlacements[str] = HeldPlacements()

@@ -214,8 +214,7 @@ def _batches(tasks: list[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
             batch, size = [], 0
         batch.append(task)
         size += bytes_of_task
-    if batch:
-        yield batch
+    yield batch
 
 
 def result_for_event(body: bytes) -> dict[str, Any]:
