@@ -30,9 +30,13 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
         _waits(axes[0][1], outcomes, "wait by tenant, p50 and p95", "by_tenant")
         _queued(axes[0][2], outcomes)
         _bars(axes[1][0], "cost, $", [(it.policy, it.cost / 1e6) for it in outcomes])
-        rates = [(it.policy, it.total.deadline_hit_rate or 0.0) for it in outcomes]
-        _bars(axes[1][1], "deadlines met", rates)
-        _shares(axes[1][2], outcomes)
+        met = [it.total.deadline_hit_rate or 0.0 for it in outcomes]
+        starved = [it.total.starved / max(it.total.arrived, 1) for it in outcomes]
+        _pairs(axes[1][1], outcomes, ("deadlines met", met), ("starved", starved))
+        use, fairness = (
+            [getattr(it, name) for it in outcomes] for name in ("utilisation", "fairness")
+        )
+        _pairs(axes[1][2], outcomes, ("slots in use", use), ("Jain's fairness", fairness))
         figure.suptitle(f"{outcomes[0].load}, seed {outcomes[0].seed}")
         figure.savefig(path, dpi=110)
     finally:
@@ -70,11 +74,17 @@ def _bars(axis: Any, title: str, values: Sequence[tuple[str, float]]) -> None:
     axis.tick_params(axis="x", rotation=20)
 
 
-def _shares(axis: Any, outcomes: Sequence[Outcome]) -> None:
+def _pairs(
+    axis: Any,
+    outcomes: Sequence[Outcome],
+    left: tuple[str, list[float]],
+    right: tuple[str, list[float]],
+) -> None:
     names = [it.policy for it in outcomes]
     places = range(len(names))
-    axis.bar([at - 0.2 for at in places], [it.utilisation for it in outcomes], 0.4, label="use")
-    axis.bar([at + 0.2 for at in places], [it.fairness for it in outcomes], 0.4, label="fairness")
+    for by, (label, values) in ((-0.2, left), (0.2, right)):
+        axis.bar([at + by for at in places], values, 0.4, label=label)
     axis.set_xticks(list(places), names, rotation=20)
-    axis.set_title("use of slots, Jain's fairness")
+    axis.set_ylim(0, 1.05)
+    axis.set_title(f"{left[0]}; {right[0]}")
     axis.legend(fontsize="small")
