@@ -4,6 +4,7 @@ The tasks of a lane have the same tier, arms and limits (and tenant and session 
 count), so they are placed, or blocked, together: what is blocked costs a cycle nothing.
 """
 
+from heapq import heappop
 from typing import TYPE_CHECKING
 
 from octarm.policies.queue.heaps import LazyHeap
@@ -53,10 +54,12 @@ class Lane(LazyHeap):
         self.baton: Blocker | None = None
 
     def first(self) -> Task:
-        """Give the task that goes first; the lane is not empty."""
-        head = self.head()
-        assert head is not None, "only lanes with tasks stand in an order"
-        return head[3]
+        """Give the task that goes first; only lanes with tasks stand in an order."""
+        # The same as `head`, without its calls: nothing is asked more often.
+        items = self._items
+        while items[0][3].lane is not self:
+            heappop(items)
+        return items[0][3]
 
     def holds(self, task: Task) -> bool:
         """Whether the task still waits in this lane."""
