@@ -64,8 +64,8 @@ class AskFirst:
         if not asked:
             return await self.admit(deliveries, read)
         try:
-            if copies:
-                await self.up_to_date()
+            # Of a task that comes in two messages this leader may have dispatched the other.
+            await self.up_to_date()
             await self._call_off([ready for seq in sorted(asked) for ready in read[seq]])
         except OctarmError as error:
             log.warning("ledger_not_asked", error=error.message)
