@@ -30,7 +30,7 @@ from octarm.scheduler.__main__ import main
 from octarm.scheduler.domain.fleet import ArmFacts
 from octarm.scheduler.settings import Settings
 from octarm.scheduler.storage import ArmDirectory, JetStreamDispatched, deliver_all_again
-from octarm.scheduler.usecases.ports import Pending
+from octarm.scheduler.usecases.ports import Pending, Recorded
 from tests.support.scheduling import facts, task_id
 from tests.support.wait import wait_until
 
@@ -65,7 +65,7 @@ async def start(nc: NATS, arm_id: str, count: int) -> None:
 
 
 async def knows(dispatched: JetStreamDispatched, seq: int) -> bool:
-    return await dispatched.known_to() == seq
+    return (await dispatched.recorded()).up_to == seq
 
 
 @asynccontextmanager
@@ -108,13 +108,15 @@ class TestDispatched:
     async def test_tells_up_to_where_the_ledger_has_read(self, nc: NATS) -> None:
         dispatched = JetStreamDispatched(nc)
         await dispatch(nc, "one", command(1), command(2))
-        assert (await dispatched.known_to(), await dispatched.last_seq()) == (0, 2)
+        assert (await dispatched.recorded(), await dispatched.last_seq()) == (Recorded(0, False), 2)
 
         async with reading_dispatch(nc):
             await wait_until(lambda: knows(dispatched, 2))
         await dispatch(nc, "one", command(1), command(2), command(3))
 
-        assert (await dispatched.known_to(), await dispatched.last_seq()) == (2, 3)
+        assert (await dispatched.recorded(), await dispatched.last_seq()) == (Recorded(2, False), 3)
+        await nc.jetstream().purge_stream(DISPATCH, subject=RUN_TASKS.pattern)
+        assert (await dispatched.recorded()).all_of_it
 
     async def test_forgets_all_but_the_last_leader_of_a_shard(self, nc: NATS) -> None:
         publisher = Publisher(nc)

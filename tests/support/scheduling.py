@@ -14,7 +14,7 @@ from octarm.scheduler.domain.fleet import ArmFacts, Fleet
 from octarm.scheduler.domain.queue import QueueView
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
 from octarm.scheduler.usecases.desk import Desk
-from octarm.scheduler.usecases.ports import Pending
+from octarm.scheduler.usecases.ports import Pending, Recorded
 
 NOON_S = NOON.timestamp()
 
@@ -130,6 +130,7 @@ class FakeDispatched:
     commands: dict[str, list[Pending]] = field(default_factory=dict)
     below: int | None = None
     known: int = 1_000_000
+    is_idle: bool = False
     last: int = 0
     forgotten: list[int] = field(default_factory=list)
     failure: OctarmError | None = None
@@ -146,9 +147,9 @@ class FakeDispatched:
         self._fail()
         return self.below
 
-    async def known_to(self) -> int:
+    async def recorded(self) -> Recorded:
         self._fail()
-        return self.known
+        return Recorded(self.known, self.is_idle)
 
     async def last_seq(self) -> int:
         return self.last

@@ -131,7 +131,8 @@ class TestSweeping:
         ledger = FakeLedger({task_id(1): TaskState.QUEUED, task_id(2): TaskState.DISPATCHED})
 
         late = await SweepFlights(desk, FakeDispatched(known=0), ledger)("two")
-        dropped = await SweepFlights(desk, FakeDispatched(), ledger)("one")
+        removed = FakeDispatched(known=0, is_idle=True)
+        dropped = await SweepFlights(desk, removed, ledger)("one")
 
         assert (late, len(dropped)) == ([], 2)
         assert [task.task_id for task in desk.queue] == [task_id(1)]

@@ -64,6 +64,12 @@ async def test_waits_until_the_ledger_has_read_up_to_the_fence() -> None:
     assert await taking is not None
 
 
+async def test_what_was_removed_is_not_awaited_for_ever() -> None:
+    stage = Stage(FakeDispatched(known=0, is_idle=True))
+
+    assert await stage() is not None
+
+
 async def test_gives_up_when_the_lease_is_lost() -> None:
     stage = Stage(FakeDispatched(known=0))
     taking = asyncio.create_task(stage())

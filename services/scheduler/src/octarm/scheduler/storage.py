@@ -25,7 +25,7 @@ from octarm.models.arms import ArmRecord
 from octarm.models.errors import Unavailable
 from octarm.models.subjects import ARMS_BUCKET, DISPATCH, LEAD_SHARD, READY, RUN_TASKS
 from octarm.scheduler.domain.fleet import ArmFacts
-from octarm.scheduler.usecases.ports import Pending
+from octarm.scheduler.usecases.ports import Pending, Recorded
 
 RELIST_S: Final = 10.0
 FIRST_LIST_S: Final = 5.0
@@ -78,14 +78,15 @@ class JetStreamDispatched:
             return None
         return (info.ack_floor.stream_seq if info.ack_floor else 0) + 1
 
-    async def known_to(self) -> int:
-        """Give the sequence up to which the ledger has recorded everything."""
+    async def recorded(self) -> Recorded:
+        """Say how far the ledger has recorded it."""
         async with _unavailable("DISPATCH"):
             info: ConsumerInfo = await self._js.consumer_info(DISPATCH, ORCHESTRATOR_DISPATCH)
         done = info.ack_floor.stream_seq if info.ack_floor else 0
-        if not (info.num_pending or info.num_ack_pending) and info.delivered:
-            return max(done, info.delivered.stream_seq)
-        return done
+        all_of_it = not (info.num_pending or info.num_ack_pending)
+        if all_of_it and info.delivered:
+            done = max(done, info.delivered.stream_seq)
+        return Recorded(done, all_of_it)
 
     async def last_seq(self) -> int:
         """Give the sequence of the newest message."""

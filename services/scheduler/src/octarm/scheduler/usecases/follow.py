@@ -138,10 +138,11 @@ class SweepFlights:
         """Find those that were dispatched and that the ledger, up to date, knows nothing of."""
         if not flights:
             return []
-        known_to = await self.dispatched.known_to()
+        recorded = await self.dispatched.recorded()
         by_tenant: dict[str, list[QueuedTask]] = {}
         for flight in flights:
-            if (task := flight.task) is not None and flight.dispatch_seq <= known_to:
+            known = recorded.all_of_it or flight.dispatch_seq <= recorded.up_to
+            if (task := flight.task) is not None and known:
                 by_tenant.setdefault(task.ready.tenant, []).append(task)
         lost: list[QueuedTask] = []
         for tenant, tasks in by_tenant.items():

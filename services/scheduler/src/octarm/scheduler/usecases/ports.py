@@ -13,6 +13,14 @@ class Pending:
     seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The ledger has recorded DISPATCH up to a sequence, and perhaps all that it holds."""
+
+    up_to: int
+    all_of_it: bool
+
+
 class Dispatched(Protocol):
     """Looks into the DISPATCH stream; each method raises `Unavailable` when it cannot."""
 
@@ -24,8 +32,8 @@ class Dispatched(Protocol):
         """Give the sequence below which the arm has taken everything; None: everything."""
         ...
 
-    async def known_to(self) -> int:
-        """Give the sequence up to which the ledger has recorded everything."""
+    async def recorded(self) -> "Recorded":
+        """Say how far the ledger has recorded it."""
         ...
 
     async def last_seq(self) -> int:

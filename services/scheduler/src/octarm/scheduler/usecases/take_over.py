@@ -16,6 +16,9 @@ from octarm.scheduler.usecases.ports import Dispatched
 LOOK_AGAIN_S: Final = 0.05
 LOOK_AT_MOST_S: Final = 0.5
 SAID_AFTER_S: Final = 2.0
+# What was removed is never recorded. That nothing waits is believed only when seen several
+# times, because a message that was stored just now may not be counted yet.
+IDLE_LOOKS: Final = 4
 
 log = get_logger()
 
@@ -34,9 +37,11 @@ class WaitForLedger:
             Unavailable: DISPATCH cannot be looked into now.
         """
         began, pause_s, said = self.desk.clock.monotonic(), LOOK_AGAIN_S, False
-        while await self.dispatched.known_to() < seq:
-            if lost.is_set():
-                return False
+        idle = 0
+        while (recorded := await self.dispatched.recorded()).up_to < seq:
+            idle = idle + 1 if recorded.all_of_it else 0
+            if lost.is_set() or idle == IDLE_LOOKS:
+                break
             if not said and self.desk.clock.monotonic() - began > SAID_AFTER_S:
                 said = True
                 log.warning("waiting_for_the_ledger", shard=self.desk.shard, dispatch_seq=seq)
