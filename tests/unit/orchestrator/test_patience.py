@@ -105,6 +105,22 @@ class TestConsumer:
         assert (stage.recalled, outcomes) == ([letter], [ACK])
         assert stage.ledger.steps()[1:] == [[Step.PLACED]]
 
+    async def test_of_two_deliveries_of_a_message_the_later_one_settles_it(self) -> None:
+        stage = Stage()
+        stop = asyncio.Event()
+        running = asyncio.create_task(stage.consumer.run(stop))
+        task_id = new_id("tsk")
+        first, again = stage.letter(task_id), stage.letter(task_id)
+        await stage.consumer([first, again])
+
+        stage.clock.advance(PATIENCE_S)
+        await wait_until(lambda: len(stage.recalled) == 2)
+        outcomes = await stage.consumer(stage.recalled)
+        stop.set()
+        await running
+
+        assert (stage.recalled, outcomes) == ([first, again], [HELD, ACK])
+
     async def test_nothing_is_lost_when_the_ledger_is_away(self) -> None:
         stage = Stage()
         task_id = new_id("tsk")

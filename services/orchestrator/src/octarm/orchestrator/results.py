@@ -134,8 +134,10 @@ class ResultsConsumer:
             return False
         if delivery in self._recalled:
             self._recalled.discard(delivery)
-            gathering.placed(self._held.release(delivery))
-            return False
+            own = self._held.release(delivery)
+            gathering.placed(own)
+            # Without any, a later delivery of the message speaks for it, and is to settle it.
+            return not own
         placements = _placements(delivery)
         if not self._patience_s:
             gathering.placed(placements)
