@@ -52,6 +52,7 @@ from octarm.orchestrator.metering import SpendConsumer
 from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.routes import hear_heartbeats, routes
 from octarm.orchestrator.settings import Settings
+from octarm.orchestrator.storage.leftovers import Leftovers
 from octarm.orchestrator.storage.ready import ReadyStream
 from octarm.orchestrator.storage.retrying import ArmPolicies
 from octarm.orchestrator.storage.revoking import BusRevoker
@@ -189,6 +190,7 @@ async def _serve(
             way_in.watch.run(stop),
             stopping.run(stop),
             retention.run(stop),
+            Leftovers(nc).run(stop),
         )
         await way_in.accepting.drain()
         await way_in.planning.drain()

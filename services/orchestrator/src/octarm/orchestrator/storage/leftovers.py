@@ -1,0 +1,118 @@
+"""Messages that everybody has acknowledged and that their queue has kept all the same.
+
+nats-server removes a message with its last acknowledgement. While its disk is full it cannot
+write the removal down, and such a message stays: nobody is given it again, and nobody but us
+would ever take it away.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from itertools import zip_longest
+from typing import Final
+
+from nats.aio.client import Client as NATS
+from nats.errors import Error as NatsError
+from nats.js.api import ConsumerInfo, RawStreamMsg
+from nats.js.errors import NotFoundError
+
+from octarm.common.clock import Clock, SystemClock, set_within
+from octarm.common.telemetry import get_logger
+from octarm.models.subjects import DISPATCH, ENDED, INTAKE, READY, RESULTS
+
+QUEUES: Final = (INTAKE, READY, DISPATCH, RESULTS, ENDED)
+EVERY_S: Final = 20.0
+# What is younger may be on its way out.
+KEPT_FOR: Final = timedelta(seconds=20)
+# So many messages of a queue are looked at in one turn.
+LOOKS: Final = 100
+TIMEOUT_S: Final = 2.0
+
+log = get_logger()
+
+
+class Leftovers:
+    """Removes acknowledged messages that are still in a work queue; again does nothing."""
+
+    def __init__(
+        self, nc: NATS, queues: Sequence[str] = QUEUES, *, clock: Clock | None = None
+    ) -> None:
+        self._js = nc.jetstream(timeout=TIMEOUT_S)
+        self._queues = queues
+        self._clock = clock or SystemClock()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look every twenty seconds until `stop`; what fails is tried again next time."""
+        while not await set_within(stop, EVERY_S):
+            try:
+                await self.sweep()
+            except (NatsError, OSError, TimeoutError) as error:
+                log.debug("leftovers_not_swept", error=repr(error))
+
+    async def sweep(self) -> int:
+        """Look through the queues once; gives how many messages were removed.
+
+        Raises:
+            NatsError, TimeoutError: JetStream does not answer.
+        """
+        removed = 0
+        for queue in self._queues:
+            async with aclosing(self._old(queue)) as messages:
+                async for message, readers in messages:
+                    if is_acknowledged(message, readers):
+                        await self._js.delete_msg(queue, message.seq or 0)
+                        removed += 1
+        if removed:
+            log.warning("leftovers_removed", messages=removed)
+        return removed
+
+    async def _old(
+        self, queue: str
+    ) -> AsyncGenerator[tuple[RawStreamMsg, list[ConsumerInfo]], None]:
+        """Give the oldest messages of a queue, and who reads it, if any message is old."""
+        readers: list[ConsumerInfo] = []
+        state = (await self._js.stream_info(queue)).state
+        seq, before = state.first_seq, self._clock.now() - KEPT_FOR
+        for _ in range(min(LOOKS, state.messages)):
+            try:
+                message = await self._js.get_msg(queue, seq, ">", next=True)
+            except NotFoundError:
+                return
+            if message.time is None or message.time > before:
+                return
+            # Read after the message was seen: its acknowledgement may have come since.
+            readers = readers or await self._readers(queue)
+            yield message, readers
+            seq = (message.seq or seq) + 1
+
+    async def _readers(self, queue: str) -> list[ConsumerInfo]:
+        readers: list[ConsumerInfo] = []
+        while page := await self._js.consumers_info(queue, offset=len(readers)):
+            readers += page
+        return readers
+
+
+def is_acknowledged(message: RawStreamMsg, readers: Sequence[ConsumerInfo]) -> bool:
+    """Tell whether someone reads messages of this subject, and all who do have acknowledged it."""
+    own = [one for one in readers if _reads(one, message.subject or "")]
+    return bool(own) and all(
+        one.ack_floor is not None and one.ack_floor.stream_seq >= (message.seq or 0) for one in own
+    )
+
+
+def _reads(reader: ConsumerInfo, subject: str) -> bool:
+    config = reader.config
+    if config is None:
+        return True
+    filters = config.filter_subjects or ([config.filter_subject] if config.filter_subject else [])
+    return not filters or any(_matches(pattern, subject) for pattern in filters)
+
+
+def _matches(pattern: str, subject: str) -> bool:
+    for wanted, given in zip_longest(pattern.split("."), subject.split(".")):
+        if wanted == ">":
+            return given is not None
+        if wanted != given and (wanted != "*" or given is None):
+            return False
+    return True
