@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from octarm.cli.stack.supervisor import Stack, running_stack
 from octarm.common.bus.publisher import Outgoing, Publisher
 from octarm.models.commands import SubmitTask
 from octarm.models.contracts import TaskSubmission
-from octarm.models.errors import OctarmError
+from octarm.models.errors import NotFound, OctarmError
 from octarm.models.ids import new_id
 from octarm.models.subjects import SUBMIT_TASK
 from octarm.sdk import Client
@@ -88,7 +89,15 @@ class Scene:
 
     async def ended(self, task_ids: list[str]) -> None:
         """Wait until tasks have completed, each at its first attempt."""
+
+        async def known(task_id: str) -> bool:
+            with suppress(NotFound):
+                return bool(await self.client.get(task_id))
+            return False
+
         for task_id in task_ids:
+            # What was put on INTAKE is no task before the orchestrator has read it.
+            await wait_until(partial(known, task_id), timeout_s=BACK_S)
             assert await self.client.task(task_id).wait(timeout=BACK_S) == "completed"
             assert (await self.client.get(task_id)).attempt == 1
 

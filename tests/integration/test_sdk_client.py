@@ -175,6 +175,8 @@ class TestFollowing:
             assert (await another.task(submitted.id).result(timeout=1)).output == "done"
             with pytest.raises(NotFound):
                 await another.task(new_id("tsk")).result(timeout=1)
+            with pytest.raises(NotFound):
+                await another.task(new_id("tsk")).wait(timeout=1)
 
     async def test_cancels_shows_and_finds(self, stage: ClientStage, client: Client) -> None:
         task = await client.submit(goal="count")

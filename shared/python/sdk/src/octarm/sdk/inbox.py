@@ -41,6 +41,11 @@ def commands_in(data: bytes) -> list[Command]:
     return _decode(data).tasks
 
 
+def message_of(commands: Sequence[Command]) -> bytes:
+    """Write what `commands_in` reads."""
+    return msgspec.json.encode(_Bundle(list(commands)))
+
+
 class Inbox:
     """Commands that find no slot: whole bundles that another may have, and what one has begun.
 

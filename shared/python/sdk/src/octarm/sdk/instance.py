@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.clients.memory import MemoryClient
+from octarm.clients.orchestrator import OrchestratorClient
 from octarm.common.bus.connection import connected_to, must_be_connected
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.runner import ConsumerRef, PullRunner
@@ -28,6 +29,7 @@ from octarm.models.commands import CancelAttempt, bundle_size
 from octarm.models.errors import Unavailable
 from octarm.models.subjects import CONTROL, DISPATCH
 from octarm.sdk.chunks import Chunks
+from octarm.sdk.doubts import Doubts
 from octarm.sdk.handlers import Runnable
 from octarm.sdk.outbox import Outbox
 from octarm.sdk.presence import Presence
@@ -36,6 +38,7 @@ from octarm.sdk.updates import Updates
 from octarm.sdk.worker import Identity, Worker
 
 LAST_WORDS_S: Final = 5
+ASK_S: Final = 2.0
 
 log = get_logger()
 
@@ -92,12 +95,14 @@ class Instance:
             announce=self._updates,
             recall=lambda tenant: Recall(memory, tenant, arm.arm_id),
         )
+        ledger = OrchestratorClient(nc, timeout_s=ASK_S)
+        self._doubts = Doubts(self.worker.handle, ledger, lambda: nc.stats["reconnects"])
         consumer = ConsumerRef(DISPATCH, arm_durable(arm.arm_id))
         self._runner = PullRunner(
             nc,
             self._publisher,
             consumer,
-            self.worker.handle,
+            self._doubts,
             batch=max(2, -(-arm.slots // bundle_size(arm.slots))),
             capacity=self.worker.capacity,
         )
@@ -159,6 +164,7 @@ class Instance:
         """Take nothing more, finish or hand back, publish what is left, say goodbye."""
         until = time.monotonic() + self._around.drain_s
         self._status = "draining"
+        self._doubts.close()
         self.worker.stop_taking()
         leaving.set()
         await self._presence.beat()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from octarm.models.errors import OctarmError
+from octarm.models.errors import NotFound, OctarmError
 from octarm.models.events import TERMINAL_VERBS
 from octarm.models.queries import Outcome, TaskView
 from octarm.models.results import ExecutionResult
@@ -77,6 +77,8 @@ class Task:
             self._known = True
         if not self._fate.ended:
             await self._until_ended(timeout)
+        if isinstance(self._fate.error, NotFound):
+            raise self._fate.error
         return self._fate.state
 
     async def _until_ended(self, timeout: float | None) -> None:
