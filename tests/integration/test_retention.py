@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from octarm.common.storage import Pool
 from octarm.common.testing.fakes import FakeClock
 from octarm.ledger.domain.months import Month
 from octarm.ledger.domain.tasks import NewTask
@@ -46,6 +47,13 @@ async def _ended(ledger: Ledger, month: Month, *numbers: int) -> list[NewTask]:
     return tasks
 
 
+async def _made(partitions: PostgresPartitions, month: Month) -> bool:
+    try:
+        return await partitions.create(month)
+    except Unavailable:
+        return False
+
+
 async def _where(ledger: Ledger, table: str) -> set[str]:
     rows = await ledger.execute(f"select distinct tableoid::regclass::text from ledger.{table}")
     return {name for (name,) in rows}
@@ -54,6 +62,25 @@ async def _where(ledger: Ledger, table: str) -> set[str]:
 async def _count(ledger: Ledger, table: str) -> int:
     ((number,),) = await ledger.execute(f"select count(*) from ledger.{table}")
     return int(number)
+
+
+class Together(PostgresPartitions):
+    """Sees that there are no months before any replica makes one, and makes them in its turn."""
+
+    def __init__(self, pool: Pool, ready: asyncio.Barrier, turn: int) -> None:
+        super().__init__(pool)
+        self._ready, self._turn = ready, turn
+
+    async def months(self) -> list[Month]:
+        """List them when everybody has."""
+        known = await super().months()
+        await self._ready.wait()
+        return known
+
+    async def create(self, month: Month) -> bool:
+        """Make one while others do, or after they have."""
+        await asyncio.sleep(self._turn * 0.03)
+        return await super().create(month)
 
 
 def _keep(partitions: PostgresPartitions) -> KeepRetention:
@@ -100,6 +127,33 @@ class TestPartitions:
         await asyncio.gather(*(one.drop(Month(2026, 12)) for one in both))
 
         assert await both[0].months() == [Month(2026, 11)]
+
+    async def test_any_number_of_replicas_start_at_once_on_a_fresh_ledger(
+        self, ledger: Ledger
+    ) -> None:
+        for _ in range(10):
+            ready = asyncio.Barrier(6)
+            starts = [_keep(Together(ledger.pool, ready, turn)) for turn in range(6)]
+
+            await asyncio.gather(*(one.make_months() for one in starts))
+
+            partitions = PostgresPartitions(ledger.pool)
+            made = await partitions.months()
+            assert made == [Month(2026, 11), Month(2026, 12)]
+            assert all([await partitions.drop(month) for month in made])
+
+    async def test_are_made_while_tasks_of_their_month_arrive(self, ledger: Ledger) -> None:
+        partitions = PostgresPartitions(ledger.pool)
+        for month in (Month(2027, number) for number in range(1, 11)):
+            adding = [_ended(ledger, month, number) for number in range(6)]
+            made, *_ = await asyncio.gather(_made(partitions, month), *adding)
+
+            where = "default" if not made else month.name
+            ids = [_id_of(month, number) for number in range(6)]
+            rows = await ledger.execute(
+                "select tableoid::regclass::text from ledger.result where task_id = any(%s)", ids
+            )
+            assert rows == [(f"ledger.result_{where}",)] * 6
 
 
 class TestRetiring:

@@ -59,7 +59,7 @@ class FakePartitions:
         self.made = list(months)
         self.used: set[Month] = set()
         self.tasks: dict[Month, int] = {}
-        self.refuse = False
+        self.refuse = 0
         self.log: list[str] = []
 
     async def months(self) -> list[Month]:
@@ -67,6 +67,7 @@ class FakePartitions:
 
     async def create(self, month: Month) -> bool:
         if self.refuse:
+            self.refuse -= 1
             raise Unavailable("the tables are busy")
         self.made.append(month)
         return True
@@ -104,11 +105,19 @@ class TestKeepRetention:
 
     async def test_starts_without_partitions_when_the_tables_are_busy(self) -> None:
         partitions = FakePartitions()
-        partitions.refuse = True
+        partitions.refuse = retention.TRIES_AT_START
 
         await _keep(partitions).prepare()
 
-        assert partitions.made == []
+        assert (partitions.made, partitions.refuse) == ([], 0)
+
+    async def test_starts_with_partitions_when_the_tables_are_free_again(self) -> None:
+        partitions = FakePartitions()
+        partitions.refuse = retention.TRIES_AT_START - 1
+
+        await _keep(partitions).prepare()
+
+        assert partitions.made == [NOVEMBER, DECEMBER]
 
     async def test_drops_a_month_only_when_all_of_it_is_old_and_its_tasks_are_gone(
         self, monkeypatch: pytest.MonkeyPatch
@@ -126,7 +135,7 @@ class TestKeepRetention:
 
     async def test_goes_on_until_it_is_stopped_and_tries_again_what_failed(self) -> None:
         partitions, stop = FakePartitions(), asyncio.Event()
-        partitions.refuse = True
+        partitions.refuse = 1
         running = asyncio.create_task(_keep(partitions).run(stop))
         await asyncio.sleep(0)
 

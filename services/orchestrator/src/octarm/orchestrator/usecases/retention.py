@@ -14,6 +14,8 @@ from octarm.models.errors import OctarmError
 EVERY_S: Final = 3600.0
 AGAIN_S: Final = 60.0
 PAUSE_S: Final = 0.05
+# Each waits for the tables, or for other replicas that start as well, for half a second.
+TRIES_AT_START: Final = 3
 
 log = get_logger()
 
@@ -26,7 +28,7 @@ class Partitions(Protocol):
         ...
 
     async def create(self, month: Month) -> bool:
-        """Make a month's partitions; false when that cannot be."""
+        """Make a month's partitions; false when it has them or cannot have them."""
         ...
 
     async def in_use(self, month: Month, *, days: int) -> bool:
@@ -68,10 +70,13 @@ class KeepRetention:
 
     async def prepare(self) -> None:
         """Make the partitions before the first task comes; what fails is left to `run`."""
-        try:
-            await self.make_months()
-        except OctarmError as error:
-            log.warning("months_not_made", error=error.message)
+        for _ in range(TRIES_AT_START):
+            try:
+                await self.make_months()
+            except OctarmError as error:
+                log.warning("months_not_made", error=error.message)
+            else:
+                return
 
     async def make_months(self) -> None:
         """Make the partitions of this month and the next.

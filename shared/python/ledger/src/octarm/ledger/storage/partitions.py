@@ -16,6 +16,11 @@ LOCK: Final = 7_350_914
 
 _BEGIN: Final = "set local lock_timeout = '500ms'"
 _MINE: Final = "select pg_try_advisory_xact_lock(%s)"
+_MY_TURN: Final = "select pg_advisory_xact_lock(%s)"
+# The whole tables: a row that is on its way to the odd ones while a month is attached would be
+# refused, and an odd row that comes after the look for such rows would refuse the month.
+_HOLD: Final = f"lock table {', '.join(f'ledger.{table}' for table in TABLES)}"
+_EXISTS: Final = "select to_regclass(%s) is not null"
 _MONTHS: Final = """
 select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
 where i.inhparent = 'ledger.attempt'::regclass
@@ -63,15 +68,21 @@ class PostgresPartitions:
         return sorted(month for name in names if (month := Month.named(name)) is not None)
 
     async def create(self, month: Month) -> bool:
-        """Make a month's partitions; false when its rows stand among the odd ones already.
+        """Make a month's partitions; false when it has them or has rows among the odd ones.
+
+        Any number of replicas may do this at once: one makes them, the others wait for it.
 
         Raises:
             Unavailable: the tables are too busy to be locked; nothing has changed.
         """
         first, last = month.first_id, month.following.first_id
         async with transaction(self._pool) as connection:
-            if not await _alone(connection):
+            await connection.execute(_BEGIN)
+            await connection.execute(_MY_TURN, [LOCK])
+            # Looked up again: another replica may have made them since the caller looked.
+            if await _truth(connection, _EXISTS, [f"ledger.{TABLES[0]}_{month.name}"]):
                 return False
+            await connection.execute(_HOLD.encode())
             for table in TABLES:
                 odd = f"select from ledger.{table}_default where task_id >= %s and task_id < %s"
                 query = f"select exists ({odd})"
