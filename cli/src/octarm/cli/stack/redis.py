@@ -26,6 +26,9 @@ class RedisRecipe:
             "dir": str(folder),
             "save": "",
             "appendonly": "no",
+            # A cache: what has a time to live gives way, the least recently used first.
+            "maxmemory": "128mb",
+            "maxmemory-policy": "volatile-lru",
             "daemonize": "no",
         }
         flags = [part for key, value in options.items() for part in (f"--{key}", value)]
