@@ -113,10 +113,12 @@ class FakeDelivery:
         seq: int = 1,
         data: bytes | None = None,
         published_at: datetime = PUBLISHED_AT,
+        deliveries: int = 1,
     ) -> None:
         self.data = msgspec.json.encode(PlaceTasks(list(tasks))) if data is None else data
         self.stream_seq = seq
         self.published_at = published_at
+        self.deliveries = deliveries
         self.acked = 0
 
     def ack(self) -> None:

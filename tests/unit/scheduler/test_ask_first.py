@@ -1,6 +1,6 @@
 """What READY held before we led is not placed once more when the ledger has seen it placed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import pytest
@@ -23,12 +23,16 @@ class FakeLedger:
         self.asked: list[str] = []
         self.away = False
         self.is_up_to_date = False
+        self.meanwhile: Callable[[], object] | None = None
 
     async def states(self, tenant: str, task_ids: Sequence[str]) -> dict[str, Outcome]:
         if self.away:
             raise Unavailable("nobody answers")
         self.asked += task_ids
-        return {one: self.outcomes[one] for one in task_ids if one in self.outcomes}
+        found = {one: self.outcomes[one] for one in task_ids if one in self.outcomes}
+        if self.meanwhile is not None:
+            self.meanwhile()
+        return found
 
 
 def an_outcome(number: int, state: TaskState, attempt: int = 1) -> Outcome:
@@ -102,6 +106,86 @@ async def test_without_an_answer_what_is_older_comes_again_and_the_rest_goes_on(
     outcomes = await first([FakeDelivery(ready(1), seq=1), FakeDelivery(ready(2), seq=6)])
 
     assert outcomes == [Retry(1.0), HELD]
+    assert waits(first, 1, 2) == [False, True]
+
+
+async def test_what_is_placed_and_done_while_the_ledger_answers_is_asked_about_again() -> None:
+    ledger = FakeLedger(*(an_outcome(number, TaskState.QUEUED) for number in (1, 2, 3)))
+    first = asking(ledger)
+    desk = first.desk
+    arm = desk.fleet.arm("one")
+    await first([FakeDelivery(ready(1), seq=1), FakeDelivery(ready(3), seq=2)])
+
+    def place_and_finish() -> None:
+        waiting = desk.queue.get(task_id(1))
+        assert waiting is not None
+        desk.queue.remove(waiting)
+        desk.fleet.reserve(arm, waiting.key, now=0.0)
+        desk.done(waiting)
+        desk.fleet.release(*waiting.key)
+
+    ledger.meanwhile = place_and_finish
+    copies = [FakeDelivery(ready(1), ready(2), seq=3), FakeDelivery(ready(3), seq=4)]
+    assert await first(copies) == [Retry(1.0), HELD]
+    assert waits(first, 1, 2, 3) == [False, False, True]
+
+    ledger.meanwhile = None
+    ledger.outcomes[task_id(1)] = an_outcome(1, TaskState.COMPLETED)
+    assert await first([copies[0]]) == [HELD]
+    assert waits(first, 1, 2, 3) == [False, True, True]
+
+
+async def test_what_lands_while_the_ledger_answers_is_asked_about_again() -> None:
+    ledger = FakeLedger(an_outcome(1, TaskState.QUEUED))
+    first = asking(ledger)
+    fleet = first.desk.fleet
+    fleet.reserve(fleet.arm("one"), (task_id(1), 1), now=0.0)
+
+    ledger.meanwhile = lambda: fleet.release(task_id(1), 1)
+    assert await first([FakeDelivery(ready(1), seq=3)]) == [Retry(1.0)]
+
+    assert waits(first, 1) == [False]
+
+
+async def test_what_comes_again_after_it_was_settled_is_asked_about() -> None:
+    ledger = FakeLedger(an_outcome(1, TaskState.COMPLETED))
+    first = asking(ledger)
+
+    again = FakeDelivery(ready(1), seq=7, deliveries=2)
+    assert await first([again]) == [HELD]
+
+    assert (ledger.is_up_to_date, again.acked) == (True, 1)
+    assert waits(first, 1) == [False]
+
+
+async def test_what_waits_by_another_message_is_settled_when_the_ledger_saw_it_placed() -> None:
+    ledger = FakeLedger(an_outcome(1, TaskState.COMPLETED))
+    first = asking(ledger)
+
+    fresh, old = FakeDelivery(ready(1), seq=7), FakeDelivery(ready(1), seq=3)
+    assert await first([fresh, old]) == [HELD, HELD]
+
+    assert (fresh.acked, old.acked) == (1, 1)
+    assert (waits(first, 1), first.desk.holds) == ([False], {})
+
+
+async def test_what_is_held_may_be_settled_while_the_ledger_is_asked_about_others() -> None:
+    ledger = FakeLedger(an_outcome(2, TaskState.QUEUED))
+    first = asking(ledger)
+    desk = first.desk
+    held = [FakeDelivery(ready(1), seq=7, deliveries=number) for number in (1, 2)]
+    await first(held[:1])
+
+    def place_and_finish() -> None:
+        waiting = desk.queue.get(task_id(1))
+        assert waiting is not None
+        desk.queue.remove(waiting)
+        desk.done(waiting)
+
+    ledger.meanwhile = place_and_finish
+    assert await first([held[1], FakeDelivery(ready(2), seq=3)]) == [HELD, HELD]
+
+    assert [delivery.acked for delivery in held] == [0, 1]
     assert waits(first, 1, 2) == [False, True]
 
 

@@ -30,6 +30,11 @@ class ReadyDelivery(Protocol):
         ...
 
     @property
+    def deliveries(self) -> int:
+        """How often it has been delivered, this time included."""
+        ...
+
+    @property
     def published_at(self) -> datetime:
         """When READY took it."""
         ...

@@ -3,7 +3,7 @@
 That can be of what READY held before we led, for an earlier leader may have died between
 DISPATCH and the acknowledgement of READY; and of copies: the ledger reminds of tasks that have
 been queued for long, and publishes again what nobody acknowledged. A restarted nats-server has
-forgotten the Msg-Ids of what was read and removed.
+forgotten the Msg-Ids of what was read and removed. And it delivers again what was settled late.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -59,28 +59,49 @@ class AskFirst:
         read = {
             it.stream_seq: _read(it) for it in deliveries if it.stream_seq not in self.desk.holds
         }
-        copies = [it.stream_seq for it in deliveries if self._is_copy(it, read)]
-        asked = {seq for seq in read if seq <= self.until_seq} | set(copies)
-        if not asked:
-            return await self.admit(deliveries, read)
+        copies = {it.stream_seq for it in deliveries if self._is_copy(it, read)}
+        asked = {seq for seq in read if seq <= self.until_seq} | copies
+        # At once: what is held or waits now may have been placed when the ledger has answered.
+        fresh = [it for it in deliveries if it.stream_seq not in asked]
+        outcomes = dict(zip(fresh, await self.admit(fresh, read), strict=True))
+        if asked:
+            again = await self._ask({seq: read[seq] for seq in sorted(asked)})
+            rest = [it for it in deliveries if it.stream_seq in asked - again]
+            outcomes.update(zip(rest, await self.admit(rest, read), strict=True))
+        return [outcomes.get(it, Retry(ASK_AGAIN_S)) for it in deliveries]
+
+    async def _ask(self, asked: Mapping[int, list[ReadyTask]]) -> set[int]:
+        """Call off what was placed before; gives the messages to be asked about once more."""
+        here = {seq: [it for it in tasks if self._is_here(it)] for seq, tasks in asked.items()}
         try:
             # Of a task that comes in two messages this leader may have dispatched the other.
             await self.up_to_date()
-            await self._call_off([ready for seq in sorted(asked) for ready in read[seq]])
+            await self._call_off([ready for tasks in asked.values() for ready in tasks])
         except OctarmError as error:
             log.warning("ledger_not_asked", error=error.message)
-            fresh = [it for it in deliveries if it.stream_seq not in asked]
-            admitted = iter(await self.admit(fresh, read))
-            again = Retry(ASK_AGAIN_S)
-            return [again if it.stream_seq in asked else next(admitted) for it in deliveries]
-        return await self.admit(deliveries, read)
+            return set(asked)
+        # What has left us meanwhile was perhaps dispatched after the ledger had looked.
+        return {seq for seq, tasks in here.items() if any(self._has_left(it) for it in tasks)}
+
+    def _is_here(self, ready: ReadyTask) -> bool:
+        desk, waiting = self.desk, self.desk.queue.get(ready.task_id)
+        if waiting is not None and waiting.attempt == ready.attempt:
+            return True
+        return desk.fleet.flight(ready.task_id, ready.attempt) is not None
+
+    def _has_left(self, ready: ReadyTask) -> bool:
+        return not (self._is_here(ready) or self.desk.queue.ended(ready.task_id, ready.attempt))
 
     def _is_copy(self, delivery: ReadyDelivery, read: Mapping[int, list[ReadyTask]]) -> bool:
-        """Whether it may tell of what this leader has dispatched and forgotten since."""
+        """Whether it may tell of what this leader has dispatched and forgotten since.
+
+        So may a message that is delivered again: the acknowledgement was late, or got lost.
+        """
         seq = delivery.stream_seq
         if seq <= self.until_seq or not (tasks := read.get(seq)):
             return False
-        if tasks[0].queued_at > delivery.published_at - COPY_AFTER:
+        is_first = delivery.deliveries == 1
+        if is_first and tasks[0].queued_at > delivery.published_at - COPY_AFTER:
             return False
         return any(self.desk.queue.get(ready.task_id) is None for ready in tasks)
 
@@ -94,7 +115,9 @@ class AskFirst:
             for ready in own:
                 outcome = known.get(ready.task_id)
                 if outcome is not None and _is_past(ready, outcome):
-                    self.desk.queue.call_off(ready.task_id, ready.attempt)
+                    waiting = self.desk.queue.call_off(ready.task_id, ready.attempt)
+                    if waiting is not None:
+                        self.desk.done(waiting)
                     past += 1
         if past:
             log.info("attempts_placed_before", number=past)
