@@ -1,7 +1,8 @@
 """The processes of the product, wired as their `__main__` does, on the simulated parts."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -122,35 +123,33 @@ async def _orchestrate(world: "World", nc: NATS, clock: Clock, stop: asyncio.Eve
 async def _answer_cancels(nc: NATS, cancel: CancelTasks) -> None:
     decode = msgspec.json.Decoder(type=dict[str, str]).decode
 
-    async def asked(msg: Msg) -> None:
-        query = decode(msg.data)
-        try:
-            done = await cancel(query["task_id"], query["tenant"], "enough")
-            answer = ok(b"true" if done else b"false")
-        except OctarmError as error:
-            answer = problem(error)
-        try:
-            await nc.publish(msg.reply, answer)
-        except (NatsError, OSError):
-            return
+    async def answer(data: bytes) -> bytes:
+        query = decode(data)
+        done = await cancel(query["task_id"], query["tenant"], "enough")
+        return b"true" if done else b"false"
 
-    await nc.subscribe(CANCEL_TASK.at(), queue=QUEUE, cb=asked)
+    await _answer(nc, CANCEL_TASK.at(), answer)
 
 
 async def _answer_states(nc: NATS, ledger: SimLedger) -> None:
-    async def asked(msg: Msg) -> None:
-        query = queries.GetStates.model_validate_json(msg.data)
-        try:
-            found = await ledger.outcomes(query.task_ids)
-            answer = ok(queries.StatesFound(outcomes=found).model_dump_json().encode())
-        except OctarmError as error:
-            answer = problem(error)
-        try:
-            await nc.publish(msg.reply, answer)
-        except (NatsError, OSError):
-            return
+    async def answer(data: bytes) -> bytes:
+        query = queries.GetStates.model_validate_json(data)
+        found = await ledger.outcomes(query.task_ids)
+        return queries.StatesFound(outcomes=found).model_dump_json().encode()
 
-    await nc.subscribe(GET_STATES.at(), queue=QUEUE, cb=asked)
+    await _answer(nc, GET_STATES.at(), answer)
+
+
+async def _answer(nc: NATS, subject: str, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+    async def asked(msg: Msg) -> None:
+        try:
+            body = ok(await answer(msg.data))
+        except OctarmError as error:
+            body = problem(error)
+        with suppress(NatsError, OSError):
+            await nc.publish(msg.reply, body)
+
+    await nc.subscribe(subject, queue=QUEUE, cb=asked)
 
 
 class SimShardLeader(ShardLeader):

@@ -71,6 +71,26 @@ class TestShardOf:
         assert 0 <= subjects.shard_of(tenant, task_id, shards) < shards
 
 
+@pytest.mark.parametrize(
+    ("pattern", "subject", "reads"),
+    [
+        ("a.b", "a.b", True),
+        ("a.b", "a.c", False),
+        ("a.*", "a.b", True),
+        ("a.*", "a", False),
+        ("a.*", "a.b.c", False),
+        ("a.*", "a.b c", False),
+        ("a.>", "a.b", True),
+        ("a.>", "a.b.c", True),
+        ("a.>", "a", False),
+        ("a.>", "b.c", False),
+        (">", "a.b", True),
+    ],
+)
+def test_a_pattern_reads_subjects(pattern: str, subject: str, reads: bool) -> None:
+    assert subjects.matches(pattern, subject) is reads
+
+
 def test_message_ids_name_kind_task_and_attempt() -> None:
     names = (subjects.place_msg_id, subjects.result_msg_id)
 

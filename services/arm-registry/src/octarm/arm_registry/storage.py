@@ -17,7 +17,7 @@ from octarm.arm_registry.domain.fleet import Stored
 from octarm.arm_registry.usecases.ports import ChangedMeanwhile
 from octarm.common import telemetry
 from octarm.common.bus.publisher import Outgoing, PubAck, encode_headers
-from octarm.common.bus.topology import arm_durable, ensure_arm_consumer
+from octarm.common.bus.topology import arm_durable, consumers_of, ensure_arm_consumer
 from octarm.models.arms import ArmRecord
 from octarm.models.errors import OctarmError, Unavailable
 from octarm.models.events import ArmEvent
@@ -149,17 +149,11 @@ class BusConsumers:
     async def restore(self, arm_ids: Iterable[str]) -> list[str]:
         """Create the consumers that these arms lack; gives the arms that lacked one."""
         with _bus_errors("arm consumers"):
-            known = await self._known()
+            known = {consumer.name for consumer in await consumers_of(self._js, DISPATCH)}
             missing = [arm_id for arm_id in arm_ids if arm_durable(arm_id) not in known]
             for arm_id in missing:
                 await ensure_arm_consumer(self._js, arm_id)
         return missing
-
-    async def _known(self) -> set[str]:
-        known: set[str] = set()
-        while page := await self._js.consumers_info(DISPATCH, offset=len(known)):
-            known |= {consumer.name for consumer in page}
-        return known
 
 
 class Publishes(Protocol):

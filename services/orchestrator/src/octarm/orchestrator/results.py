@@ -203,7 +203,7 @@ def _take_result(gathering: Gathering, delivery: Delivery, body: bytes, trace: s
     if delivery.subject.rpartition(".")[2] != result.arm_id:
         raise ValueError("a result must come on the subject of its own arm")
     if result.status != "success":
-        if len(bytes(result.error)) > MAX_ERROR_BYTES:
+        if len(result.error) > MAX_ERROR_BYTES:
             raise ValueError(f"its error has more than {MAX_ERROR_BYTES} bytes")
         # It is told in events and answers, which must be readable.
         Problem.model_validate_json(bytes(result.error))

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
-from itertools import zip_longest
 from typing import Final
 
 from nats.aio.client import Client as NATS
@@ -17,11 +16,12 @@ from nats.errors import Error as NatsError
 from nats.js.api import ConsumerInfo, RawStreamMsg
 from nats.js.errors import NotFoundError
 
+from octarm.common.bus.topology import HISTORY, STREAMS, consumers_of
 from octarm.common.clock import Clock, SystemClock, set_within
 from octarm.common.telemetry import get_logger
-from octarm.models.subjects import DISPATCH, ENDED, INTAKE, READY, RESULTS
+from octarm.models.subjects import matches
 
-QUEUES: Final = (INTAKE, READY, DISPATCH, RESULTS, ENDED)
+QUEUES: Final = tuple(spec.name for spec in STREAMS if spec.retention is not HISTORY)
 EVERY_S: Final = 20.0
 # What is younger may be on its way out.
 KEPT_FOR: Final = timedelta(seconds=20)
@@ -82,15 +82,9 @@ class Leftovers:
             if message.time is None or message.time > before:
                 return
             # Read after the message was seen: its acknowledgement may have come since.
-            readers = readers or await self._readers(queue)
+            readers = readers or await consumers_of(self._js, queue)
             yield message, readers
             seq = (message.seq or seq) + 1
-
-    async def _readers(self, queue: str) -> list[ConsumerInfo]:
-        readers: list[ConsumerInfo] = []
-        while page := await self._js.consumers_info(queue, offset=len(readers)):
-            readers += page
-        return readers
 
 
 def is_acknowledged(message: RawStreamMsg, readers: Sequence[ConsumerInfo]) -> bool:
@@ -106,13 +100,4 @@ def _reads(reader: ConsumerInfo, subject: str) -> bool:
     if config is None:
         return True
     filters = config.filter_subjects or ([config.filter_subject] if config.filter_subject else [])
-    return not filters or any(_matches(pattern, subject) for pattern in filters)
-
-
-def _matches(pattern: str, subject: str) -> bool:
-    for wanted, given in zip_longest(pattern.split("."), subject.split(".")):
-        if wanted == ">":
-            return given is not None
-        if wanted != given and (wanted != "*" or given is None):
-            return False
-    return True
+    return not filters or any(matches(pattern, subject) for pattern in filters)

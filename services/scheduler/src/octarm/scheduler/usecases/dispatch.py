@@ -181,7 +181,7 @@ def _by_arm(decisions: Sequence[Decision]) -> Iterator[tuple[Arm, list[Decision]
     """Put what goes to the same arm together, as far as one message may carry it."""
     open_bundles: dict[Arm, tuple[list[Decision], int]] = {}
     for decision in decisions:
-        arm, size = decision.arm, len(bytes(decision.task.ready.task)) + AROUND_A_TASK
+        arm, size = decision.arm, len(decision.task.ready.task) + AROUND_A_TASK
         some, so_far = open_bundles.get(arm, ([], 0))
         if some and (len(some) >= arm.bundle or so_far + size > MAX_BUNDLE_BYTES):
             yield arm, some

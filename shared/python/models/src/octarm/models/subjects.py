@@ -197,6 +197,20 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
 )
 
 
+def matches(pattern: str, subject: str) -> bool:
+    """Tell whether a consumer that filters on `pattern` reads `subject`.
+
+    `*` stands for one token, a `>` at the end for one or more of them.
+    """
+    wanted, given = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted[-1:] = ["*"] * max(1, len(given) - len(wanted) + 1)
+    return len(wanted) == len(given) and all(
+        one == other or (one == "*" and is_token(other))
+        for one, other in zip(wanted, given, strict=True)
+    )
+
+
 def shard_of(tenant: str, task_id: str, shards: int) -> int:
     """Give the shard (0 … shards-1) of a task: the same in every process, for ever."""
     return zlib.crc32(f"{tenant}/{task_id}".encode()) % shards

@@ -7,7 +7,7 @@ it gave out last, and nobody else remembers who has begun it.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -18,6 +18,7 @@ from octarm.common.telemetry import get_logger
 from octarm.models.errors import OctarmError
 from octarm.models.queries import Outcome
 from octarm.models.states import TaskState
+from octarm.sdk.fates import AsksStates
 from octarm.sdk.inbox import Command, commands_in, message_of
 
 # Longer than an instance takes to say what it has begun, once its connection is back.
@@ -34,14 +35,6 @@ class _Owned(msgspec.Struct):
 
 
 _owner = msgspec.json.Decoder(_Owned).decode
-
-
-class AsksStates(Protocol):
-    """The part of the orchestrator's client that is needed."""
-
-    async def states(self, tenant: str, task_ids: Sequence[str]) -> dict[str, Outcome]:
-        """Give the outcome of each task that exists, by id."""
-        ...
 
 
 class Doubts:

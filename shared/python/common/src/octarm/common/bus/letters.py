@@ -27,7 +27,7 @@ from octarm.common.bus.topology import (
 )
 from octarm.models import subjects as s
 from octarm.models.events import DeadLetter
-from octarm.models.ids import is_name, is_task_id, is_token
+from octarm.models.ids import is_name, is_task_id
 
 LETTER: Final = "Octarm-Letter"
 MSG_ID: Final = "Nats-Msg-Id"
@@ -151,15 +151,7 @@ def may_return(origin: str, subject: str) -> bool:
         return subject == s.RUN_TASKS.at(arm_id=arm[1])
     stream = _STREAMS.get(origin)
     patterns = [pattern for spec in STREAMS if spec.name == stream for pattern in spec.subjects]
-    return any(_matches(pattern, subject) for pattern in patterns)
-
-
-def _matches(pattern: str, subject: str) -> bool:
-    wanted, given = pattern.split("."), subject.split(".")
-    return len(wanted) == len(given) and all(
-        one == other or (one == "*" and is_token(other))
-        for one, other in zip(wanted, given, strict=True)
-    )
+    return any(s.matches(pattern, subject) for pattern in patterns)
 
 
 def first_place(delivery: Delivery) -> tuple[int, datetime]:

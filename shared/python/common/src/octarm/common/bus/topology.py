@@ -11,6 +11,7 @@ from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
+    ConsumerInfo,
     DeliverPolicy,
     DiscardPolicy,
     KeyValueConfig,
@@ -42,6 +43,14 @@ MEMORY_EPISODES: Final = "memory-remember-task"
 def scheduler_durable(shard: int) -> str:
     """Name the consumer of a shard's READY messages."""
     return f"scheduler-place-task-{shard}"
+
+
+async def consumers_of(js: JetStreamContext, stream: str) -> list[ConsumerInfo]:
+    """List a stream's consumers, all pages of them."""
+    found: list[ConsumerInfo] = []
+    while page := await js.consumers_info(stream, offset=len(found)):
+        found += page
+    return found
 
 
 def arm_durable(arm_id: str) -> str:

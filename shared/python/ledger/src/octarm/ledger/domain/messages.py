@@ -197,7 +197,7 @@ def ready(tasks: Iterable[hot.ReadyTask], *, shards: int) -> list[Outgoing]:
 
 
 def _bytes_of(task: hot.ReadyTask) -> int:
-    return len(bytes(task.task)) + 512
+    return len(task.task) + 512
 
 
 def _batches(tasks: list[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
