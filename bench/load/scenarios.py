@@ -1,10 +1,12 @@
 """The scenarios that load a running stack, each with its own figures."""
 
 import asyncio
+import os
 import statistics
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +15,7 @@ import nats
 import psycopg
 
 from bench.load.open_loop import OpenLoop, told
-from bench.load.processes import Watched, own_processes
+from bench.load.processes import Watched, cpu_s, own_processes
 from bench.load.recovery import PAUSED, caught_up
 from bench.measure import settled, throughput
 from octarm.sdk import Client
@@ -25,13 +27,14 @@ Up = dict[str, Any]
 Scenario = Callable[["Stage"], Awaitable[Json]]
 
 DRAIN_S: Final = 300.0
-SAMPLE_S: Final = 1.0
+SAMPLE_S: Final = 5.0
 STEADY: Final = 0.6
 OVERLOAD: Final = 3.0
 BURST_BASE: Final = 0.2
 BURST: Final = 10.0
 RECOVERY: Final = 0.33
 WARM_UP_S: Final = 5.0
+GENERATOR: Final = "generator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,15 @@ async def loaded(stage: Stage, found: Json) -> AsyncGenerator[OpenLoop, None]:
     with tempfile.TemporaryDirectory(prefix="octarm-load-") as folder:
         path = Path(folder) / "history.jsonl"
         nc = await nats.connect(stage.up["nats"], max_outstanding_pings=10)
-        watched = Watched(own_processes(stage.up["pids"]))
+        pids = own_processes(stage.up["pids"])
+        watched = Watched(pids)
         watching = asyncio.create_task(watched.watch(SAMPLE_S))
         try:
             with HistoryWriter(path, process="load") as history:
                 loop = OpenLoop(nc, history)
                 await loop.start()
-                yield loop
+                with taken(pids | {GENERATOR: os.getpid()}, found):
+                    yield loop
                 found["drained_in_s"] = round(await loop.drained(DRAIN_S), 1)
         finally:
             watching.cancel()
@@ -65,6 +70,15 @@ async def loaded(stage: Stage, found: Json) -> AsyncGenerator[OpenLoop, None]:
         found["processes"] = watched.told()
         found["attempts_per_task"] = await _attempts(stage.up["postgres"])
         found["invariants"] = await _verified(stage.up, path)
+
+
+@contextmanager
+def taken(pids: dict[str, int], found: Json) -> Iterator[None]:
+    """Put into `found` how much of a core each role took while the block ran."""
+    began, before = time.monotonic(), cpu_s(pids)
+    yield
+    seconds, after = time.monotonic() - began, cpu_s(pids)
+    found["cores"] = {role: round((after[role] - before[role]) / seconds, 3) for role in pids}
 
 
 async def maximum(stage: Stage) -> float:
@@ -88,15 +102,23 @@ async def steady(stage: Stage) -> Json:
 
 
 async def overload(stage: Stage) -> Json:
-    """Three times the maximum: is as much done as without, and is the rest refused?"""
-    top = await maximum(stage)
-    found: Json = {"maximum_per_s": round(top, 1), "rate_per_s": round(OVERLOAD * top, 1)}
+    """Three times the maximum: is as much done as without, and is the rest refused?
+
+    The machine is measured before and after, as others may use it meanwhile; what a task takes
+    of the CPU, the generator's part and the refusals' included, does not depend on them.
+    """
+    before = await maximum(stage)
+    found: Json = {"rate_per_s": round(OVERLOAD * before, 1)}
     async with loaded(stage, found) as loop:
-        await loop.offer(lambda _: OVERLOAD * top, stage.seconds)
-        goodput = loop.counts.ended["completed"] / stage.seconds
-        found["goodput_per_s"] = round(goodput, 1)
-        found["goodput_share_of_maximum"] = round(goodput / top, 3)
+        await loop.offer(lambda _: OVERLOAD * before, stage.seconds)
+        ended = loop.counts.ended["completed"]
         found["open_at_the_end"] = loop.open
+    after = await maximum(stage)
+    top, goodput = statistics.mean((before, after)), ended / stage.seconds
+    found["cpu_us_a_task"] = round(sum(found["cores"].values()) * stage.seconds / ended * 1e6, 1)
+    found["maximum_before_and_after_per_s"] = [round(before, 1), round(after, 1)]
+    found["goodput_per_s"] = round(goodput, 1)
+    found["goodput_share_of_maximum"] = round(goodput / top, 3)
     return found | told(loop.counts, stage.seconds)
 
 

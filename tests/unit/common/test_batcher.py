@@ -133,3 +133,75 @@ async def test_refuses_what_would_wait_too_long_at_its_speed() -> None:
     refused = [answer for answer in answers if isinstance(answer, Backpressure)]
     assert 10 < len(refused) < 30
     assert await batcher.put(1) == 1
+
+
+class TestTogether:
+    async def test_gives_all_answers_in_order_though_they_were_flushed_apart(self) -> None:
+        sizes: list[int] = []
+
+        async def odd_fails(items: list[int]) -> Sequence[int | Exception]:
+            sizes.append(len(items))
+            return [ValueError(str(item)) if item % 2 else item for item in items]
+
+        batcher = Batcher(odd_fails, max_items=2)
+        first, second, none = (batcher.put_many_nowait(range(n)) for n in (3, 2, 0))
+
+        assert [str(answer) for answer in await first] == ["0", "1", "2"]
+        assert isinstance((await first)[1], ValueError)
+        assert [str(answer) for answer in await second] == ["0", "1"]
+        assert await none == []
+        assert sizes == [2, 2, 1]
+
+    async def test_are_refused_together_and_nothing_of_them_is_kept(self) -> None:
+        release = asyncio.Event()
+
+        async def flush(items: list[int]) -> list[int]:
+            await release.wait()
+            return items
+
+        batcher = Batcher(flush, max_items=2, max_waiting=3)
+        under_way = batcher.put_many_nowait([1, 2])
+        await asyncio.sleep(0.01)
+
+        last = batcher.put_many_nowait([3, 4, 5, 6])
+        refused = await batcher.put_many_nowait([7, 8])
+
+        assert batcher.refusal() is not None
+        assert all(isinstance(answer, Backpressure) for answer in refused)
+        release.set()
+        assert [*await under_way, *await last] == [1, 2, 3, 4, 5, 6]
+        assert batcher.refusal() is None
+
+    async def test_who_gave_up_is_not_flushed(self) -> None:
+        flushed: list[int] = []
+
+        async def flush(items: list[int]) -> list[int]:
+            flushed.extend(items)
+            return items
+
+        batcher = Batcher(flush)
+        given_up, other = batcher.put_many_nowait([1, 2]), batcher.put_many_nowait([3])
+        given_up.cancel()
+
+        assert await other == [3]
+        assert flushed == [3]
+
+
+async def test_takes_a_few_at_any_speed_and_says_when_there_will_be_room() -> None:
+    async def slow(items: list[int]) -> list[int]:
+        await asyncio.sleep(0.3 * len(items))
+        return items
+
+    batcher = Batcher(slow, max_items=1, max_wait_s=0.01, min_waiting=30)
+    await batcher.put(0)
+
+    pending = batcher.put_many_nowait(range(29))
+    assert batcher.refusal() is None
+    more = batcher.put_many_nowait(range(1))
+
+    refusal = batcher.refusal()
+    assert refusal is not None
+    assert refusal.retry_after_s == 2
+    for future in (pending, more):
+        future.cancel()
+    await batcher.drain()

@@ -1,5 +1,6 @@
 """What becomes of each part of a message, whatever its neighbours are."""
 
+import asyncio
 from typing import cast
 
 import msgspec
@@ -13,7 +14,7 @@ from octarm.common.storage import Batcher
 from octarm.common.testing.fakes import NOON, FakeClock
 from octarm.ledger.domain.changes import AcceptAnswer, Known
 from octarm.ledger.domain.news import AttemptNews, Key
-from octarm.models.errors import FieldError, InvalidRequest, OctarmError, Unavailable
+from octarm.models.errors import Backpressure, FieldError, InvalidRequest, OctarmError, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.queries import SubmitAnswers
 from octarm.models.states import TaskState
@@ -99,6 +100,27 @@ async def test_what_was_accepted_is_told_though_its_neighbours_found_nobody() ->
     assert first.accepted.task_id == known.task_id
     assert second.problem is not None
     assert second.problem.code == "SERVICE_UNAVAILABLE"
+
+
+async def test_while_too_much_waits_a_request_is_refused_as_a_whole_and_unread() -> None:
+    release = asyncio.Event()
+
+    async def flush(items: list[Submitted]) -> list[AcceptAnswer]:
+        await release.wait()
+        return [Known(new_id("tsk"), TaskState.QUEUED, created=True) for _ in items]
+
+    nc = FakeConnection()
+    responder = SubmitResponder(cast(NATS, nc), Batcher(flush, max_items=1, max_waiting=1))
+    body = msgspec.json.encode({"tenant": "default", "submissions": [{"submission": {}}] * 2})
+    await responder._asked(Msg(cast(NATS, nc), "subject", "reply", body))
+
+    await responder._asked(Msg(cast(NATS, nc), "subject", "reply", b"not so much as JSON"))
+
+    with pytest.raises(Backpressure, match="too much is waiting"):
+        read_reply(nc.published[0], SubmitAnswers)
+    release.set()
+    await wait_until(lambda: len(nc.published) == 2)
+    assert len(read_reply(nc.published[1], SubmitAnswers).answers) == 2
 
 
 async def test_a_thousand_long_refusals_fit_into_one_answer() -> None:

@@ -19,7 +19,7 @@ Others are kept and not judged.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -33,6 +33,7 @@ from octarm.models.errors import OctarmError
 Outcome = Literal["ok", "fail", "unknown"]
 FLUSH_LINES: Final = 200
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class Operation(msgspec.Struct, omit_defaults=True):
@@ -91,6 +92,13 @@ class HistoryWriter:
             self._lines.append(_encode(operation))
             if len(self._lines) >= FLUSH_LINES:
                 self._flush()
+
+    def write_all(self, operations: Sequence[Operation]) -> None:
+        """Append operations that never went through `invoke`, with one encoding and one write."""
+        if operations:
+            lines = _encode_lines(operations)
+            with self._lock:
+                self._file.write(lines)
 
     def flush(self) -> None:
         """Hand everything that has ended to the operating system."""

@@ -15,6 +15,7 @@ from octarm.common.bus.letters import first_place
 from octarm.common.bus.requests import ok, problem
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Batcher
+from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
 from octarm.ledger.domain.changes import AcceptAnswer, Known
 from octarm.models import hot
@@ -34,8 +35,10 @@ MAX_WAITING: Final = 10_000
 MAX_PLANS: Final = 100
 _RELATIONS: Final = (b'"depends_on"', b'"parent_task_id"')
 RELATIVE_COMES_WITHIN: Final = 4
-# Who asks gives up after some seconds; what would be accepted after that helps nobody.
-MAX_WAIT_S: Final = 2.0
+# What waits longer only makes everybody's answer late: it is better refused, which costs little.
+MAX_WAIT_S: Final = 0.25
+# A little more than one client of the SDK has under way.
+MIN_WAITING: Final = 2_500
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
 _submissions = msgspec.json.Decoder(hot.SubmitTasks).decode
@@ -55,6 +58,7 @@ def gathered(accept: AcceptTasks) -> Accepting:
         concurrency=2,
         max_waiting=MAX_WAITING,
         max_wait_s=MAX_WAIT_S,
+        min_waiting=MIN_WAITING,
         max_bytes=MAX_WAITING_BYTES,
         size_of=lambda submitted: memoryview(submitted.item.submission).nbytes,
     )
@@ -83,6 +87,12 @@ class SubmitResponder:
         await self.nc.flush()
 
     async def _asked(self, msg: Msg) -> None:
+        full = self.accepting.refusal()
+        if full is not None:
+            # Unread: under a load that cannot be taken, refusing must cost next to nothing.
+            metrics.inc("octarm_orchestrator_requests_refused_total")
+            await self._reply(msg, problem(full))
+            return
         try:
             request = _submissions(msg.data)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -94,10 +104,9 @@ class SubmitResponder:
             whole = self.planning.put_nowait(group)
             whole.add_done_callback(lambda done: self._answer_later(msg, _each(done, len(group))))
             return
-        pending = [self.accepting.put_nowait(submitted) for submitted in group]
         # The reply follows the commit; the subscription must not wait for it.
-        gathering = asyncio.gather(*pending, return_exceptions=True)
-        gathering.add_done_callback(lambda done: self._answer_later(msg, done.result()))
+        accepting = self.accepting.put_many_nowait(group)
+        accepting.add_done_callback(lambda done: self._answer_later(msg, done.result()))
 
     def _answer_later(self, msg: Msg, answers: Sequence[AcceptAnswer | BaseException]) -> None:
         # Some may have been accepted, and without a key asking again would double them.

@@ -1,6 +1,7 @@
 """Submits tasks in few large requests, again and again until each has its answer."""
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -14,6 +15,7 @@ IN_FLIGHT: Final = 4
 REQUEST_TIMEOUT_S: Final = 10.0
 FIRST_BACKOFF_S: Final = 0.1
 MAX_BACKOFF_S: Final = 5.0
+JITTER: Final = 0.25
 
 Answer = Fate | OctarmError
 Follow = Callable[[str, TaskState], Fate]
@@ -28,7 +30,14 @@ class Submitter:
     answer's retry-after, until the time is up. Idempotency keys make that safe.
     """
 
-    def __init__(self, tenant: str, request: Request, follow: Follow) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        request: Request,
+        follow: Follow,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._chance = chance
         self._tenant = tenant
         self._request = request
         self._follow = follow
@@ -61,6 +70,8 @@ class Submitter:
                 if answer.retryable:
                     again.append(submission)
                     pause_s = max(pause_s, answer.retry_after_s or 0)
+            # Spread: those who were refused together should not come again together.
+            pause_s *= 1 + JITTER * self._chance()
             if not again or time.monotonic() + pause_s > until:
                 return
             group = again

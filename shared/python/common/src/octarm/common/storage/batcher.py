@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from octarm.models.errors import Backpressure, OctarmError
 
@@ -17,6 +17,32 @@ def _weightless(_: object) -> int:
     return 0
 
 
+class _Caller(Generic[R]):
+    """Who waits for one answer, or for all the answers to what was handed in together."""
+
+    __slots__ = ("answers", "future", "left")
+
+    def __init__(self, number: int | None = None) -> None:
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.left = 1 if number is None else number
+        self.answers: list[R | Exception | None] | None = (
+            None if number is None else [None] * number
+        )
+
+    def tell(self, place: int, answer: R | Exception) -> None:
+        self.left -= 1
+        if self.answers is not None:
+            self.answers[place] = answer
+        if self.left or self.future.done():
+            return
+        if self.answers is not None:
+            self.future.set_result(self.answers)
+        elif isinstance(answer, Exception):
+            self.future.set_exception(answer)
+        else:
+            self.future.set_result(answer)
+
+
 class Batcher(Generic[T, R]):
     """Collects items and flushes them together; an idle batcher flushes at once.
 
@@ -26,8 +52,8 @@ class Batcher(Generic[T, R]):
     `flush` gives one answer for each item, in order; an exception as answer is raised to the
     caller of that item; when `flush` itself raises, an `OctarmError` goes to all callers of the
     batch, and after anything else each item is flushed alone. Beyond `max_waiting` items, more
-    than `max_wait_s` seconds' work at the speed seen so far, or `max_bytes` as `size_of` measures
-    them, an item is refused with `Backpressure`, at once.
+    than `max_wait_s` seconds' work at the speed seen so far (but `min_waiting` items in any case),
+    or `max_bytes` as `size_of` measures them, an item is refused with `Backpressure`, at once.
     """
 
     def __init__(
@@ -39,6 +65,7 @@ class Batcher(Generic[T, R]):
         concurrency: int = 1,
         max_waiting: int = 100_000,
         max_wait_s: float = math.inf,
+        min_waiting: int = 0,
         max_bytes: int = 0,
         size_of: Callable[[T], int] = _weightless,
     ) -> None:
@@ -47,13 +74,14 @@ class Batcher(Generic[T, R]):
         self._gather_s = gather_s
         self._concurrency = concurrency
         self._max_waiting = max_waiting
-        self._full = Backpressure("too much is waiting here", code="QUEUE_FULL", retry_after_s=1)
         self._max_wait_s = max_wait_s
+        # What the flushes under way may leave behind is taken at any speed.
+        self._min_waiting = max(min_waiting, 2 * max_items)
         self._seconds_each = 0.0
         self._max_bytes = max_bytes
         self._size_of = size_of
         self._bytes = 0
-        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._waiting: list[tuple[T, _Caller[R], int]] = []
         self._flushing: set[asyncio.Task[None]] = set()
 
     async def put(self, item: T) -> R:
@@ -62,23 +90,45 @@ class Batcher(Generic[T, R]):
 
     def put_nowait(self, item: T) -> "asyncio.Future[R]":
         """Hand in an item; the future gets its answer."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        if self._is_full():
-            future.set_exception(self._full)
-            return future
-        self._bytes += self._size_of(item)
-        self._waiting.append((item, future))
+        caller: _Caller[R] = _Caller()
+        refusal = self.refusal()
+        if refusal is not None:
+            caller.future.set_exception(refusal)
+        else:
+            self._take([(item, caller, 0)])
+        return caller.future
+
+    def put_many_nowait(self, items: Sequence[T]) -> "asyncio.Future[list[R | Exception]]":
+        """Hand in items; the future gets all their answers, in order, and errors among them.
+
+        They are refused together or not at all: the last may go beyond the bounds.
+        """
+        caller: _Caller[R] = _Caller(len(items))
+        refusal = self.refusal()
+        if refusal is not None or not items:
+            caller.future.set_result([refusal] * len(items))
+        else:
+            self._take([(item, caller, place) for place, item in enumerate(items)])
+        return caller.future
+
+    def refusal(self) -> Backpressure | None:
+        """Say why an item would be refused now, and when to come again; None when it would not."""
+        waiting = len(self._waiting)
+        wait_s = waiting * self._seconds_each
+        if (
+            waiting < self._max_waiting
+            and self._bytes <= self._max_bytes
+            and (waiting < self._min_waiting or wait_s <= self._max_wait_s)
+        ):
+            return None
+        again_s = max(1, math.ceil(wait_s))
+        return Backpressure("too much is waiting here", code="QUEUE_FULL", retry_after_s=again_s)
+
+    def _take(self, entries: list[tuple[T, _Caller[R], int]]) -> None:
+        self._bytes += sum(self._size_of(item) for item, _, _ in entries)
+        self._waiting += entries
         if len(self._flushing) < self._concurrency:
             self._flushing.add(asyncio.create_task(self._run()))
-        return future
-
-    def _is_full(self) -> bool:
-        waiting = len(self._waiting)
-        if waiting >= self._max_waiting or self._bytes > self._max_bytes:
-            return True
-        # What the flushes under way may leave behind is taken at any speed.
-        is_long = waiting >= 2 * self._max_items
-        return is_long and waiting * self._seconds_each > self._max_wait_s
 
     async def _run(self) -> None:
         try:
@@ -87,9 +137,9 @@ class Batcher(Generic[T, R]):
             while self._waiting:
                 batch = self._waiting[: self._max_items]
                 del self._waiting[: self._max_items]
-                self._bytes -= sum(self._size_of(item) for item, _ in batch)
+                self._bytes -= sum(self._size_of(item) for item, _, _ in batch)
                 # Whoever has given up waiting does not want it any more.
-                await self._flush_batch([pair for pair in batch if not pair[1].done()])
+                await self._flush_batch([entry for entry in batch if not entry[1].future.done()])
                 if self._gather_s and 1 < len(batch) < self._max_items:
                     await asyncio.sleep(self._gather_s)
         finally:
@@ -97,20 +147,15 @@ class Batcher(Generic[T, R]):
             # waiting ones and the callback would start no run, and wait for ever.
             self._flushing.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
-    async def _flush_batch(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
+    async def _flush_batch(self, batch: list[tuple[T, _Caller[R], int]]) -> None:
         if not batch:
             return
         began = time.monotonic()
-        answers = await self._answers([item for item, _ in batch])
+        answers = await self._answers([item for item, _, _ in batch])
         each = (time.monotonic() - began) / len(batch) / self._concurrency
         self._seconds_each += SPEED_WEIGHT * (each - self._seconds_each)
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        for (_, caller, place), answer in zip(batch, answers, strict=True):
+            caller.tell(place, answer)
 
     async def _answers(self, items: list[T]) -> Sequence[R | Exception]:
         try:

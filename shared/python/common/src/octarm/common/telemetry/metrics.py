@@ -29,6 +29,7 @@ METRICS: Final = (
     Metric("octarm_gateway_streams", "gauge", "Open SSE streams"),
     Metric("octarm_orchestrator_tasks_accepted_total", "counter", "Tasks accepted"),
     Metric("octarm_orchestrator_tasks_refused_total", "counter", "Submissions refused", ("code",)),
+    Metric("octarm_orchestrator_requests_refused_total", "counter", "Requests refused unread"),
     Metric("octarm_orchestrator_tasks_ended_total", "counter", "Tasks ended", ("state",)),
     Metric("octarm_orchestrator_late_results_total", "counter", "Results that came too late"),
     Metric("octarm_orchestrator_tasks_retired_total", "counter", "Old tasks deleted"),
