@@ -30,6 +30,7 @@ EVENTS: Final = "OCTARM_EVENTS"
 DLQ: Final = "OCTARM_DLQ"
 ARMS_BUCKET: Final = "octarm_arms"
 LEADERS_BUCKET: Final = "octarm_leaders"
+POLICIES_BUCKET: Final = "octarm_policies"
 MAX_SHARDS: Final = 64
 EVENT_BUCKETS: Final = 8
 # `what` of TASK_EVENTS, so that nobody has to read what is of no use to him.

@@ -15,7 +15,6 @@ from octarm.models.policies import (
     Deployment,
     PolicyInfo,
     PolicyState,
-    PolicyVersion,
     SavePolicy,
 )
 from octarm.policies.supervisor import PLATFORM
@@ -23,7 +22,10 @@ from octarm.policies.versions import digest
 
 MAX_VERSIONS: Final = 1_000
 MAX_DEPLOYMENTS: Final = 100
+MAX_BECAUSE: Final = 300
 SHORTEST_REF: Final = 8
+UNKNOWN: Final = "POLICY_NOT_FOUND"
+_NAMES: Final = "A policy is named by its digest, eight digits of it or more, or its name."
 
 Verb = Literal[
     "policy.saved",
@@ -69,9 +71,12 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """Versions by digest, deployments with the newest first, and the shadow if there is one."""
+    """Versions by digest, deployments with the newest first, and the shadow if there is one.
 
-    versions: Mapping[str, PolicyVersion] = field(default_factory=dict)
+    Sources are kept elsewhere: nothing here asks for them.
+    """
+
+    versions: Mapping[str, PolicyInfo] = field(default_factory=dict)
     deployments: tuple[Deployment, ...] = ()
     shadow: str | None = None
     tripped: frozenset[str] = frozenset()
@@ -81,7 +86,7 @@ class Book:
         """The version that decides; None is the platform's own policy."""
         return self.deployments[0].digest if self.deployments else None
 
-    def find(self, ref: str) -> PolicyVersion:
+    def find(self, ref: str) -> PolicyInfo:
         """Give the version that a digest, its beginning, or a name means.
 
         Raises:
@@ -95,18 +100,20 @@ class Book:
             return max(named, key=lambda it: (it.created_at, it.digest))
         alike = [it for it in self.versions.values() if it.digest.startswith(ref)]
         if len(ref) < SHORTEST_REF or not alike:
-            raise NotFound(f"there is no policy {ref}")
+            raise NotFound(f"there is no policy {ref}", _NAMES, UNKNOWN)
         if len(alike) > 1:
-            raise Conflict(f"{len(alike)} policies begin with {ref}", "Give more digits.")
+            raise Conflict(
+                f"{len(alike)} policies begin with {ref}", "Give more digits.", "AMBIGUOUS_POLICY"
+            )
         return alike[0]
 
     def listed(self, name: str | None = None) -> list[PolicyInfo]:
         """Give all versions (of that name) without their sources, the newest first."""
         found = [it for it in self.versions.values() if name in (None, it.name)]
         found.sort(key=lambda it: (it.created_at, it.digest), reverse=True)
-        return [PolicyInfo(**self.stated(it).model_dump(exclude={"source"})) for it in found]
+        return [self.stated(it) for it in found]
 
-    def stated(self, version: PolicyVersion) -> PolicyVersion:
+    def stated(self, version: PolicyInfo) -> PolicyInfo:
         """Give the version with its present state."""
         state: PolicyState = "idle"
         if version.digest == self.live:
@@ -121,10 +128,8 @@ class Book:
 Change = tuple[Book, PolicyEvent | None]
 
 
-def save(
-    book: Book, wanted: SavePolicy, act: Act
-) -> tuple[Book, PolicyVersion, PolicyEvent | None]:
-    """Keep a source; content that is there already stays as it is, whatever its name.
+def save(book: Book, wanted: SavePolicy, act: Act) -> tuple[Book, PolicyInfo, PolicyEvent | None]:
+    """Keep a version; content that is there already stays as it is, whatever its name.
 
     Raises:
         Forbidden: see `Act`.
@@ -135,8 +140,12 @@ def save(
     if name in book.versions:
         return book, book.versions[name], None
     if len(book.versions) >= MAX_VERSIONS:
-        raise Conflict(f"there are {MAX_VERSIONS} versions", "Delete some that nobody needs.")
-    version = PolicyVersion(
+        raise Conflict(
+            f"there are {MAX_VERSIONS} versions",
+            "Delete some that nobody needs.",
+            "TOO_MANY_POLICIES",
+        )
+    version = PolicyInfo(
         digest=name,
         name=wanted.name,
         kind=wanted.kind,
@@ -144,7 +153,6 @@ def save(
         created_at=act.at,
         created_by=act.by,
         note=wanted.note,
-        source=wanted.source,
     )
     kept = replace(book, versions={**book.versions, name: version})
     return kept, version, act.event("policy.saved", name, name=wanted.name)
@@ -188,7 +196,7 @@ def roll_back(book: Book, act: Act) -> Change:
     """
     act.permitted()
     if not book.deployments:
-        raise Conflict("nothing was deployed", "Deploy a policy first.")
+        raise Conflict("nothing was deployed", "Deploy a policy first.", "NOTHING_DEPLOYED")
     before = book.deployments[0].replaces
     target = before if before in book.versions else None
     return _switch(book, target, act, verb="policy.rolled_back", because="rolled back")
@@ -202,7 +210,8 @@ def trip(book: Book, to: str, because: str, act: Act) -> Change:
     target = None if to == PLATFORM or to not in book.versions else to
     known = replace(book, tripped=book.tripped | {live})
     changed, _ = _switch(known, target, act, verb="policy.tripped", because=because)
-    return changed, act.event("policy.tripped", live, because=because, now=target or PLATFORM)
+    detail = {"because": because[:MAX_BECAUSE], "now": target or PLATFORM}
+    return changed, act.event("policy.tripped", live, **detail)
 
 
 def delete(book: Book, ref: str, act: Act) -> Change:
@@ -218,14 +227,18 @@ def delete(book: Book, ref: str, act: Act) -> Change:
     except NotFound:
         return book, None
     if version.digest in (book.live, book.shadow):
-        raise Conflict(f"{ref} is in use", "Deploy another version first, or end the shadow.")
+        raise Conflict(
+            f"{ref} is in use", "Deploy another version first, or end the shadow.", "POLICY_IN_USE"
+        )
     rest = {key: it for key, it in book.versions.items() if key != version.digest}
     kept = replace(book, versions=rest, tripped=book.tripped - {version.digest})
     return kept, act.event("policy.deleted", version.digest, name=version.name)
 
 
 def _switch(book: Book, to: str | None, act: Act, *, verb: Verb, because: str) -> Change:
-    deployed = Deployment(digest=to, replaces=book.live, at=act.at, by=act.by, because=because)
+    deployed = Deployment(
+        digest=to, replaces=book.live, at=act.at, by=act.by, because=because[:MAX_BECAUSE]
+    )
     history = (deployed, *book.deployments)[:MAX_DEPLOYMENTS]
     changed = replace(book, deployments=history)
     return changed, act.event(verb, to or PLATFORM, replaces=book.live or PLATFORM)

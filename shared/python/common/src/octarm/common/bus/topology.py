@@ -118,6 +118,9 @@ STREAMS: Final = (
     ),
 )
 
+# With the seconds after which a value is forgotten; 0: never.
+BUCKETS: Final = ((s.ARMS_BUCKET, 0.0), (s.LEADERS_BUCKET, LEADER_TTL_S), (s.POLICIES_BUCKET, 0.0))
+
 
 def stream_config(spec: StreamSpec, *, replicas: int) -> StreamConfig:
     """Say how a stream is to be."""
@@ -196,7 +199,7 @@ async def provision(js: JetStreamContext, *, replicas: int = 1, shards: int = 1)
     for stream, consumer in consumers(shards):
         await js.add_consumer(stream, consumer)
         done.append(f"consumer {stream}/{consumer.durable_name} ready")
-    for bucket, ttl_s in ((s.ARMS_BUCKET, 0.0), (s.LEADERS_BUCKET, LEADER_TTL_S)):
+    for bucket, ttl_s in BUCKETS:
         await _ensure_bucket(js, bucket, ttl_s, replicas)
         done.append(f"bucket {bucket} ready")
     return done

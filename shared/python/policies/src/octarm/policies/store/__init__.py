@@ -1,0 +1,1 @@
+"""Where the book of policies is kept: the one part that knows NATS."""
