@@ -20,7 +20,7 @@ from octarm.ledger.domain.tasks import NewTask
 from octarm.ledger.storage import endings as sql_endings
 from octarm.ledger.storage import intake as sql_intake
 from octarm.ledger.storage import known as sql_known
-from octarm.ledger.storage import news_rows
+from octarm.ledger.storage import news_rows, task_rows
 from octarm.ledger.storage import plans as sql_plans
 from octarm.ledger.storage.outbox import PAGE
 from octarm.models.states import TERMINAL, TaskState
@@ -81,7 +81,7 @@ class Tables:
         messages += relatives.look_again(self, late)
         entry = self.write_entry(messages)
         known = self._known()
-        states = {task.task_id: sql_intake._state(task) for task in new}
+        states = {task.task_id: task_rows.state_of(task) for task in new}
         return [sql_intake._answer(task, states, refused, known) for task in tasks], entry
 
     def _known(self) -> list[tuple[Any, ...]]:

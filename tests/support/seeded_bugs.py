@@ -17,7 +17,7 @@ from octarm.ledger.domain.changes import Announce, Stopped
 from octarm.ledger.domain.lifecycle import ATTEMPTED
 from octarm.ledger.domain.news import AttemptNews, Step
 from octarm.ledger.domain.tasks import NewTask
-from octarm.ledger.storage import attempts, budgets, cancelling, intake
+from octarm.ledger.storage import attempts, budgets, cancelling, plainly
 from octarm.ledger.storage.attempts import PostgresAttempts
 from octarm.ledger.storage.cancelling import PostgresCancelling
 from octarm.ledger.storage.endings import Change, PostgresEndings
@@ -96,7 +96,7 @@ class LosingPublisher:
 
 @breaks("I1")
 def answers_a_submission_whose_commit_is_lost(world: World, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(intake, "transaction", rolling_back(nth=2))
+    patch.setattr(plainly, "connected", rolling_back(nth=2))
 
 
 @breaks("I1")

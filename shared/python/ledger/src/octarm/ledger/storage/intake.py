@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, LiteralString
 
-import msgspec
 from psycopg.errors import UniqueViolation
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, connected, transaction
-from octarm.common.storage.arrays import Byteas, Int4s, Texts, Timestamps, Utf8s, packed
+from octarm.common.storage.arrays import packed
 from octarm.common.storage.connections import Connection
 from octarm.ledger.domain.changes import AcceptAnswer, Entry, Known, Mark, Name
 from octarm.ledger.domain.plans import Place, Plan
@@ -20,6 +19,7 @@ from octarm.ledger.domain.tenants import Tenants
 from octarm.ledger.storage.budgets import reserve
 from octarm.ledger.storage.known import find_held, find_known, is_same, repetition
 from octarm.ledger.storage.outbox import write_entry
+from octarm.ledger.storage.plainly import is_plain, write_plainly
 from octarm.ledger.storage.plans import (
     read_plan,
     take_back_dangling,
@@ -29,30 +29,14 @@ from octarm.ledger.storage.plans import (
 )
 from octarm.ledger.storage.quotas import PostgresQuotas
 from octarm.ledger.storage.relatives import Relatives
+from octarm.ledger.storage.task_rows import INSERT_TASKS, TASK_COLUMNS, state_of, task_row
 from octarm.models.errors import OctarmError
 from octarm.models.states import TaskState
 
-_INSERT: Final = """
-insert into ledger.task (id, tenant, idem_key, req_hash, state, event_seq, deadline, timeout_s,
-    max_retries, priority, tier, parent_id, root_id, depth, labels, goal, contract, traceparent,
-    created_at)
-select id, tenant, idem_key, req_hash, state, event_seq, deadline, timeout_s, max_retries,
-    priority, tier, parent_id, root_id, depth, labels::jsonb, goal, contract::json, traceparent,
-    created_at
-from unnest(%b::text[], %b::text[], %b::text[], %b::bytea[], %b::text[], %b::int[],
-    %b::timestamptz[], %b::int[], %b::int[], %b::int[], %b::text[], %b::text[], %b::text[],
-    %b::int[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[])
-as r(id, tenant, idem_key, req_hash, state, event_seq, deadline, timeout_s, max_retries,
-    priority, tier, parent_id, root_id, depth, labels, goal, contract, traceparent, created_at)
-"""
-_INSERT_NEW: Final = _INSERT + "on conflict do nothing returning id"
+_INSERT_NEW: Final = INSERT_TASKS + "on conflict do nothing returning id"
 # Looking for conflicts ahead of each row costs more than the rare batch that is written again.
 # Where there was one, a client repeats itself, and more of that will come.
 CAREFUL_S: Final = 1.0
-_COLUMNS: Final = (
-    *(Texts, Texts, Texts, Byteas, Texts, Int4s, Timestamps, Int4s, Int4s, Int4s, Texts, Texts),
-    *(Texts, Int4s, Texts, Texts, Utf8s, Texts, Timestamps),
-)
 
 
 class PostgresIntake:
@@ -79,10 +63,18 @@ class PostgresIntake:
         """
         if self._careful_until < time.monotonic():
             try:
-                return await self._accept(tasks, announce, _INSERT)
+                if self._all_plain(tasks) and (messages := announce(list(tasks))):
+                    entry = await write_plainly(self._pool, tasks, messages)
+                    return [Known(t.task_id, TaskState.QUEUED, True) for t in tasks], entry
+                return await self._accept(tasks, announce, INSERT_TASKS)
             except UniqueViolation:
                 self._careful_until = time.monotonic() + CAREFUL_S
         return await self._accept(tasks, announce, _INSERT_NEW)
+
+    def _all_plain(self, tasks: Sequence[NewTask]) -> bool:
+        if not all(map(is_plain, tasks)):
+            return False
+        return self._quotas.count_none_of({task.tenant for task in tasks})
 
     async def _accept(
         self,
@@ -99,7 +91,7 @@ class PostgresIntake:
             if any(task.waits for task in new):
                 messages += await self._wait(connection, new, plan)
             entry = await write_entry(connection, messages)
-            states = {task.task_id: _state(task) for task in new}
+            states = {task.task_id: state_of(task) for task in new}
             known = await find_known(connection, [t for t in tasks if t.task_id not in states])
             failpoint("accept_before_commit")
         return [_answer(task, states, refused, known) for task in tasks], entry
@@ -192,39 +184,11 @@ async def _insert(
 ) -> set[str]:
     if not tasks:
         return set()
-    rows = [_columns(task, places.get(task.task_id)) for task in tasks]
-    cursor = await connection.execute(insert, packed(_COLUMNS, rows))
-    if insert is _INSERT:
+    rows = [task_row(task, places.get(task.task_id)) for task in tasks]
+    cursor = await connection.execute(insert, packed(TASK_COLUMNS, rows))
+    if insert is INSERT_TASKS:
         return {task.task_id for task in tasks}
     return {row[0] for row in await cursor.fetchall()}
-
-
-def _state(task: NewTask) -> TaskState:
-    return TaskState.WAITING if task.waits else TaskState.QUEUED
-
-
-def _columns(task: NewTask, place: Place | None) -> tuple[Any, ...]:
-    return (
-        task.task_id,
-        task.tenant,
-        task.idem_key,
-        task.req_hash,
-        _state(task).value,
-        1 if task.waits else 2,
-        task.deadline,
-        task.timeout_s,
-        task.max_retries,
-        task.priority,
-        task.tier,
-        task.parent_id,
-        place.root_id if place else task.task_id,
-        place.depth if place else 0,
-        msgspec.json.encode(task.labels).decode() if task.labels else None,
-        task.goal,
-        task.contract,
-        task.traceparent,
-        task.created_at,
-    )
 
 
 def _once(tasks: Sequence[NewTask], created: set[str]) -> list[NewTask]:

@@ -5,7 +5,7 @@ Whoever lets a tenant have more (accepting against `max_open`, releasing against
 orchestrators never count the same room. Who only makes room (a finishing commit) needs no lock.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from octarm.common.bus.publisher import Outgoing
@@ -96,6 +96,10 @@ class PostgresQuotas:
         cursor = await connection.execute(_OPEN, [list(bounds)])
         taken: dict[str, int] = dict(await cursor.fetchall())
         return {tenant: bound - taken.get(tenant, 0) for tenant, bound in bounds.items()}
+
+    def count_none_of(self, tenants: Collection[str]) -> bool:
+        """Whether no task of these tenants needs to be counted."""
+        return self._tenants.limited.isdisjoint(tenants)
 
     def refusal(self, tenant: str) -> Backpressure:
         """Say that a tenant has as many tasks as it may have."""
