@@ -22,7 +22,6 @@ from octarm.scheduler.usecases.admit import AdmitTasks
 from octarm.scheduler.usecases.ask_first import AskFirst
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.dispatch import Dispatch
-from octarm.scheduler.usecases.take_over import WaitForLedger
 from tests.simulation.rows import TaskRow
 from tests.simulation.tables import Tables
 
@@ -101,13 +100,6 @@ def _nobody_is_asked(_: Any) -> Any:
     return call_off
 
 
-def _ledger_is_not_awaited(_: Any) -> Any:
-    async def wait(self: WaitForLedger, seq: int, lost: Any) -> bool:
-        return True
-
-    return wait
-
-
 def _placements_acked_when_held(real: Any) -> Any:
     async def handle(self: ResultsConsumer, batch: list[Delivery]) -> list[Outcome]:
         outcomes: list[Outcome] = await real(self, batch)
@@ -174,7 +166,6 @@ BUGS: Final[dict[str, Replacement]] = {
     "ready-acked-when-read": (AdmitTasks, "__call__", _ready_acked_when_read),
     "no-fence": (Dispatch, "_message", _no_fence),
     "nobody-is-asked": (AskFirst, "_call_off", _nobody_is_asked),
-    "ledger-is-not-awaited": (WaitForLedger, "__call__", _ledger_is_not_awaited),
     "placements-acked-when-held": (ResultsConsumer, "__call__", _placements_acked_when_held),
     "bundle-in-doubt-made-anew": (Dispatch, "__call__", _a_bundle_in_doubt_is_made_anew),
     "old-groups-stay": (Fleet, "forget_waiters", _old_groups_stay),

@@ -107,9 +107,9 @@ class SimBus:
             at = line.end()
             if verb == b"PING":
                 link.to_client(b"PONG\r\n")
-            elif verb == b"SUB":
+            elif verb == b"SUB" and link.open:
                 self._subscribe(link, words)
-            elif verb == b"UNSUB":
+            elif verb == b"UNSUB" and link.open:
                 self._unsub(link, words)
         link.unread = data[at:]
 

@@ -24,6 +24,7 @@ DEEDS: Final[dict[str, list[str]]] = {
     "kills": ["kill", "kill", "kill", "stop"],
     "pauses": ["pause"],
     "network": ["drop", "drop", "stall", "restart_bus"],
+    "takeovers": ["mute_a_leader", "depose_unseen"],
     "outages": ["database_away", "stream_full"],
     "clocks": ["clock_jump"],
 }

@@ -13,7 +13,7 @@ from tests.simulation.bugs import BUGS
 
 SEEDS: Final = int(os.environ.get("OCTARM_SIM_SEEDS", "2000"))
 FIRST: Final = int(os.environ.get("OCTARM_SIM_FIRST", "1"))
-WITHIN_SEEDS: Final = 250
+WITHIN_SEEDS: Final = 600
 SIDE_BY_SIDE: Final = min(os.cpu_count() or 1, 4)
 
 

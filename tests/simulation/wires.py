@@ -25,8 +25,11 @@ class Link:
     def __init__(self, bus: "SimBus", transport: "SimTransport") -> None:
         self.bus = bus
         self.transport = transport
+        self.process = PROCESS.get()
         self.open = True
+        self.arrives = True
         self.stalled_until = 0.0
+        self.mute_until = 0.0
         self.unread = b""
         self._up: list[bytes] = []
         self._down: list[bytes] = []
@@ -34,23 +37,23 @@ class Link:
     def to_server(self, data: bytes) -> None:
         """Send from the client."""
         if not self._up:
-            self._schedule(self._arrive_up)
+            self._schedule(self._arrive_up, max(self.stalled_until, self.mute_until))
         self._up.append(data)
 
     def to_client(self, data: bytes) -> None:
         """Send from the server."""
         if not self._down:
-            self._schedule(self._arrive_down)
+            self._schedule(self._arrive_down, self.stalled_until)
         self._down.append(data)
 
-    def _schedule(self, arrive: Any) -> None:
+    def _schedule(self, arrive: Any, not_before: float) -> None:
         loop = self.bus.loop
-        wait_s = max(self.stalled_until - loop.now_s, 0.0)
+        wait_s = max(not_before - loop.now_s, 0.0)
         loop.later(wait_s + self.bus.chances.delay_s(LATENCY_S), arrive)
 
     def _arrive_up(self) -> None:
         data, self._up = b"".join(self._up), []
-        if self.open:
+        if self.arrives:
             self.bus.receive(self, data)
 
     def _arrive_down(self) -> None:
@@ -61,8 +64,15 @@ class Link:
     def drop(self) -> None:
         """Break the connection: what is under way in either direction is lost."""
         if self.open:
+            self.arrives = False
+            self._up = []
+            self.close()
+
+    def close(self) -> None:
+        """End it from the client's side: what was sent before still arrives, however late."""
+        if self.open:
             self.open = False
-            self._up, self._down = [], []
+            self._down = []
             self.bus.forget(self)
             self.transport.feed_eof()
 
@@ -85,7 +95,7 @@ class SimTransport(Transport):
         self._link = self._bus.accept(self)
         process = PROCESS.get()
         if process is not None:
-            process.closing.append(self._link.drop)
+            process.closing.append(self._link.close)
 
     async def connect_tls(
         self, uri: str | ParseResult, ssl_context: Any, buffer_size: int, connect_timeout: int
@@ -147,7 +157,7 @@ class SimTransport(Transport):
     def close(self) -> None:
         """Close from this side."""
         if self._link is not None:
-            self._link.drop()
+            self._link.close()
 
     def at_eof(self) -> bool:
         """Whether nothing will come any more."""

@@ -186,6 +186,26 @@ class World:
         link = self.chances.rng.choice(list(self.bus.links))
         link.stalled_until = self.loop.now_s + self.chances.rng.uniform(0.5, 8)
 
+    def _mute_a_leader(self, _: str) -> None:
+        """What a leader sends meanwhile arrives when another leads, even if it is dead by then."""
+        rng, led = self.chances.rng, [it for it in self.leaders if it.alive]
+        if not led:
+            return
+        process, away_s = rng.choice(led), rng.uniform(6, 25)
+        for link in self.bus.links:
+            if link.process is process:
+                link.mute_until = self.loop.now_s + away_s
+        if rng.random() < 0.5:
+            self.loop.later(rng.uniform(0.1, 3), process.kill)
+
+    def _depose_unseen(self, _: str) -> None:
+        """A leader gives up while an orchestrator does not write down what it has read."""
+        rng = self.chances.rng
+        self._pause("orchestrator_a")
+        for process, stop in self.now_running.values():
+            if process in self.leaders:
+                self.loop.later(rng.uniform(0, 2), stop.set)
+
     def _restart_bus(self, _: str) -> None:
         self.bus.restart(self.chances.rng.uniform(0.2, 4))
 
