@@ -8,7 +8,6 @@ from typing import Any, Final, LiteralString
 from psycopg.errors import UniqueViolation
 
 from octarm.common.bus.publisher import Outgoing
-from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, connected, transaction
 from octarm.common.storage.arrays import packed
 from octarm.common.storage.connections import Connection
@@ -19,7 +18,7 @@ from octarm.ledger.domain.tenants import Tenants
 from octarm.ledger.storage.budgets import reserve
 from octarm.ledger.storage.known import find_held, find_known, is_same, repetition
 from octarm.ledger.storage.outbox import write_entry
-from octarm.ledger.storage.plainly import is_plain, write_plainly
+from octarm.ledger.storage.plainly import before_commit, is_plain, write_plainly
 from octarm.ledger.storage.plans import (
     read_plan,
     take_back_dangling,
@@ -93,7 +92,7 @@ class PostgresIntake:
             entry = await write_entry(connection, messages)
             states = {task.task_id: state_of(task) for task in new}
             known = await find_known(connection, [t for t in tasks if t.task_id not in states])
-            failpoint("accept_before_commit")
+            before_commit()
         return [_answer(task, states, refused, known) for task in tasks], entry
 
     async def held(self, names: Sequence[Name]) -> set[Mark]:

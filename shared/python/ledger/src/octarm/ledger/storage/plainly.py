@@ -30,6 +30,11 @@ def is_plain(task: NewTask) -> bool:
     return not (task.parent_id or task.depends_on or task.waits or task.grant != UNLIMITED)
 
 
+def before_commit() -> None:
+    """Come by here, on either way, before an acceptance is durable."""
+    failpoint("accept_before_commit")
+
+
 async def write_plainly(pool: Pool, tasks: Sequence[NewTask], messages: list[Outgoing]) -> Entry:
     """Write fresh tasks and their one outbox row.
 
@@ -38,7 +43,7 @@ async def write_plainly(pool: Pool, tasks: Sequence[NewTask], messages: list[Out
     """
     parameters = [pack(messages), *packed(TASK_COLUMNS, map(task_row, tasks))]
     async with connected(pool) as connection:
-        failpoint("accept_before_commit")
+        before_commit()
         cursor = await connection.execute(_WRITE, parameters)
         row = await cursor.fetchone()
     assert row is not None
