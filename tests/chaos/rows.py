@@ -180,7 +180,7 @@ ROWS: Final = (
     Row("5", "orchestrator", "intake_before_ack", "exit@2", by_bus),
     Row("6", "orchestrator", "relay_before_publish", "exit@2", plain),
     Row("7", "orchestrator", "puback_before_use", "exit@40", plain),
-    Row("7", "scheduler", "puback_before_use", "exit@40", plain),
+    Row("7", "scheduler", "puback_before_use", "exit@3", plain),
     Row("8", "orchestrator", "relay_before_delete", "exit@2", plain),
     Row("9", "scheduler", "ready_received", "exit@2", plain),
     Row("9", "scheduler", "shard_taken_over", "exit", scheduler_dies),

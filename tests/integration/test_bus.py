@@ -13,9 +13,10 @@ from nats.js.kv import KeyValue
 from octarm.common.bus import topology
 from octarm.common.bus.connection import connect
 from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome, Retry
+from octarm.common.bus.headers import encode_headers
 from octarm.common.bus.leadership import Leadership
 from octarm.common.bus.letters import read_letter
-from octarm.common.bus.publisher import Outgoing, PubAck, Publisher, encode_headers
+from octarm.common.bus.publisher import Outgoing, PubAck, Publisher
 from octarm.common.bus.runner import ConsumerRef, Handler, PullRunner
 from octarm.models.errors import (
     Backpressure,

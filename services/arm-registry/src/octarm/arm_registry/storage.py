@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from octarm.arm_registry.domain.fleet import Stored
 from octarm.arm_registry.usecases.ports import ChangedMeanwhile
 from octarm.common import telemetry
-from octarm.common.bus.publisher import Outgoing, PubAck, encode_headers
+from octarm.common.bus.headers import encode_headers
+from octarm.common.bus.publisher import Outgoing, PubAck
 from octarm.common.bus.topology import arm_durable, consumers_of, ensure_arm_consumer
 from octarm.models.arms import ArmRecord
 from octarm.models.errors import OctarmError, Unavailable

@@ -1,5 +1,6 @@
 """One way to connect to NATS, with the settings that survive a restart of the server."""
 
+import random
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -28,8 +29,11 @@ def connect_options(name: str) -> dict[str, Any]:
         "connect_timeout": 2,
         "max_reconnect_attempts": -1,
         "reconnect_time_wait": 0.25,
-        "ping_interval": 10,
+        # A server that was cut off is left after six seconds at most.
+        "ping_interval": 2,
         "max_outstanding_pings": 2,
+        # Shuffled, the next server tried might be the one that was left just now.
+        "dont_randomize": True,
         "pending_size": PENDING_BYTES,
     }
 
@@ -49,7 +53,7 @@ async def connect(
     Raises:
         Unavailable: nobody answers, the server is older than 2.12 or of another cluster.
     """
-    connection = with_fast_headers(NATS())
+    connection = leaving_the_lonely(with_fast_headers(NATS()))
 
     async def failed(error: Exception) -> None:
         log.warning("nats_error", error=str(error) or type(error).__name__)
@@ -142,9 +146,31 @@ async def _first_connect(connection: NATS, url: str, options: dict[str, Any]) ->
     raise away
 
 
+def leaving_the_lonely(connection: NATS) -> NATS:
+    """Let a connection go to the next server when its own tells that it has lost its cluster.
+
+    Such a server answers pings, but no stream is within its reach. One that is not to advertise
+    its cluster (`no_advertise`) does not tell; there only runners notice that they are not served.
+    """
+    follow = connection._process_info
+    advertised = len(connection._server_info.get("connect_urls") or ())
+
+    async def process(info: dict[str, Any], initial_connection: bool = False) -> None:
+        nonlocal advertised
+        await follow(info, initial_connection)
+        before, advertised = advertised, len(info.get("connect_urls") or ())
+        if advertised <= 1 < before and not initial_connection:
+            log.warning("nats_server_alone", server=info.get("server_name"))
+            await connection.force_reconnect()
+
+    connection._process_info = process  # type: ignore[method-assign]
+    return connection
+
+
 def servers(url: str) -> list[str]:
-    """Split the URLs of a cluster, which commas separate."""
-    return [one.strip() for one in url.split(",") if one.strip()]
+    """Split the URLs of a cluster, which commas separate, and put them into an order of our own."""
+    urls = [one.strip() for one in url.split(",") if one.strip()]
+    return random.sample(urls, len(urls))
 
 
 async def _ignore(_: Exception) -> None:

@@ -15,7 +15,8 @@ import msgspec
 from pydantic import ValidationError
 
 from octarm.common.bus.delivery import Delivery
-from octarm.common.bus.publisher import Outgoing, encode_headers
+from octarm.common.bus.headers import encode_headers
+from octarm.common.bus.publisher import Outgoing
 from octarm.common.bus.topology import (
     MEMORY_EPISODES,
     ORCHESTRATOR_DISPATCH,

@@ -1,8 +1,7 @@
 """Publishing to JetStream: always with a Msg-Id, every acknowledgement bounded in time."""
 
 import asyncio
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -11,6 +10,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from octarm.common.bus.window import Window
 from octarm.common.bus.wire import is_subject, write_commands
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.tracing import is_sampled
@@ -23,11 +23,12 @@ from octarm.models.errors import (
     Unavailable,
 )
 
+AGAIN_AFTER_S: Final = 2.0
 STREAM_FULL: Final = frozenset({10077, 10047, 10023})
 WRONG_LAST_SEQUENCE: Final = 10071
-_RESERVED: Final = ("nats-", "kv-")
-_NOT_IN_NAME: Final = re.compile(r"[^A-Za-z0-9_-]")
-_NOT_IN_VALUE: Final = re.compile(r"[\r\n\0]")
+FENCE_IN_USE: Final = 10164
+COPY_ON_ITS_WAY: Final = 10158
+TURNS, TURN_S = 20, 0.01
 
 
 class Fence(msgspec.Struct, frozen=True, gc=False):
@@ -59,6 +60,9 @@ class PubAck(msgspec.Struct, frozen=True, gc=False):
     duplicate: bool
 
 
+Answer = PubAck | OctarmError
+
+
 class Unacknowledged(Unavailable):
     """Nobody said what became of a message: it may land all the same."""
 
@@ -67,6 +71,10 @@ class Fenced(Conflict):
     """The message's fence has fallen: another leads now."""
 
     default_code = "STALE_LEADER"
+
+
+class FenceInUse(Unavailable):
+    """A replicated stream is storing another message behind this fence; this one it has not."""
 
 
 class _Error(msgspec.Struct):
@@ -84,42 +92,11 @@ class _Ack(msgspec.Struct):
 _decode_ack = msgspec.json.Decoder(_Ack).decode
 
 
-class _Window:
-    """Messages on their way whose acknowledgements are awaited together."""
-
-    __slots__ = ("answers", "done", "missing")
-
-    def __init__(self, size: int) -> None:
-        self.answers: list[PubAck | OctarmError | None] = [None] * size
-        self.missing = size
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def answer(self, index: int, answer: PubAck | OctarmError) -> None:
-        if self.answers[index] is None:
-            self.answers[index] = answer
-            self.missing -= 1
-            if not self.missing and not self.done.done():
-                self.done.set_result(None)
-
-
-def safe_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """Copy headers without the names by which a client could command the server."""
-    if not headers:
-        return {}
-    return {
-        name: value
-        for name, value in headers.items()
-        if not name.strip().lower().startswith(_RESERVED)
-    }
-
-
-def encode_headers(headers: Mapping[str, str] | None) -> bytes:
-    """Write headers as they travel, one line each; what could break a line becomes a space."""
-    lines = [
-        f"{_NOT_IN_NAME.sub('', name)}: {_NOT_IN_VALUE.sub(' ', value)}\r\n"
-        for name, value in safe_headers(headers).items()
-    ]
-    return "".join(lines).encode()
+def _of_a_copy(answer: Answer) -> Answer:
+    """Give what a second copy's answer says of the message: a refusal leaves the first in doubt."""
+    if isinstance(answer, OctarmError) and not isinstance(answer, Fenced):
+        return Unacknowledged(answer.message, retry_after_s=1)
+    return answer
 
 
 def _refusal(message: Outgoing, max_payload: int) -> OctarmError | None:
@@ -142,24 +119,31 @@ def _fence_head(fence: Fence) -> bytes:
     ) % (fence.seq, fence.subject.encode())
 
 
-def _answer_of(ack: _Ack) -> PubAck | OctarmError:
+def _answer_of(data: bytes) -> Answer:
+    if not data:
+        return Unavailable("no stream takes this subject: run `octarm bus provision`")
+    ack = _decode_ack(data)
     if ack.error is None:
         return PubAck(ack.stream, ack.seq, ack.duplicate)
     if ack.error.err_code in STREAM_FULL:
         return Backpressure(ack.error.description, code="QUEUE_FULL", retry_after_s=1)
     if ack.error.err_code == WRONG_LAST_SEQUENCE:
         return Fenced(ack.error.description)
+    if ack.error.err_code == FENCE_IN_USE:
+        return FenceInUse(ack.error.description, retry_after_s=1)
+    if ack.error.err_code == COPY_ON_ITS_WAY:
+        return Unacknowledged(ack.error.description, retry_after_s=1)
     return Unavailable(ack.error.description, retry_after_s=1)
 
 
-def _nobody_answered(answers: Sequence[PubAck | OctarmError]) -> bool:
+def _nobody_answered(answers: Sequence[Answer]) -> bool:
     return all(isinstance(answer, Unavailable) for answer in answers)
 
 
 class Publishes(Protocol):
     """The part of `Publisher` that use cases need; `RecordingPublisher` has it too."""
 
-    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
+    async def publish_many(self, messages: Sequence[Outgoing]) -> list[Answer]:
         """Publish pipelined; answers come in the same order, errors are returned."""
         ...
 
@@ -167,6 +151,7 @@ class Publishes(Protocol):
 class Publisher:
     """Publishes to streams over one connection; safe for concurrent use.
 
+    What is not acknowledged in two seconds is sent once more, unless the connection was lost.
     An acknowledgement that does not come in `timeout_s` seconds becomes `Unacknowledged`; the
     message may land all the same, which its Msg-Id makes harmless. Any other error is definite.
     """
@@ -175,9 +160,10 @@ class Publisher:
         self._nc = nc
         self._timeout_s = timeout_s
         self._permits = asyncio.Semaphore(max(1, window // 512))
+        self._in_turn = False
         self._inbox = nc.new_inbox()
         self._next = 0
-        self._waiting: dict[str, tuple[_Window, int]] = {}
+        self._waiting: dict[str, tuple[Window[Answer], int]] = {}
         self._subscription: Subscription | None = None
         self._subscribing = asyncio.Lock()
 
@@ -198,37 +184,61 @@ class Publisher:
             raise answer
         return answer
 
-    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
+    async def publish_many(self, messages: Sequence[Outgoing]) -> list[Answer]:
         """Publish pipelined; answers come in the same order, errors are returned."""
         if not messages:
             return []
-        answers: list[PubAck | OctarmError] = []
+        answers: list[Answer] = []
         for start in range(0, len(messages), 512):
             async with self._permits:
-                window = await self._publish_window(messages[start : start + 512])
+                window = await self._publish_some(messages[start : start + 512])
             answers += window
             if _nobody_answered(window):
                 # Nor would the next windows be answered; each would take its time to learn it.
                 return answers + [window[-1]] * (len(messages) - len(answers))
         return answers
 
-    async def _publish_window(self, messages: Sequence[Outgoing]) -> list[PubAck | OctarmError]:
+    async def _publish_some(self, messages: Sequence[Outgoing]) -> list[Answer]:
+        """Publish up to 512; behind a fence in turn, once a stream has shown that it must be so."""
+        if self._in_turn and messages[0].fence is not None:
+            answers: list[Answer] = [FenceInUse("not sent", retry_after_s=1)] * len(messages)
+        else:
+            answers = await self._publish_window(messages)
+        for index, answer in enumerate(answers):
+            if isinstance(answer, FenceInUse):
+                self._in_turn = True
+                answers[index] = await self._publish_in_turn(messages[index])
+                if isinstance(answers[index], Unacknowledged):
+                    break
+        return answers
+
+    async def _publish_in_turn(self, message: Outgoing) -> Answer:
+        (answer,) = await self._publish_window([message])
+        for _ in range(TURNS):
+            if not isinstance(answer, FenceInUse):
+                break
+            await asyncio.sleep(TURN_S)
+            (answer,) = await self._publish_window([message])
+        return answer
+
+    async def _publish_window(self, messages: Sequence[Outgoing]) -> list[Answer]:
         try:
             await self._ensure_subscribed()
         except (NatsError, OSError) as error:
             return [Unacknowledged(f"NATS: {error}", retry_after_s=1)] * len(messages)
-        window = _Window(len(messages))
-        first = self._next
+        window, reconnects = Window[Answer](len(messages)), self._nc.stats["reconnects"]
         self._next += len(messages)
-        replies = [f"{self._inbox}.{first + index}" for index in range(len(messages))]
+        replies = [f"{self._inbox}.{self._next - index}" for index in range(len(messages))]
         for index, reply in enumerate(replies):
             self._waiting[reply] = (window, index)
         try:
             await self._send(messages, replies, window)
-            async with asyncio.timeout(self._timeout_s):
-                await window.done
-        except TimeoutError:
-            pass
+            if not await window.answered(min(AGAIN_AFTER_S, self._timeout_s)):
+                # They may have died with a leader; the next one knows the Msg-Ids of what it has.
+                if self._nc.stats["reconnects"] == reconnects:
+                    window.sent_again = True
+                    await self._send(messages, replies, window)
+                await window.answered(self._timeout_s - AGAIN_AFTER_S)
         finally:
             for reply in replies:
                 self._waiting.pop(reply, None)
@@ -236,11 +246,13 @@ class Publisher:
         return [late if answer is None else answer for answer in window.answers]
 
     async def _send(
-        self, messages: Sequence[Outgoing], replies: list[str], window: _Window
+        self, messages: Sequence[Outgoing], replies: list[str], window: Window[Answer]
     ) -> None:
-        """Write all commands to the connection's buffer at once."""
+        """Write the commands of all that have no answer to the connection's buffer at once."""
         commands: list[bytes] = []
         for index, (message, reply) in enumerate(zip(messages, replies, strict=True)):
+            if window.answers[index] is not None:
+                continue
             payload = message.payload
             refused = _refusal(message, self._nc.max_payload)
             if refused is not None:
@@ -276,12 +288,8 @@ class Publisher:
         if waiting is None:
             return
         window, index = waiting
-        if not msg.data:
-            window.answer(
-                index, Unavailable("no stream takes this subject: run `octarm bus provision`")
-            )
-            return
-        window.answer(index, _answer_of(_decode_ack(msg.data)))
+        answer = _answer_of(msg.data)
+        window.answer(index, _of_a_copy(answer) if window.sent_again else answer)
 
     async def close(self) -> None:
         """Stop listening for acknowledgements; the connection stays its owner's."""

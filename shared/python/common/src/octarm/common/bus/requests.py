@@ -13,8 +13,8 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from pydantic import BaseModel, ValidationError
 
-from octarm.common.bus.connection import close, connect_options, servers
-from octarm.common.bus.publisher import safe_headers
+from octarm.common.bus.connection import close, connect_options, leaving_the_lonely, servers
+from octarm.common.bus.headers import safe_headers
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import (
     InvalidRequest,
@@ -184,6 +184,7 @@ async def control_plane(
     broker.include_router(router)
     await broker.start()
     try:
+        leaving_the_lonely(broker.connection)
         # Askers are on other connections: the server must know the subscriptions first.
         await broker.connection.flush()
         yield broker

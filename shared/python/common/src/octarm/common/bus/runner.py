@@ -30,12 +30,14 @@ from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import OctarmError, Unavailable
 
 EXPIRES_S: Final = 30.0
-IDLE_HEARTBEAT_S: Final = 5.0
+IDLE_HEARTBEAT_S: Final = 1.0
 SILENT_AFTER_S: Final = 3 * IDLE_HEARTBEAT_S
+MAX_SILENCES: Final = 15
 MAX_DELIVERIES: Final = 6
 MAX_BACKOFF_S: Final = 2.0
 FIRST_PAUSE_S: Final = 0.5
 DRAIN_S: Final = 20.0
+_TIMES_NS: Final = (int(EXPIRES_S * 1e9), int(IDLE_HEARTBEAT_S * 1e9))
 
 Handler = Callable[[list[Delivery]], Awaitable[Sequence[Outcome]]]
 
@@ -105,7 +107,7 @@ class PullRunner:
         """Whether batches finish and the server is heard."""
         now = self._clock.monotonic()
         stalled = any(now - since > self._stall_after_s for since in self._running.values())
-        return not stalled and now - self._heard_at < 4 * SILENT_AFTER_S
+        return not stalled and now - self._heard_at < 2 * EXPIRES_S
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set, then finish what is in hand and hand back the rest.
@@ -175,9 +177,8 @@ class PullRunner:
         self._arrived.set()
 
     async def _watch(self) -> None:
-        reconnects = self._nc.stats["reconnects"]
-        if reconnects != self._reconnects:
-            self._reconnects = reconnects
+        if self._reconnects != self._nc.stats["reconnects"]:
+            self._reconnects = self._nc.stats["reconnects"]
             self._requests.clear()
         if self._nc.is_connected and self._clock.monotonic() - self._heard_at > SILENT_AFTER_S:
             if not self._requests:
@@ -185,8 +186,10 @@ class PullRunner:
                 return
             self._resubscribed += 1
             log.warning("pull_subscription_silent", consumer=self._consumer.durable)
-            if self._resubscribed > 2:
+            if self._resubscribed > MAX_SILENCES:
                 raise Unavailable(f"consumer {self._consumer.durable} stays silent")
+            if self._resubscribed % 2 == 0 and len(self._nc.servers) > 1:
+                await self._nc.force_reconnect()  # The consumer may not be within its reach.
             await self._subscribe()
 
     async def _top_up(self) -> None:
@@ -199,11 +202,7 @@ class PullRunner:
             return
         self._request_no += 1
         reply = f"{self._inbox}.{self._request_no}"
-        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
-            want,
-            int(EXPIRES_S * 1e9),
-            int(IDLE_HEARTBEAT_S * 1e9),
-        )
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (want, *_TIMES_NS)
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._consumer.stream}.{self._consumer.durable}"
         self._requests[reply] = want
         try:
@@ -213,8 +212,7 @@ class PullRunner:
 
     def _start_batches(self) -> None:
         while self._buffer and len(self._running) < self._concurrency:
-            size = min(len(self._buffer), self._batch)
-            batch = [self._buffer.popleft() for _ in range(size)]
+            batch = [self._buffer.popleft() for _ in range(min(len(self._buffer), self._batch))]
             task = asyncio.create_task(self._run_batch(batch))
             self._running[task] = self._clock.monotonic()
             task.add_done_callback(self._finished)
