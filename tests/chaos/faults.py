@@ -103,13 +103,19 @@ def pausing(role: str) -> Scenario:
             storm.stage.signal(f"{role}-2", signal.SIGKILL)
             await asyncio.sleep(12)
             await storm.stage.all_ready()
-        pid = pids[role]
+        first = psutil.Process(pids[role])
         async with storm.wind.fault(f"SIGSTOP {role} for {PAUSE_S:.0f} s"):
-            os.killpg(pid, signal.SIGSTOP)
+            # The parent first, or it would start others meanwhile. Each process of Postgres leads
+            # a group of its own, so a signal to the group would only stop the parent.
+            first.suspend()
+            stopped = [first, *first.children(recursive=True)]
+            for process in stopped[1:]:
+                process.suspend()
             try:
                 await asyncio.sleep(PAUSE_S)
             finally:
-                os.killpg(pid, signal.SIGCONT)
+                for process in reversed(stopped):
+                    process.resume()
         await asyncio.sleep(10)
 
     return scenario

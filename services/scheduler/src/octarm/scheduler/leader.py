@@ -1,10 +1,11 @@
 """What one process does for one shard: compete for it, and place its tasks while it leads."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 from nats.aio.client import Client as NATS
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from octarm.clients.orchestrator import OrchestratorClient
 from octarm.common.bus.leadership import Leadership
@@ -12,6 +13,7 @@ from octarm.common.bus.publisher import Fence, Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import scheduler_durable
+from octarm.common.bus.wire import ROUND_TRIP_S
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.failpoints import failpoint
 from octarm.common.service import until_stopped
@@ -145,7 +147,8 @@ class ShardLeader:
                 )
         finally:
             if self._nc.is_connected:
-                await self._nc.flush()
+                with suppress(NatsError):
+                    await self._nc.flush(timeout=ROUND_TRIP_S)
 
     def _admitting(self, lost: asyncio.Event) -> AskFirst:
         desk, ledger = self.desk, self._ledger

@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -18,6 +19,7 @@ from octarm.models.errors import Unavailable
 MIN_SERVER: Final = (2, 12)
 PENDING_BYTES: Final = 32 * 1024 * 1024
 ANSWER_S: Final = 2
+AWAY_SAID_EVERY_S: Final = 5.0
 
 log = get_logger()
 
@@ -55,7 +57,15 @@ async def connect(
     """
     connection = leaving_the_lonely(with_fast_headers(NATS()))
 
+    quiet_until = 0.0
+
     async def failed(error: Exception) -> None:
+        nonlocal quiet_until
+        if isinstance(error, OSError):
+            # Each server is tried four times a second.
+            if time.monotonic() < quiet_until:
+                return
+            quiet_until = time.monotonic() + AWAY_SAID_EVERY_S
         log.warning("nats_error", error=str(error) or type(error).__name__)
         if "permissions violation" in str(error).lower():
             await connection.close()

@@ -23,7 +23,7 @@ from octarm.common.bus.dead_letters import DeadLetters
 from octarm.common.bus.delivery import Ack, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.quarantine import suspicion
-from octarm.common.bus.wire import write_commands
+from octarm.common.bus.wire import ROUND_TRIP_S, take_no_more, write_commands
 from octarm.common.clock import Clock, SystemClock, set_within
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
@@ -274,8 +274,8 @@ class PullRunner:
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(DRAIN_S):
-                if self._subscription is not None and self._nc.is_connected:
-                    await self._subscription.drain()  # type: ignore[no-untyped-call]
+                if self._subscription is not None:
+                    await take_no_more(self._nc, self._subscription)
                 while self._running:
                     await asyncio.wait(self._running)
                 for delivery in self._buffer:
@@ -284,7 +284,7 @@ class PullRunner:
                 if self._sending is not None:
                     await self._sending
                 if self._nc.is_connected:
-                    await self._nc.flush()
+                    await self._nc.flush(timeout=ROUND_TRIP_S)
         except (TimeoutError, NatsError, OSError) as error:
             log.warning("drain_cut_short", consumer=self._consumer.durable, error=repr(error))
             metrics.inc("octarm_bus_drains_cut_short_total", consumer=self._consumer.durable)

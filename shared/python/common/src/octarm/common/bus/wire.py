@@ -5,11 +5,16 @@ written at once costs about a third. The client is pinned by the lock file, and 
 run on this path.
 """
 
+import asyncio
 import re
 from typing import Final
 
 from nats.aio.client import Client as NATS
+from nats.aio.subscription import Subscription
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
+from nats.errors import Error as NatsError
+
+ROUND_TRIP_S: Final = 2
 
 _PLAIN: Final = b"NATS/1.0\r\n"
 _SUBJECT: Final = re.compile(r"[^\s*>\0]{1,512}")
@@ -34,6 +39,18 @@ async def write_commands(nc: NATS, commands: bytes) -> None:
     await nc._send_command(commands)
     if nc._flush_queue is not None and nc._flush_queue.empty():
         await nc._flush_pending()
+
+
+async def take_no_more(nc: NATS, subscription: Subscription) -> None:
+    """Unsubscribe once what is on its way has come; a server that is gone will send nothing."""
+    if not nc.is_connected:
+        return
+    try:
+        async with asyncio.timeout(ROUND_TRIP_S):
+            await subscription.drain()  # type: ignore[no-untyped-call]
+    except (TimeoutError, NatsError):
+        # Or the client would subscribe again on its next connection.
+        nc._remove_sub(subscription._id)
 
 
 def read_headers(block: bytes) -> dict[str, str]:
