@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from octarm.models.errors import Conflict, Forbidden, NotFound
+from octarm.models.errors import Conflict, NotFound
 from octarm.models.ids import new_id
 from octarm.models.policies import SavePolicy
 from octarm.policies import book as books
@@ -200,20 +200,3 @@ def test_what_is_in_use_is_not_deleted() -> None:
     assert event is not None
     assert (event.type, event.policy) == ("policy.deleted", V3)
     assert delete(book, V3, an_act()) == (book, None)
-
-
-def test_only_operators_change_policies_in_platform_mode() -> None:
-    book = a_book("v1")
-    guest = an_act(operator=False, mode="platform")
-
-    for change in (
-        lambda: save(book, a_policy(source="x"), guest),
-        lambda: deploy(book, V1, guest),
-        lambda: shadow(book, V1, guest),
-        lambda: roll_back(book, guest),
-        lambda: delete(book, V1, guest),
-    ):
-        with pytest.raises(Forbidden):
-            change()
-    assert save(book, a_policy(), an_act(operator=False))
-    assert save(book, a_policy(), an_act(mode="platform"))

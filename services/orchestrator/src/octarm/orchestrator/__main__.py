@@ -27,6 +27,7 @@ from octarm.ledger.domain.tenants import Tenants
 from octarm.ledger.storage.attempts import PostgresAttempts
 from octarm.ledger.storage.backlog import PostgresBacklog
 from octarm.ledger.storage.cancelling import PostgresCancelling
+from octarm.ledger.storage.decisions import PostgresDecisions
 from octarm.ledger.storage.endings import PostgresEndings
 from octarm.ledger.storage.intake import PostgresIntake
 from octarm.ledger.storage.outbox import PostgresOutbox
@@ -167,7 +168,8 @@ async def _serve(
     stopping = StopAttempts(cancelling, relay, revoke.withdraw, leases.hears_beats, clock=clock)
     cancel = CancelTasks(cancelling, relay, stopping)
     recover = Recover(reconcile, PostgresQueued(pool), publisher, relatives.tells.ready)
-    router = routes(PostgresTasks(pool, way_in.tenants), cancel, recover)
+    tasks = PostgresTasks(pool, way_in.tenants)
+    router = routes(tasks, cancel, recover, PostgresDecisions(pool))
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, way_in.accepting, way_in.planning).start()
     await hear_heartbeats(nc, leases, stopping.heard, clock=clock)

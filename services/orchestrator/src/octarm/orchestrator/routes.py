@@ -16,6 +16,7 @@ from octarm.models import hot
 from octarm.models.errors import (
     NotFound,
 )
+from octarm.models.policies import DecisionsFound, FindDecisions
 from octarm.models.queries import (
     Cancelled,
     CancelTask,
@@ -30,6 +31,7 @@ from octarm.models.queries import (
 )
 from octarm.models.subjects import (
     CANCEL_TASK,
+    FIND_DECISIONS,
     FIND_TASKS,
     GET_STATES,
     GET_TASK,
@@ -37,7 +39,7 @@ from octarm.models.subjects import (
     RECONCILE_LEDGER,
 )
 from octarm.orchestrator.usecases.cancelling import CancelTasks
-from octarm.orchestrator.usecases.reading import Tasks
+from octarm.orchestrator.usecases.reading import Decisions, Tasks
 from octarm.orchestrator.usecases.recover import Recover
 
 QUEUE: Final = "orchestrator"
@@ -48,7 +50,7 @@ _NOT_UNDERSTOOD: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 log = get_logger()
 
 
-def routes(tasks: Tasks, cancel: CancelTasks, recover: Recover) -> NatsRouter:
+def routes(tasks: Tasks, cancel: CancelTasks, recover: Recover, decisions: Decisions) -> NatsRouter:
     """The control plane; nothing connects until a broker includes it."""
     router = NatsRouter()
 
@@ -74,6 +76,10 @@ def routes(tasks: Tasks, cancel: CancelTasks, recover: Recover) -> NatsRouter:
         if found is None:
             raise NotFound(f"there is no task {query.task_id}")
         return found
+
+    @answer(router, FIND_DECISIONS, queue=QUEUE)
+    async def find_decisions(query: FindDecisions) -> DecisionsFound:
+        return await decisions.find(query)
 
     @answer(router, RECONCILE_LEDGER, queue=QUEUE)
     async def reconcile_ledger(query: ReconcileLedger) -> Reconciled:

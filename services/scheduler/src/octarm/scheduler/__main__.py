@@ -11,8 +11,10 @@ from octarm.common.bus.publisher import Publisher
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped
 from octarm.models.hot import Heartbeat
+from octarm.policies.store.store import PolicyStore
 from octarm.scheduler.domain.fleet import ArmFacts
 from octarm.scheduler.leader import ShardLeader
+from octarm.scheduler.policies.answering import answering
 from octarm.scheduler.routes import hear_heartbeats
 from octarm.scheduler.settings import Settings
 from octarm.scheduler.storage import ArmDirectory
@@ -40,7 +42,8 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
         live=lambda: not nc.is_closed and all(leader.healthy() for leader in leaders),
         ready={"nats": partial(must_be_connected, nc)},
     )
-    async with health:
+    store = PolicyStore(nc, publisher)
+    async with health, answering(nc, settings.nats_url, store):
         beats = await hear_heartbeats(nc, _heartbeats_for(leaders))
         try:
             background = [

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from octarm.models.policies import DecisionsFound, FindDecisions
 from octarm.models.queries import Cancelled, FindTasks, Outcome, TasksFound, TaskView
 
 
@@ -19,3 +20,10 @@ class Tasks(Protocol):
 
     async def called_off(self, tenant: str, task_id: str) -> Cancelled | None:
         """Say where a task stands, and every task below it."""
+
+
+class Decisions(Protocol):
+    """Answers what was decided in the past."""
+
+    async def find(self, wanted: FindDecisions) -> DecisionsFound:
+        """Give one page, oldest first."""

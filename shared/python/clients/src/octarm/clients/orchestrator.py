@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from nats.aio.client import Client
 
 from octarm.common.bus.requests import ask, ask_raw, read_reply
 from octarm.models import subjects
 from octarm.models.commands import MAX_SUBMISSIONS, SubmitTask
-from octarm.models.errors import OctarmError, PayloadTooLarge
+from octarm.models.errors import OctarmError, PayloadTooLarge, Unavailable
+from octarm.models.policies import DecisionsFound, FindDecisions
 from octarm.models.queries import (
     Cancelled,
     CancelTask,
@@ -28,6 +30,8 @@ from octarm.models.queries import (
 MAX_STATES: Final = 1000
 # What a large request may take longer than one of a single task, for each of its tasks.
 MORE_S: Final = 0.003
+# A page of decisions is read from two large tables.
+PAGE_S: Final = 10.0
 # Room for the tenant, the brackets and the headers of a request.
 ENVELOPE_BYTES: Final = 4096
 
@@ -105,6 +109,20 @@ class OrchestratorClient:
         message = CancelTask(tenant=tenant, task_id=task_id, reason=reason)
         return await ask(self.nc, subjects.CANCEL_TASK, message, timeout_s=self.timeout_s)
 
+    async def decisions(self, wanted: FindDecisions) -> tuple[list[bytes], str | None]:
+        """Give a page of `DecisionRecord`s, each as its JSON, and where the next page begins."""
+        subject = subjects.FIND_DECISIONS.at()
+        body = wanted.model_dump_json().encode()
+        reply = await ask_raw(self.nc, subject, body, timeout_s=self.timeout_s + PAGE_S)
+        try:
+            page = _page(reply).ok
+        except msgspec.MsgspecError:
+            page = None
+        if page is None:
+            read_reply(reply, DecisionsFound)
+            raise Unavailable("the ledger's answer is not understood")
+        return [bytes(it) for it in page.decisions], page.after
+
     async def reconcile(self, *, assume_empty: bool = False) -> Reconciled:
         """Look for what nobody owns and mend it, now; the bus's lost READY messages too.
 
@@ -112,6 +130,19 @@ class OrchestratorClient:
         """
         message = ReconcileLedger(assume_empty=assume_empty)
         return await ask(self.nc, subjects.RECONCILE_LEDGER, message, timeout_s=self.timeout_s)
+
+
+class _Page(msgspec.Struct):
+    decisions: list[msgspec.Raw]
+    after: str | None = None
+
+
+class _Paged(msgspec.Struct):
+    ok: _Page | None = None
+
+
+# There may be tens of thousands, which nobody but the simulator reads.
+_page = msgspec.json.Decoder(_Paged).decode
 
 
 def _groups(tasks: Sequence[SubmitTask], max_bytes: int) -> Iterator[list[bytes] | SubmitAnswer]:

@@ -7,11 +7,11 @@ with them, or a name, which is the newest version of that name.
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 
 from octarm.models.commands import Message, Text
-from octarm.models.ids import NAME_PATTERN, Sha256
-from octarm.models.scalars import Count, Flag, Instant, Stored
+from octarm.models.ids import NAME_PATTERN, ArmId, Sha256, TaskId, Tenant
+from octarm.models.scalars import Attempt, Count, Flag, Instant, Stored
 
 MAX_SOURCE: Final = 65_536
 
@@ -125,10 +125,16 @@ class RollBackPolicy(Message):
     by: Text
 
 
-class PolicyDeployed(Message):
-    """What decides now."""
+class EndShadow(Message):
+    """Ask no version any more beside the one that decides; again is the same."""
 
-    deployment: Deployment
+    by: Text
+
+
+class PolicyDeployed(Message):
+    """What decides now; without a deployment the platform's own policy always has."""
+
+    deployment: Deployment | None = None
     shadow: Sha256 | None = None
 
 
@@ -143,3 +149,69 @@ class PolicyDeleted(Message):
     """The version is gone."""
 
     digest: Sha256 | None = Field(description="None when there was none")
+
+
+class SimulatePolicy(Message):
+    """Run policies in virtual time: on what was recorded since a time, or on a load.
+
+    Each of `refs` is a version, the name of a built-in policy, or `live`. `draft` is one more,
+    that was not saved.
+    """
+
+    refs: list[PolicyRef] = Field(default_factory=list, max_length=8)
+    draft: ValidatePolicy | None = None
+    since: Instant | None = Field(default=None, description="Of the record; the last hour")
+    until: Instant | None = Field(default=None, description="Of the record; now")
+    tenant: Tenant | None = Field(default=None, description="Whose tasks; None: everybody's")
+    load: Annotated[Stored, StringConstraints(max_length=MAX_SOURCE)] = Field(
+        default="", description="TOML; arms and rules are its own, tasks too without a record"
+    )
+    seed: Count = 1
+
+
+class PolicySimulated(Message):
+    """What each policy made of it, the figures of `octarm.policies.simulator.outcome`."""
+
+    outcomes: list[dict[str, JsonValue]]
+    tasks: Count = Field(default=0, description="Recorded tasks; 0: the load's own were taken")
+    cut: Flag = Field(default=False, description="More was recorded than is simulated")
+
+
+class FindDecisions(Message):
+    """Page through the attempts of the tasks that were accepted in a time, oldest first."""
+
+    since: Instant
+    until: Instant
+    tenant: Tenant | None = None
+    after: TaskId | None = Field(default=None, description="Behind this task")
+    limit: int = Field(default=1000, ge=1, le=1000, strict=True, description="Tasks on the page")
+
+
+class DecisionRecord(Message):
+    """One attempt that was placed, as the simulator reads it; Unix seconds, micro-dollars."""
+
+    type: Literal["decision"] = "decision"
+    task_id: TaskId
+    attempt: Attempt
+    tenant: Tenant
+    tier: Literal["interactive", "batch"]
+    priority: int = Field(ge=1, le=10, strict=True)
+    needs: list[str] = Field(default_factory=list)
+    labels: dict[str, str] = Field(default_factory=dict)
+    assigned_arm: ArmId | None = None
+    tokens: Count = 0
+    queued_at: float
+    placed_at: float | None = None
+    deadline: float | None = None
+    took_s: float | None = Field(default=None, gt=0, description="None: it has not ended")
+    status: Literal["success", "failure", "partial"] = "success"
+    arm_id: ArmId | None = None
+    policy: str = ""
+    cost: Count = 0
+
+
+class DecisionsFound(Message):
+    """A page; `after` of the next one, None when this was the last."""
+
+    decisions: list[DecisionRecord]
+    after: TaskId | None = None

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from octarm.models import commands, events, queries
+from octarm.models import commands, events, policies, queries
 from octarm.models.arms import ArmRecord, Heartbeat
 from octarm.models.ids import is_token
 from octarm.models.results import ExecutionResult
@@ -160,6 +160,32 @@ GET_EPISODE: Final = Query(f"{PREFIX}.qry.memory.get", queries.GetEpisode, queri
 FIND_EPISODES: Final = Query(
     f"{PREFIX}.qry.memory.find", queries.FindEpisodes, queries.EpisodesFound
 )
+SAVE_POLICY: Final = Query(f"{PREFIX}.qry.policy.save", policies.SavePolicy, policies.PolicySaved)
+VALIDATE_POLICY: Final = Query(
+    f"{PREFIX}.qry.policy.validate", policies.ValidatePolicy, policies.PolicyValidated
+)
+LIST_POLICIES: Final = Query(
+    f"{PREFIX}.qry.policy.list", policies.ListPolicies, policies.PoliciesFound
+)
+GET_POLICY: Final = Query(f"{PREFIX}.qry.policy.get", policies.GetPolicy, policies.PolicyVersion)
+DEPLOY_POLICY: Final = Query(
+    f"{PREFIX}.qry.policy.deploy", policies.DeployPolicy, policies.PolicyDeployed
+)
+END_SHADOW: Final = Query(
+    f"{PREFIX}.qry.policy.unshadow", policies.EndShadow, policies.PolicyDeployed
+)
+ROLL_BACK_POLICY: Final = Query(
+    f"{PREFIX}.qry.policy.rollback", policies.RollBackPolicy, policies.PolicyDeployed
+)
+DELETE_POLICY: Final = Query(
+    f"{PREFIX}.qry.policy.delete", policies.DeletePolicy, policies.PolicyDeleted
+)
+SIMULATE_POLICY: Final = Query(
+    f"{PREFIX}.qry.policy.simulate", policies.SimulatePolicy, policies.PolicySimulated
+)
+FIND_DECISIONS: Final = Query(
+    f"{PREFIX}.qry.task.decisions", policies.FindDecisions, policies.DecisionsFound
+)
 
 SUBJECTS: Final[tuple[Subject[Any], ...]] = (
     SUBMIT_TASK,
@@ -195,6 +221,16 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     WHY_WAITING,
     GET_EPISODE,
     FIND_EPISODES,
+    SAVE_POLICY,
+    VALIDATE_POLICY,
+    LIST_POLICIES,
+    GET_POLICY,
+    DEPLOY_POLICY,
+    END_SHADOW,
+    ROLL_BACK_POLICY,
+    DELETE_POLICY,
+    SIMULATE_POLICY,
+    FIND_DECISIONS,
 )
 
 

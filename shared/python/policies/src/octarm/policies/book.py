@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Literal
 
-from octarm.models.errors import Conflict, Forbidden, NotFound
+from octarm.models.errors import Conflict, NotFound
 from octarm.models.events import PolicyEvent
 from octarm.models.policies import (
     Deployment,
@@ -39,24 +39,11 @@ Verb = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who does something, when, and under which id it is recorded.
-
-    In `platform` mode only operators change policies; in `home` mode everybody may.
-    """
+    """Who does something, when, and under which id it is recorded; whether he may is settled."""
 
     event_id: str
     at: datetime
     by: str
-    operator: bool = True
-    mode: Literal["home", "platform"] = "home"
-
-    def permitted(self) -> None:
-        """
-        Raises:
-            Forbidden: policies are the operators' here.
-        """
-        if self.mode == "platform" and not self.operator:
-            raise Forbidden("policies are changed by operators only in platform mode")
 
     def event(self, verb: Verb, policy: str, **detail: str) -> PolicyEvent:
         """Record what was done."""
@@ -132,10 +119,8 @@ def save(book: Book, wanted: SavePolicy, act: Act) -> tuple[Book, PolicyInfo, Po
     """Keep a version; content that is there already stays as it is, whatever its name.
 
     Raises:
-        Forbidden: see `Act`.
         Conflict: there are too many versions.
     """
-    act.permitted()
     name = digest(wanted.source, wanted.kind)
     if name in book.versions:
         return book, book.versions[name], None
@@ -162,10 +147,8 @@ def deploy(book: Book, ref: str, act: Act) -> Change:
     """Let a version decide; the one that does already stays, and nothing is recorded.
 
     Raises:
-        Forbidden: see `Act`.
         NotFound, Conflict: as `Book.find`.
     """
-    act.permitted()
     version = book.find(ref)
     if version.digest == book.live:
         return book, None
@@ -177,10 +160,8 @@ def shadow(book: Book, ref: str | None, act: Act) -> Change:
     """Let a version be asked beside the one that decides; None ends that.
 
     Raises:
-        Forbidden: see `Act`.
         NotFound, Conflict: as `Book.find`.
     """
-    act.permitted()
     wanted = None if ref is None else book.find(ref).digest
     if wanted == book.shadow:
         return book, None
@@ -191,10 +172,8 @@ def roll_back(book: Book, act: Act) -> Change:
     """Let the version decide that did before the live one; without one, the platform's policy.
 
     Raises:
-        Forbidden: see `Act`.
         Conflict: the platform's own policy decides, and did all the time.
     """
-    act.permitted()
     if not book.deployments:
         raise Conflict("nothing was deployed", "Deploy a policy first.", "NOTHING_DEPLOYED")
     before = book.deployments[0].replaces
@@ -218,10 +197,8 @@ def delete(book: Book, ref: str, act: Act) -> Change:
     """Forget a version; one that is not there is forgotten already.
 
     Raises:
-        Forbidden: see `Act`.
         Conflict: it decides or shadows, or several versions begin like that.
     """
-    act.permitted()
     try:
         version = book.find(ref)
     except NotFound:

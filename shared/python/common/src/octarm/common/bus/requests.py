@@ -185,7 +185,9 @@ async def control_plane(
     await broker.start()
     try:
         leaving_the_lonely(broker.connection)
-        # Askers are on other connections: the server must know the subscriptions first.
+        # Askers are on other connections: the server must know the subscriptions first. The
+        # client writes its first ping past subscriptions that it has yet to write.
+        await broker.connection.flush()
         await broker.connection.flush()
         yield broker
     finally:

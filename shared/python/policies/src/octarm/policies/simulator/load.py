@@ -157,10 +157,23 @@ def read(path: Path) -> Load:
         BadLoad: the file cannot be read, is no TOML, or says something that no load can have.
     """
     try:
-        return Load.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise BadLoad(f"{path}: {error}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Load:
+    """Take a load from TOML; `name` is where it came from.
+
+    Raises:
+        BadLoad: it is no TOML, or says something that no load can have.
+    """
+    try:
+        return Load.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise BadLoad(f"{name}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadLoad(f"{path}: {where}: {first['msg']}") from error
+        raise BadLoad(f"{name}: {where}: {first['msg']}") from error

@@ -96,21 +96,34 @@ def read(path: Path) -> Recording:
         BadLoad: the file cannot be read, a line is no record, or no decision is in it.
     """
     try:
-        texts = path.read_bytes().splitlines()
+        text = path.read_bytes()
     except OSError as error:
         raise BadLoad(f"{path}: {error}") from error
-    lines = [_line(path, number, text) for number, text in enumerate(texts, 1) if text.strip()]
+    return parse(text, str(path))
+
+
+def parse(text: bytes, name: str) -> Recording:
+    """Take a record from JSON lines; `name` is where they came from.
+
+    Raises:
+        BadLoad: a line is no record, or no decision is in it.
+    """
+    lines = [
+        _line(name, number, line)
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip()
+    ]
     decisions = [line for line in lines if isinstance(line, RecordedDecision)]
     if not decisions:
-        raise BadLoad(f"{path}: no decision is recorded in it")
+        raise BadLoad(f"{name}: no decision is recorded in it")
     return _recording(lines, decisions)
 
 
-def _line(path: Path, number: int, text: bytes) -> Line:
+def _line(name: str, number: int, text: bytes) -> Line:
     try:
         line: Line = _decode(text)
     except msgspec.DecodeError as error:
-        raise BadLoad(f"{path}: line {number}: {error}") from error
+        raise BadLoad(f"{name}: line {number}: {error}") from error
     return line
 
 

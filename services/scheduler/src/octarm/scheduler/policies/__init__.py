@@ -1,0 +1,1 @@
+"""Questions about policies, which any scheduler answers for all of them."""

@@ -1,0 +1,1 @@
+"""Simulating policies that nobody vouches for: in a child process, within limits."""
