@@ -8,7 +8,8 @@ from nats.aio.client import Client as NATS
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
-from octarm.common.bus.publisher import Outgoing, Publishes, encode_headers
+from octarm.common.bus.headers import encode_headers
+from octarm.common.bus.publisher import Outgoing, Publishes
 from octarm.common.bus.topology import DUPLICATE_WINDOW_S
 from octarm.common.clock import Clock
 from octarm.models.errors import OctarmError, Unavailable
