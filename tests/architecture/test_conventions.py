@@ -19,6 +19,7 @@ FORBIDDEN_NAMES = {"utils.py", "helpers.py", "base.py", "constants.py", "common.
 SUFFIXES = re.compile(r"^(I[A-Z][a-z]\w*|Abstract\w+|Base[A-Z]\w+|\w+(Manager|Impl|Helper))$")
 # One broad handler is allowed where a message, a request or a callback must not end its loop.
 BROAD = {
+    "shared/python/common/src/octarm/common/bus/wire.py": "for the connection, which goes on",
     "shared/python/common/src/octarm/common/bus/runner.py": "a bug in a handler: retry, then DLQ",
     "shared/python/common/src/octarm/common/bus/requests.py": "a bug in a handler: INTERNAL",
     "shared/python/common/src/octarm/common/storage/batcher.py": "handed on to every caller",

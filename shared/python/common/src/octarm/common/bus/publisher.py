@@ -11,7 +11,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from octarm.common.bus.window import Window
-from octarm.common.bus.wire import is_subject, write_commands
+from octarm.common.bus.wire import is_subject, listen, write_commands
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.tracing import is_sampled
 from octarm.models.errors import (
@@ -275,14 +275,9 @@ class Publisher:
     async def _ensure_subscribed(self) -> None:
         async with self._subscribing:
             if self._subscription is None:
-                self._subscription = await self._nc.subscribe(
-                    f"{self._inbox}.*",
-                    cb=self._acknowledged,
-                    pending_msgs_limit=1_000_000,
-                    pending_bytes_limit=0,
-                )
+                self._subscription = await listen(self._nc, f"{self._inbox}.*", self._acknowledged)
 
-    async def _acknowledged(self, msg: Msg) -> None:
+    def _acknowledged(self, msg: Msg) -> None:
         failpoint("puback_before_use")
         waiting = self._waiting.pop(msg.subject, None)
         if waiting is None:

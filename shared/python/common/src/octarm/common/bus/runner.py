@@ -23,7 +23,7 @@ from octarm.common.bus.dead_letters import DeadLetters
 from octarm.common.bus.delivery import Ack, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.quarantine import suspicion
-from octarm.common.bus.wire import ROUND_TRIP_S, take_no_more, write_commands
+from octarm.common.bus.wire import ROUND_TRIP_S, listen, take_no_more, write_commands
 from octarm.common.clock import Clock, SystemClock, set_within
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
@@ -87,15 +87,14 @@ class PullRunner:
         self._buffer: deque[Delivery] = deque()
         self._requests: dict[str, int] = {}
         self._arrived = asyncio.Event()
+        self._starting = self._draining = False
         self._running: dict[asyncio.Task[None], float] = {}
         self._replies: list[tuple[str, bytes]] = []
         self._sending: asyncio.Task[None] | None = None
         self._heard_at = self._clock.monotonic()
         self._resubscribed = 0
-        self._backoff_s = 0.0
-        self._ask_not_before = 0.0
-        self._request_no = 0
-        self._reconnects = 0
+        self._backoff_s = self._ask_not_before = 0.0
+        self._request_no = self._reconnects = self._unbegun = 0
         self._subscription: Subscription | None = None
         self._inbox = ""
 
@@ -115,6 +114,7 @@ class PullRunner:
         Raises:
             Unavailable: the subscription stays dead; let the process end and start anew.
         """
+        self._draining = False
         await self._subscribe()
         stopped = asyncio.create_task(stop.wait())
         stopped.add_done_callback(lambda _: self._arrived.set())
@@ -127,6 +127,7 @@ class PullRunner:
                 await set_within(self._arrived, 1.0)
         finally:
             stopped.cancel()
+            self._draining = True
             await self._drain()
 
     async def _subscribe(self) -> None:
@@ -134,36 +135,31 @@ class PullRunner:
             await self._subscription.unsubscribe()
         self._requests.clear()
         self._inbox = self._nc.new_inbox()
-        self._subscription = await self._nc.subscribe(
-            f"{self._inbox}.*",
-            cb=self._received,
-            pending_msgs_limit=1_000_000,
-            pending_bytes_limit=0,
-        )
+        self._subscription = await listen(self._nc, f"{self._inbox}.*", self._received)
         self._heard_at = self._clock.monotonic()
 
-    async def _received(self, msg: Msg) -> None:
+    def _received(self, msg: Msg) -> None:
         self._heard_at = self._clock.monotonic()
         if msg.subject.startswith(self._inbox):
             self._status(msg)
             return
         self._resubscribed = 0
         self._backoff_s = 0.0
-        self._count_down()
+        # The server serves pull requests in the order they came.
+        for request, left in self._requests.items():
+            self._requests[request] = left - 1
+            if left == 1:
+                del self._requests[request]
+            break
         self._take(Delivery(msg, self._settle, self._take))
 
     def _take(self, delivery: Delivery) -> None:
         self._buffer.append(delivery)
-        self._arrived.set()
-
-    def _count_down(self) -> None:
-        # The server serves pull requests in the order they came.
-        for request, left in self._requests.items():
-            if left > 1:
-                self._requests[request] = left - 1
-            else:
-                del self._requests[request]
-            return
+        if not self._starting:
+            self._starting = True  # Soon: what is read together is handled together.
+            asyncio.get_running_loop().call_soon(self._start_batches)
+        if sum(self._requests.values()) <= (self._batch + 1) // 2:
+            self._arrived.set()
 
     def _status(self, msg: Msg) -> None:
         status = (msg.headers or {}).get("Status", "")
@@ -194,7 +190,8 @@ class PullRunner:
 
     async def _top_up(self) -> None:
         outstanding = sum(self._requests.values())
-        want = min(self._batch, self._capacity() - len(self._buffer)) - outstanding
+        taken = len(self._buffer) + self._unbegun
+        want = min(self._batch, self._capacity() - taken) - outstanding
         low_water = outstanding and want < self._batch // 2 and outstanding > 1
         if want <= 0 or low_water or not self._nc.is_connected:
             return
@@ -211,8 +208,11 @@ class PullRunner:
             self._requests.pop(reply, None)
 
     def _start_batches(self) -> None:
-        while self._buffer and len(self._running) < self._concurrency:
-            batch = [self._buffer.popleft() for _ in range(min(len(self._buffer), self._batch))]
+        self._starting = False
+        while not self._draining and self._buffer and len(self._running) < self._concurrency:
+            size = min(len(self._buffer), self._batch)
+            batch = [self._buffer.popleft() for _ in range(size)]
+            self._unbegun += size
             task = asyncio.create_task(self._run_batch(batch))
             self._running[task] = self._clock.monotonic()
             task.add_done_callback(self._finished)
@@ -222,6 +222,7 @@ class PullRunner:
         self._arrived.set()
 
     async def _run_batch(self, batch: list[Delivery]) -> None:
+        self._unbegun -= len(batch)
         clean, burials = [], []
         for delivery in batch:
             if why := suspicion(delivery):

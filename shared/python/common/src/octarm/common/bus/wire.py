@@ -1,4 +1,4 @@
-"""The one place that writes to a connection below the client's public interface.
+"""The one place that goes below the client's public interface, for what is hot.
 
 `Client.publish` checks, encodes and hands over one message at a time; a window of hundreds
 written at once costs about a third. The client is pinned by the lock file, and the bus tests
@@ -7,9 +7,11 @@ run on this path.
 
 import asyncio
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 from nats.errors import Error as NatsError
@@ -74,3 +76,48 @@ def with_fast_headers(nc: NATS) -> NATS:
 
     nc._process_headers = process  # type: ignore[method-assign,assignment]
     return nc
+
+
+class _AtOnce(asyncio.Queue[Any]):
+    """In place of a subscription's queue: hands messages on where they are read.
+
+    The client wakes a task of the subscription for each message. That costs a turn of the loop,
+    which a chain of messages between processes pays at every link.
+    """
+
+    def __init__(self, nc: NATS, subscription: Subscription, hear: Callable[[Msg], None]) -> None:
+        super().__init__()
+        self._nc = nc
+        self._subscription = subscription
+        self._hear = hear
+        self._failing: set[asyncio.Task[None]] = set()
+
+    def put_nowait(self, item: Msg) -> None:
+        self._subscription._pending_size = 0
+        try:
+            self._hear(item)
+        except Exception as error:  # noqa: BLE001 - or it would end the connection's read loop
+            failing = asyncio.ensure_future(self._nc._error_cb(error))
+            self._failing.add(failing)
+            failing.add_done_callback(self._failing.discard)
+
+    def task_done(self) -> None:
+        """Nothing is ever pending here; a message that came before may still be finished."""
+
+
+async def listen(nc: NATS, subject: str, hear: Callable[[Msg], None]) -> Subscription:
+    """Subscribe with a callback that is called at once for each message, in order.
+
+    It must be quick, as nothing else of the connection is read meanwhile; what it raises goes
+    to the connection's error callback.
+    """
+
+    async def heard(msg: Msg) -> None:
+        hear(msg)
+
+    subscription = await nc.subscribe(
+        subject, cb=heard, pending_msgs_limit=1_000_000, pending_bytes_limit=0
+    )
+    if isinstance(subscription, Subscription):
+        subscription._pending_queue = _AtOnce(nc, subscription, hear)
+    return subscription
