@@ -231,7 +231,7 @@ class TestPlacing:
 
         assert asyncio.get_running_loop().time() - began < 1
         assert (why.position, why.reason) == (0, "every capable arm is full")
-        assert why.arms == {"one": "full: 1 of 1 slots in use"}
+        assert why.arms == {"one": "one is full: 0 of 1 slots free, 1 wanted"}
 
     async def test_a_pinned_task_waits_for_its_arm(self, bus: Bus) -> None:
         async with a_scheduler(bus):

@@ -25,9 +25,9 @@ from octarm.common.bus.topology import (
 from octarm.models.arms import ArmCapability, ArmRecord
 from octarm.models.errors import OctarmError, Unavailable
 from octarm.models.subjects import ARMS_BUCKET, DISPATCH, LEAD_SHARD, RESULT, RUN_TASKS
+from octarm.policies.context import ArmFacts
 from octarm.scheduler import storage
 from octarm.scheduler.__main__ import main
-from octarm.scheduler.domain.fleet import ArmFacts
 from octarm.scheduler.settings import Settings
 from octarm.scheduler.storage import ArmDirectory, JetStreamDispatched, deliver_all_again
 from octarm.scheduler.usecases.ports import Pending, Recorded
@@ -164,10 +164,10 @@ class Seen:
 
     def _relist(self, listed: list[ArmFacts]) -> None:
         self.lists += 1
-        self.arms = {known.arm_id: known for known in listed}
+        self.arms = {known.id: known for known in listed}
 
     def _learn(self, known: ArmFacts) -> None:
-        self.arms[known.arm_id] = known
+        self.arms[known.id] = known
 
     def _unlearn(self, arm_id: str) -> None:
         self.arms.pop(arm_id, None)

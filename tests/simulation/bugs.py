@@ -17,7 +17,7 @@ from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases import relay
 from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.relay import Relay
-from octarm.scheduler.domain.fleet import Fleet
+from octarm.policies.queue.arms import Arms
 from octarm.scheduler.usecases.admit import AdmitTasks
 from octarm.scheduler.usecases.ask_first import AskFirst
 from octarm.scheduler.usecases.desk import Desk
@@ -168,7 +168,7 @@ BUGS: Final[dict[str, Replacement]] = {
     "nobody-is-asked": (AskFirst, "_call_off", _nobody_is_asked),
     "placements-acked-when-held": (ResultsConsumer, "__call__", _placements_acked_when_held),
     "bundle-in-doubt-made-anew": (Dispatch, "__call__", _a_bundle_in_doubt_is_made_anew),
-    "old-groups-stay": (Fleet, "forget_waiters", _old_groups_stay),
+    "old-groups-stay": (Arms, "forget_groups", _old_groups_stay),
     "late-results-end-tasks": (Tables, "_write_late", _late_results_end_tasks),
     "two-events-of-one-number": (Tables, "wake", _two_events_of_one_number),
     "counted-off-twice": (Desk, "finish", _capacity_counts_down),

@@ -192,8 +192,8 @@ def the_leader_has_nothing_left(world: "World") -> Found:
     for process, leader in world.leaders.items():
         if not process.alive or not world.was_idle:
             continue
-        arms = leader.desk.fleet.arms.values()
-        flights = [key for arm in arms for key in arm.flights if not arm.runs(key)]
+        pools = leader.desk.fleet.pools.values()
+        flights = [key for pool in pools for key in pool.flights if not pool.runs(key)]
         if leader.desk.leading and (flights or leader.desk.holds or len(leader.desk.queue)):
             yield f"{process.name}: in flight {flights}, held {list(leader.desk.holds)}"
 

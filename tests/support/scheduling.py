@@ -10,8 +10,12 @@ from octarm.common.testing.fakes import NOON, FakeClock
 from octarm.models.errors import OctarmError
 from octarm.models.hot import Heartbeat, PlaceTasks, ReadyTask, RunningAttempt
 from octarm.models.ids import typeid, uuid7
-from octarm.scheduler.domain.fleet import ArmFacts, Fleet
-from octarm.scheduler.domain.queue import QueueView
+from octarm.policies.builtin import DEFAULT
+from octarm.policies.builtin.policy import Builtin
+from octarm.policies.context import ArmFacts, ArmStatus
+from octarm.policies.queue.arms import Arms
+from octarm.scheduler.domain.fleet import Fleet
+from octarm.scheduler.domain.queue import ShardQueue
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.ports import Pending, Recorded
@@ -35,6 +39,7 @@ def ready(
     queued_at: datetime = NOON,
     deadline: datetime | None = None,
     traceparent: str = "",
+    labels: dict[str, str] | None = None,
 ) -> ReadyTask:
     return ReadyTask(
         task_id(number),
@@ -46,7 +51,7 @@ def ready(
         queued_at,
         msgspec.Raw(b'{"goal":"x"}'),
         arm,
-        {},
+        labels or {},
         deadline,
         traceparent,
     )
@@ -56,19 +61,28 @@ def waiting(it: ReadyTask, hold: Hold | None = None) -> QueuedTask:
     return QueuedTask(it, hold or Hold(1, 1, lambda: None))
 
 
-def an_empty_queue() -> QueueView:
-    return QueueView(ageing_s=60.0, promote_after_s=300.0)
-
-
-def a_queue(*tasks: ReadyTask) -> QueueView:
-    queue = an_empty_queue()
-    for it in tasks:
-        queue.add(waiting(it))
+def an_empty_queue(fleet: Fleet | None = None) -> ShardQueue:
+    """A queue for these arms, in place of the one that they served before."""
+    queue = ShardQueue(DEFAULT, Arms(DEFAULT.prefer) if fleet is None else fleet.arms)
+    if fleet is not None:
+        fleet.serve(queue)
     return queue
 
 
+def a_queue(*tasks: ReadyTask, fleet: Fleet | None = None) -> ShardQueue:
+    queue = an_empty_queue(fleet)
+    for it in tasks:
+        queue.add(waiting(it), now=NOON_S)
+    return queue
+
+
+def an_empty_fleet(policy: Builtin = DEFAULT) -> Fleet:
+    arms = Arms(policy.prefer, by_needs=policy.by_needs)
+    return Fleet(arms, ShardQueue(policy, arms))
+
+
 def facts(
-    arm_id: str, *, tags: Sequence[str] = ("work",), status: str = "online", cost: int = 1
+    arm_id: str, *, tags: Sequence[str] = ("work",), status: ArmStatus = "online", cost: int = 1
 ) -> ArmFacts:
     return ArmFacts(arm_id, status, frozenset(tags), cost)
 
@@ -88,17 +102,16 @@ def beat(
 
 def a_fleet(*arms: ArmFacts, slots: int = 1) -> Fleet:
     """These arms, each with one live instance of so many slots."""
-    fleet = Fleet()
+    fleet = an_empty_fleet()
     for known in arms:
-        fleet.learn(known)
-        fleet.beat(beat(known.arm_id, slots, interval_s=60), now=1000.0)
+        fleet.learn(known, at_s=NOON_S)
+        fleet.beat(beat(known.id, slots, interval_s=60), now=1000.0)
     return fleet
 
 
 def a_desk(*arms: ArmFacts, slots: int = 1, capacity: int = 1000) -> Desk:
-    desk = Desk(0, capacity, FakeClock(), an_empty_queue(), leading=True)
-    desk.fleet = a_fleet(*arms, slots=slots)
-    return desk
+    fleet = a_fleet(*arms, slots=slots)
+    return Desk(0, capacity, FakeClock(), an_empty_queue(fleet), fleet, leading=True)
 
 
 PUBLISHED_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -173,9 +173,12 @@ def test_a_task_waits_for_arms_to_be_there_able_and_free() -> None:
 
     assert reason(queue) == ("no_arm", "no arm is registered")
     an_arm(queue.arms, "a", "draw")
-    assert reason(queue) == ("incapable", "no arm takes it that has: code")
+    assert reason(queue) == ("incapable", "no arm takes it that has code")
     an_arm(queue.arms, "b", "code", status="draining")
     assert reason(queue) == ("away", "every capable arm is offline or draining")
+    silent = an_arm(queue.arms, "b", "code")
+    queue.arms.report(silent, slots=0)
+    assert reason(queue) == ("away", "no capable arm has a live instance that takes work")
     an_arm(queue.arms, "b", "code")
     assert reason(queue) == ("too_large", "no capable arm has 2 slots")
     an_arm(queue.arms, "b", "code", slots=2)
@@ -190,9 +193,12 @@ def test_a_task_that_names_nothing_may_find_no_arm_that_takes_anything() -> None
     queue.add(a_task("t"), now=NOW)
     queue.add(a_task("pinned", needs="x", assigned_arm="a"), now=NOW)
 
-    assert reason(queue) == ("incapable", "no arm takes it that has: anything")
+    assert reason(queue) == (
+        "incapable",
+        "every arm wants its capabilities named: say what the task needs",
+    )
     kind, why = reason(queue, "pinned")
-    assert (kind, why) == ("incapable", "pinned to a: no arm takes it that has: x")
+    assert (kind, why) == ("incapable", "pinned to a: no arm takes it that has x")
 
 
 def test_a_task_waits_for_headroom_until_a_time() -> None:

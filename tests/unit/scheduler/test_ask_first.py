@@ -113,7 +113,7 @@ async def test_what_is_placed_and_done_while_the_ledger_answers_is_asked_about_a
     ledger = FakeLedger(*(an_outcome(number, TaskState.QUEUED) for number in (1, 2, 3)))
     first = asking(ledger)
     desk = first.desk
-    arm = desk.fleet.arm("one")
+    arm = desk.fleet.pool("one")
     await first([FakeDelivery(ready(1), seq=1), FakeDelivery(ready(3), seq=2)])
 
     def place_and_finish() -> None:
@@ -139,7 +139,7 @@ async def test_what_lands_while_the_ledger_answers_is_asked_about_again() -> Non
     ledger = FakeLedger(an_outcome(1, TaskState.QUEUED))
     first = asking(ledger)
     fleet = first.desk.fleet
-    fleet.reserve(fleet.arm("one"), (task_id(1), 1), now=0.0)
+    fleet.reserve(fleet.pool("one"), (task_id(1), 1), now=0.0)
 
     ledger.meanwhile = lambda: fleet.release(task_id(1), 1)
     assert await first([FakeDelivery(ready(1), seq=3)]) == [Retry(1.0)]

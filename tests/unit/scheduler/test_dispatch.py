@@ -12,7 +12,7 @@ from octarm.models.commands import bundle_size
 from octarm.models.errors import Backpressure, OctarmError, PayloadTooLarge
 from octarm.models.hot import RunTasks
 from octarm.models.subjects import RUN_TASKS
-from octarm.scheduler.domain.cycle import Decision
+from octarm.scheduler.domain.cycle import Placement
 from octarm.scheduler.usecases import place
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.dispatch import Dispatch
@@ -47,8 +47,8 @@ class Stage:
         self.place = PlaceTasks(desk, self.dispatch)
 
     async def send(self, *numbers: int, arm_id: str = "one") -> int:
-        arm = self.desk.fleet.arm(arm_id)
-        decisions = [Decision(waiting(ready(n)), arm, "so", []) for n in numbers]
+        arm = self.desk.fleet.pool(arm_id)
+        decisions = [Placement(waiting(ready(n)), arm, "so", []) for n in numbers]
         for decision in decisions:
             self.desk.fleet.reserve(arm, decision.task.key, now=1000.0)
         return await self.dispatch(decisions, NOON)
@@ -89,10 +89,10 @@ class TestSize:
 
     async def test_large_tasks_travel_apart(self, stage: Stage) -> None:
         large = msgspec.Raw(b'"%b"' % (b"x" * 300_000))
-        arm = stage.desk.fleet.arm("one")
+        arm = stage.desk.fleet.pool("one")
         tasks = [waiting(msgspec.structs.replace(ready(n), task=large)) for n in (1, 2)]
 
-        await stage.dispatch([Decision(task, arm, "so", []) for task in tasks], NOON)
+        await stage.dispatch([Placement(task, arm, "so", []) for task in tasks], NOON)
 
         assert stage.sizes() == [("one", 1), ("one", 1)]
 

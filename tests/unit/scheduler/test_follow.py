@@ -21,6 +21,7 @@ from octarm.scheduler.usecases.follow import EndAttempts, Ending, FreeSlot, Swee
 from octarm.scheduler.usecases.split import SplitMessages
 from octarm.scheduler.usecases.tend import TendFleet
 from tests.support.scheduling import (
+    NOON_S,
     FakeDispatched,
     a_desk,
     a_queue,
@@ -39,7 +40,7 @@ def clock(desk: Desk) -> FakeClock:
 
 def flying(desk: Desk, number: int, attempt: int = 1, *, seq: int = 0) -> None:
     key = (task_id(number), attempt)
-    flight = desk.fleet.reserve(desk.fleet.arm("one"), key, now=desk.clock.monotonic())
+    flight = desk.fleet.reserve(desk.fleet.pool("one"), key, now=desk.clock.monotonic())
     flight.dispatch_seq = seq
 
 
@@ -71,7 +72,7 @@ class TestResults:
         for _ in range(2):
             FreeSlot(desk)(ResultKey(task_id(1), 1, "one"))
 
-        assert desk.fleet.arm("one").free == 3
+        assert desk.fleet.pool("one").free == 3
         assert desk.work.is_set()
 
     def test_an_unknown_result_is_nothing(self, desk: Desk) -> None:
@@ -84,23 +85,25 @@ class TestEndings:
     @pytest.mark.parametrize("verb", ["cancelled", "timed_out", "failed", "rejected"])
     def test_an_end_drops_the_task_and_its_attempts(self, desk: Desk, verb: str) -> None:
         settled: list[int] = []
-        desk.queue.add(waiting(ready(1, attempt=2), Hold(1, 1, lambda: settled.append(1))))
+        desk.queue.add(
+            waiting(ready(1, attempt=2), Hold(1, 1, lambda: settled.append(1))), now=NOON_S
+        )
         flying(desk, 1, attempt=1)
 
         EndAttempts(desk)(Ending(f"task.{verb}", task_id(1), 1))
 
         assert settled == [1]
-        assert not desk.fleet.arm("one").flights
+        assert not desk.fleet.pool("one").flights
         assert desk.queue.ended(task_id(1), 99)
 
     def test_a_retry_drops_the_attempt_before_and_not_the_next(self, desk: Desk) -> None:
-        desk.queue.add(waiting(ready(1, attempt=2)))
+        desk.queue.add(waiting(ready(1, attempt=2)), now=NOON_S)
         flying(desk, 1, attempt=1)
 
         EndAttempts(desk)(Ending("task.retried", task_id(1), 2))
 
         assert len(desk.queue) == 1
-        assert not desk.fleet.arm("one").flights
+        assert not desk.fleet.pool("one").flights
 
 
 class TestSweeping:
@@ -147,7 +150,7 @@ class TestSweeping:
         with pytest.raises(Unavailable):
             await SweepFlights(desk, FakeDispatched(), FakeLedger(None))("one")
 
-        assert desk.fleet.arm("one").flights
+        assert desk.fleet.pool("one").flights
 
 
 class TestTending:
@@ -159,7 +162,7 @@ class TestTending:
 
         await tending.turn()
 
-        assert not desk.fleet.arm("one").flights
+        assert not desk.fleet.pool("one").flights
 
     async def test_a_sweep_that_fails_waits_for_the_next_beat(self, desk: Desk) -> None:
         dispatched = FakeDispatched(failure=Unavailable("gone"))
@@ -170,22 +173,22 @@ class TestTending:
 
         await tending.turn()
 
-        assert len(desk.fleet.arm("one").flights) == 1
+        assert len(desk.fleet.pool("one").flights) == 1
 
     async def test_silent_instances_are_dropped_in_time(
         self, desk: Desk, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tend, "LONGEST_PAUSE_S", 0.001)
-        desk.queue.add(waiting(ready()))
+        desk.queue.add(waiting(ready()), now=NOON_S)
         tending = TendFleet(desk, SweepFlights(desk, FakeDispatched(), FakeLedger({})))
         running = asyncio.create_task(tending.run())
 
         clock(desk).advance(181)
-        await wait_until(lambda: not desk.fleet.arm("one").slots)
+        await wait_until(lambda: not desk.fleet.pool("one").slots)
 
         running.cancel()
         await asyncio.wait({running})
-        desk.queue = a_queue()
+        desk.clear(a_queue(fleet=desk.fleet))
         await tending.turn()
 
 
@@ -196,7 +199,7 @@ class TestSplitting:
         bus, hold = RecordingPublisher(), Hold(1, 2, lambda: None)
         tasks = [waiting(ready(number), hold) for number in (1, 2)]
         for task in tasks:
-            desk.queue.add(task)
+            desk.queue.add(task, now=NOON_S)
         desk.queue.remove(tasks[0])
         desk.done(tasks[0])
         splitting = SplitMessages(desk, bus)
@@ -216,7 +219,7 @@ class TestSplitting:
         monkeypatch.setattr(split, "EVERY_S", 0.001)
         bus, hold = RecordingPublisher(), Hold(1, 2, lambda: None)
         bus.refused[PLACE_TASKS.at(shard=0)] = Unavailable("gone")
-        desk.queue.add(waiting(ready(), hold))
+        desk.queue.add(waiting(ready(), hold), now=NOON_S)
         hold.task_done()
         stop = asyncio.Event()
         running = asyncio.create_task(SplitMessages(desk, bus).run(stop))
@@ -234,23 +237,23 @@ class TestSplitting:
 
 class TestAnswers:
     async def test_shows_the_queue(self, desk: Desk) -> None:
-        desk.queue.add(waiting(ready()))
+        desk.queue.add(waiting(ready()), now=NOON_S)
 
         view = await ShowQueue(desk, "me")(GetQueue())
 
         assert (view.leader, view.policy, view.queued) == ("me", "priority", 1)
 
     async def test_explains_a_wait(self, desk: Desk) -> None:
-        desk.queue.add(waiting(ready(needs=["x"])))
+        desk.queue.add(waiting(ready(needs=["x"])), now=NOON_S)
 
         answer = await ExplainWait(desk)(WhyWaiting(task_id=task_id(1)))
 
-        assert (answer.position, answer.reason) == (0, "no arm has x")
+        assert (answer.position, answer.reason) == (0, "no arm takes it that has x")
 
 
 class TestHealth:
     def test_work_that_could_be_placed_and_is_not_is_ill(self, desk: Desk) -> None:
-        desk.queue.add(waiting(ready()))
+        desk.queue.add(waiting(ready()), now=NOON_S)
         desk.poke()
         assert desk.healthy()
 
@@ -260,13 +263,13 @@ class TestHealth:
         assert not desk.healthy()
 
     def test_work_that_cannot_be_placed_is_no_illness(self, desk: Desk) -> None:
-        desk.queue.add(waiting(ready(needs=["x"])))
+        desk.queue.add(waiting(ready(needs=["x"])), now=NOON_S)
         clock(desk).advance(99)
 
         assert desk.healthy()
 
     def test_a_standby_is_healthy(self, desk: Desk) -> None:
-        desk.queue.add(waiting(ready()))
+        desk.queue.add(waiting(ready()), now=NOON_S)
         desk.leading = False
         clock(desk).advance(99)
 
@@ -275,20 +278,20 @@ class TestHealth:
 
 class TestDirectory:
     def test_a_change_wakes_what_waits(self, desk: Desk) -> None:
-        desk.queue.add(waiting(ready()))
-        desk.queue.awake.clear()
+        desk.queue.add(waiting(ready()), now=NOON_S)
 
         desk.directory_listed([facts("one")])
-        assert not desk.queue.awake
+        unchanged = desk.work.is_set()
         desk.arm_unlearned("one")
 
-        assert len(desk.queue.awake) == 1
+        assert not unchanged
+        assert desk.work.is_set()
 
     def test_clearing_forgets_what_waits(self, desk: Desk) -> None:
-        desk.queue.add(waiting(ready()))
+        desk.queue.add(waiting(ready()), now=NOON_S)
         desk.holds[1] = Hold(1, 1, lambda: None)
 
-        desk.clear(a_queue())
+        desk.clear(a_queue(fleet=desk.fleet))
         desk.more_room()
 
         assert (len(desk.queue), desk.holds) == (0, {})

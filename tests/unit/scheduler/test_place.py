@@ -120,7 +120,7 @@ class TestAdmitting:
         await stage.place.cycle()
         await stage.place.cycle()
 
-        stage.desk.clear(an_empty_queue())
+        stage.desk.clear(an_empty_queue(stage.desk.fleet))
         stage.desk.fleet.release(task_id(1), 1)
         await stage.read(ready(3), seq=9)
         await stage.place.cycle()
@@ -149,7 +149,7 @@ class TestAdmitting:
 
     async def test_what_is_under_way_already_is_settled(self, stage: Stage) -> None:
         desk = stage.desk
-        desk.fleet.reserve(desk.fleet.arm("one"), (task_id(1), 1), now=1000.0)
+        desk.fleet.reserve(desk.fleet.pool("one"), (task_id(1), 1), now=1000.0)
 
         assert (await stage.read(ready())).acked == 1
 
@@ -221,7 +221,7 @@ class TestPlacing:
 
         await stage.place.cycle()
         assert len(stage.desk.queue) == 1
-        assert not stage.desk.fleet.arm("one").flights
+        assert not stage.desk.fleet.pool("one").flights
         assert await stage.place.cycle() == 0
 
         stage.bus.refused.clear()
@@ -236,7 +236,7 @@ class TestPlacing:
         await stage.place.cycle()
 
         assert delivery.acked == 1
-        assert stage.desk.fleet.arm("one").free == 2
+        assert stage.desk.fleet.pool("one").free == 2
 
     async def test_an_overdue_task_is_dropped_and_settled(self, stage: Stage) -> None:
         delivery = await stage.read(ready(deadline=NOON + timedelta(seconds=1)))
@@ -286,7 +286,7 @@ class TestRunning:
         stage.bus.refused[RUN_TASKS.at(arm_id="one")] = Unavailable("gone")
         running = asyncio.create_task(stage.place.run(stop))
         await stage.read(ready())
-        await wait_until(lambda: stage.desk.fleet.arm("one").paused_until)
+        await wait_until(lambda: stage.desk.fleet.pool("one").paused_until)
 
         stage.bus.refused.clear()
         stage.clock.advance(1)

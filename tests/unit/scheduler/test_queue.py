@@ -1,47 +1,29 @@
-"""The view of what waits: timers, calling off, lazy deletion."""
+"""The view of what waits: calling off, messages that are done in part, overdue tasks."""
 
 from datetime import timedelta
 
 import pytest
 
 from octarm.common.testing.fakes import NOON
+from octarm.policies.builtin import DEFAULT
+from octarm.policies.queue.arms import Arms
 from octarm.scheduler.domain import queue as queue_module
-from octarm.scheduler.domain.heaps import LazyHeap
-from octarm.scheduler.domain.queue import OVERDUE_AFTER_S
+from octarm.scheduler.domain import tasks as tasks_module
+from octarm.scheduler.domain.queue import OVERDUE_AFTER_S, ShardQueue
 from octarm.scheduler.domain.tasks import Hold
 from tests.support.scheduling import NOON_S, a_queue, an_empty_queue, ready, task_id, waiting
 
 
-class TestTimers:
-    def test_batch_work_counts_as_interactive_after_five_minutes(self) -> None:
-        queue = a_queue(ready(1, tier="batch"), ready(2))
+def test_a_task_long_past_its_deadline_is_dropped() -> None:
+    late = ready(1, deadline=NOON + timedelta(seconds=5))
+    queue = a_queue(late, ready(2, deadline=NOON + timedelta(seconds=9)))
 
-        assert queue.next_timer() == NOON_S + 300
-        assert queue.promote(NOON_S + 299) == 0
-        assert queue.promote(NOON_S + 300) == 1
-
-        assert queue.depth() == {"interactive": 2, "batch": 0}
-        assert queue.next_timer() is None
-
-    def test_what_is_promoted_can_still_leave(self) -> None:
-        queue = a_queue(ready(1, tier="batch"))
-        queue.promote(NOON_S + 300)
-
-        queue.call_off(task_id(1), 1)
-
-        assert len(queue) == 0
-        assert queue.depth() == {"interactive": 0, "batch": 0}
-
-    def test_a_task_long_past_its_deadline_is_dropped(self) -> None:
-        late = ready(1, deadline=NOON + timedelta(seconds=5))
-        queue = a_queue(late, ready(2, deadline=NOON + timedelta(seconds=9)))
-
-        given_up = NOON_S + OVERDUE_AFTER_S + 5
-        assert queue.next_timer() == given_up
-        assert queue.drop_overdue(given_up - 1) == []
-        assert [task.task_id for task in queue.drop_overdue(given_up)] == [task_id(1)]
-        assert queue.next_timer() == given_up + 4
-        assert len(queue) == 1
+    given_up = NOON_S + OVERDUE_AFTER_S + 5
+    assert queue.next_timer() == given_up
+    assert queue.overdue(given_up - 1) == []
+    assert [task.task_id for task in queue.overdue(given_up)] == [task_id(1)]
+    assert queue.next_timer() == given_up + 4
+    assert len(queue) == 1
 
 
 class TestCallingOff:
@@ -74,55 +56,48 @@ class TestCallingOff:
         assert [queue.ended(task_id(number), 1) for number in range(3)] == [False, True, True]
 
 
-class TestPartlyDone:
-    def test_gives_what_waits_of_messages_that_are_done_in_part(self) -> None:
-        queue, hold = an_empty_queue(), Hold(7, 3, lambda: None)
-        tasks = [waiting(ready(number), hold) for number in range(3)]
-        for task in tasks:
-            queue.add(task)
-        queue.add(waiting(ready(9)))
-        assert queue.partly_done() == {}
+def test_gives_what_waits_of_messages_that_are_done_in_part() -> None:
+    queue, hold = an_empty_queue(), Hold(7, 3, lambda: None)
+    tasks = [waiting(ready(number), hold) for number in range(3)]
+    for task in tasks:
+        queue.add(task, now=NOON_S)
+    queue.add(waiting(ready(9)), now=NOON_S)
+    assert queue.partly_done() == {}
 
-        queue.remove(tasks[0])
-        hold.task_done()
+    queue.remove(tasks[0])
+    hold.task_done()
 
-        assert queue.partly_done() == {hold: tasks[1:]}
-
-
-class TestHold:
-    def test_is_settled_with_its_last_task(self) -> None:
-        settled: list[int] = []
-        hold = Hold(1, 2, lambda: settled.append(1))
-
-        assert not hold.task_done()
-        assert not settled
-        assert hold.task_done()
-        assert settled == [1]
+    assert queue.partly_done() == {hold: tasks[1:]}
 
 
-class TestLazyHeap:
-    def test_is_rebuilt_when_the_dead_outnumber_the_living(self) -> None:
-        heap = LazyHeap()
-        tasks = [waiting(ready(number)) for number in range(200)]
-        for task in tasks:
-            task.heap = heap
-            heap.push(task.queued_at, task)
+def test_a_message_is_settled_with_its_last_task() -> None:
+    settled: list[int] = []
+    hold = Hold(1, 2, lambda: settled.append(1))
 
-        for task in tasks[1:]:
-            task.heap = None
-            heap.forget()
+    assert not hold.task_done()
+    assert not settled
+    assert hold.task_done()
+    assert settled == [1]
 
-        assert heap.live == 1
-        assert len(heap._items) <= 2 * heap.live + 64
-        assert heap.head() == (tasks[0].queued_at, tasks[0])
 
-    def test_skips_what_has_left(self) -> None:
-        heap = LazyHeap()
-        task = waiting(ready())
-        heap.push(0.0, task)
+def test_the_session_is_a_label() -> None:
+    labelled = waiting(ready(labels={"session": "s-1"}))
 
-        assert heap.head() is None
-        assert heap.pop_until(1.0) == []
+    assert (labelled.session, waiting(ready()).session) == ("s-1", "")
 
-    def test_iterates_over_what_waits(self) -> None:
-        assert [task.task_id for task in a_queue(ready(1), ready(2))] == [task_id(1), task_id(2)]
+
+def test_needs_are_shared_and_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_module, "MOST_NEEDS", 1)
+
+    first, again = waiting(ready(1, needs=["x"])), waiting(ready(2, needs=["x"]))
+    waiting(ready(3, needs=["y"]))
+
+    assert first.needs is again.needs
+    assert len(tasks_module._needs) == 1
+
+
+def test_iterates_over_what_waits_by_given_rules() -> None:
+    queue = ShardQueue(DEFAULT, Arms(DEFAULT.prefer), rules=a_queue().rules)
+    queue.add(waiting(ready(1)), now=NOON_S)
+
+    assert [task.task_id for task in queue] == [task_id(1)]

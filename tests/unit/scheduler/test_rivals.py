@@ -37,14 +37,14 @@ class TestRivals:
 
         Rivals(desk, 2).placed(_placements(1, 2))
 
-        assert desk.fleet.arm("one").free == 1
+        assert desk.fleet.pool("one").free == 1
 
     def test_its_own_placements_are_counted_already(self) -> None:
         desk = a_desk(facts("one"), slots=3)
 
         Rivals(desk, 2).placed(_placements(1, 2, shard=0))
 
-        assert desk.fleet.arm("one").free == 3
+        assert desk.fleet.pool("one").free == 3
 
     def test_a_placement_that_its_result_has_overtaken_takes_none(self) -> None:
         desk = a_desk(facts("one"), slots=3)
@@ -53,7 +53,7 @@ class TestRivals:
         rivals.ending(_result(1))
         rivals.placed(_placements(1, 2))
 
-        assert desk.fleet.arm("one").free == 2
+        assert desk.fleet.pool("one").free == 2
 
     def test_remembers_only_so_many_results(self) -> None:
         desk = a_desk(facts("one"), slots=3)
@@ -63,7 +63,7 @@ class TestRivals:
 
         rivals.placed(_placements(0, REMEMBERED))
 
-        assert desk.fleet.arm("one").free == 2
+        assert desk.fleet.pool("one").free == 2
 
     def test_the_freed_slot_of_a_full_arm_is_left_to_the_one_whose_turn_it_is(self) -> None:
         rooms = []
@@ -75,9 +75,9 @@ class TestRivals:
 
             rivals.ending(_result(1))
             FreeSlot(desk)(_result(1))
-            at_once = desk.fleet.arm("one").free
+            at_once = desk.fleet.pool("one").free
             desk.fleet.resume(desk.clock.monotonic() + YIELD_S)
-            rooms.append((at_once, desk.fleet.arm("one").free))
+            rooms.append((at_once, desk.fleet.pool("one").free))
 
         assert sorted(rooms) == [(0, 1), (1, 1)]
 
@@ -90,4 +90,4 @@ class TestRivals:
 
             rivals.ending(_result(1))
 
-            assert desk.fleet.arm("one").free == 1
+            assert desk.fleet.pool("one").free == 1

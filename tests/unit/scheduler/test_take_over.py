@@ -38,7 +38,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_what_runs_or_waits_in_dispatch_is_in_flight() -> None:
     stage = Stage(FakeDispatched({"one": [Pending(task_id(2), 1, 17)]}))
     fleet = stage.desk.fleet
-    fleet.reserve(fleet.arm("one"), (task_id(9), 1), now=1000.0)
+    fleet.reserve(fleet.pool("one"), (task_id(9), 1), now=1000.0)
     fleet.beat(beat("one", 3, [(task_id(1), 1)]), now=1000.0)
     fleet.beat(beat("unregistered", 3), now=1000.0)
 

@@ -11,8 +11,8 @@ from octarm.common.bus.publisher import Publisher
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped
 from octarm.models.hot import Heartbeat
+from octarm.policies.context import ArmFacts
 from octarm.policies.store.store import PolicyStore
-from octarm.scheduler.domain.fleet import ArmFacts
 from octarm.scheduler.leader import ShardLeader
 from octarm.scheduler.policies.answering import answering
 from octarm.scheduler.routes import hear_heartbeats

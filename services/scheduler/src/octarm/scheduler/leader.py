@@ -20,8 +20,12 @@ from octarm.common.service import until_stopped
 from octarm.common.telemetry import get_logger
 from octarm.models.errors import OctarmError
 from octarm.models.subjects import READY
-from octarm.scheduler.domain.priority import NAME
-from octarm.scheduler.domain.queue import QueueView
+from octarm.policies.queue.arms import Arms
+from octarm.policies.queue.limits import Limits
+from octarm.policies.queue.queue import Rules
+from octarm.policies.queue.shares import Shares
+from octarm.scheduler.domain.fleet import Fleet
+from octarm.scheduler.domain.queue import OVERDUE_AFTER_S, ShardQueue
 from octarm.scheduler.routes import Endings, questions
 from octarm.scheduler.settings import Settings
 from octarm.scheduler.storage import JetStreamDispatched, deliver_all_again
@@ -66,7 +70,13 @@ class ShardLeader:
         self._dispatched = JetStreamDispatched(nc)
         self._runner: PullRunner | None = None
         self._read_before = 0
-        self.desk = Desk(shard, settings.queue_capacity, self._clock, self._empty_queue())
+        policy = settings.builtin()
+        self._arms = Arms(
+            policy.prefer, by_needs=policy.by_needs, providers=settings.provider_limits()
+        )
+        queue = self._empty_queue()
+        fleet = Fleet(self._arms, queue)
+        self.desk = Desk(shard, settings.queue_capacity, self._clock, queue, fleet)
         self._ledger = OrchestratorClient(nc, timeout_s=ASK_S)
         self.tend = TendFleet(self.desk, SweepFlights(self.desk, self._dispatched, self._ledger))
 
@@ -120,7 +130,7 @@ class ShardLeader:
             desk,
             self._publisher,
             fence,
-            policy=NAME,
+            policy=desk.queue.policy.name,
             connection=self._connection,
         )
         placer = PlaceTasks(desk, dispatch)
@@ -178,6 +188,18 @@ class ShardLeader:
             for subscription in subscriptions:
                 await subscription.unsubscribe()
 
-    def _empty_queue(self) -> QueueView:
+    def _empty_queue(self) -> ShardQueue:
         settings = self._settings
-        return QueueView(ageing_s=settings.ageing_s, promote_after_s=settings.promote_after_s)
+        rules = Rules(
+            capacity=settings.queue_capacity,
+            promote_after_s=settings.promote_after_s,
+            ageing_s=settings.ageing_s,
+            overdue_after_s=OVERDUE_AFTER_S,
+        )
+        return ShardQueue(
+            settings.builtin(),
+            self._arms,
+            rules=rules,
+            shares=Shares(settings.weights),
+            limits=Limits(settings.limit_rules()),
+        )

@@ -24,7 +24,7 @@ from octarm.common.telemetry import get_logger
 from octarm.models.arms import ArmRecord
 from octarm.models.errors import Unavailable
 from octarm.models.subjects import ARMS_BUCKET, DISPATCH, LEAD_SHARD, READY, RUN_TASKS
-from octarm.scheduler.domain.fleet import ArmFacts
+from octarm.policies.context import ArmFacts
 from octarm.scheduler.usecases.ports import Pending, Recorded
 
 RELIST_S: Final = 10.0
@@ -180,7 +180,7 @@ class ArmDirectory:
             listed: dict[str, ArmFacts] = {}
             while (entry := await _next(watcher, FIRST_LIST_S)) is not None:
                 if (facts := self._read(entry)) is not None:
-                    listed[facts.arm_id] = facts
+                    listed[facts.id] = facts
             self._relisted(list(listed.values()))
             await self._watch(bucket, watcher)
         finally:
@@ -224,7 +224,14 @@ class ArmDirectory:
             log.warning("arm_not_understood", arm_id=entry.key, error=str(error)[:300])
             return None
         arm = record.arm
-        return ArmFacts(arm.arm_id, record.status, arm.capabilities, arm.cost_tier, arm.takes_any)
+        return ArmFacts(
+            arm.arm_id,
+            status=record.status,
+            capabilities=frozenset(arm.capabilities),
+            cost_tier=arm.cost_tier,
+            labels=arm.labels,
+            takes_any=arm.takes_any,
+        )
 
 
 async def _next(watcher: KeyValue.KeyWatcher, timeout_s: float) -> KeyValue.Entry | None:

@@ -1,15 +1,12 @@
 """Why tasks wait, in words and counts."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from octarm.scheduler.domain.eligibility import refusal
+from octarm.policies.queue import holds
+from octarm.policies.queue.tasks import TIERS
 from octarm.scheduler.domain.fleet import Fleet
-from octarm.scheduler.domain.groups import Group
-from octarm.scheduler.domain.queue import QueueView
-from octarm.scheduler.domain.tasks import TIERS, QueuedTask
-
-PLACEABLE = "about to be placed"
+from octarm.scheduler.domain.queue import ShardQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +15,7 @@ class Wait:
 
     position: int | None
     reason: str
-    arms: dict[str, str]
+    arms: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,61 +29,26 @@ class Summary:
     in_flight: dict[str, int]
 
 
-def blocking_reason(group: Group, fleet: Fleet) -> str:
-    """Say what the tasks of a group wait for."""
-    if group.assigned_arm is not None:
-        arm = fleet.arms.get(group.assigned_arm)
-        why = "not registered" if arm is None else refusal(arm, group.needs, group.assigned_arm)
-        return f"pinned to {group.assigned_arm}: {why}" if why else PLACEABLE
-    known = [arm for arm in fleet.arms.values() if arm.facts is not None]
-    capable = [
-        arm
-        for arm in known
-        if arm.facts is not None and arm.facts.suits(group.needs, group.assigned_arm)
-    ]
-    if not known:
-        return "no arm is registered"
-    if not capable and not group.needs:
-        return "every arm wants its capabilities named: say what the task needs"
-    if not capable:
-        return f"no arm has {', '.join(sorted(group.needs))}"
-    reasons = [refusal(arm, group.needs, None) for arm in capable]
-    if "" in reasons:
-        return PLACEABLE
-    if any(reason.startswith("full") for reason in reasons):
-        return "every capable arm is full"
-    return "every capable arm is offline, draining or silent"
+def why_waiting(queue: ShardQueue, task_id: str, *, now: float) -> Wait:
+    """Say why a task has not been placed; `now` is in Unix seconds."""
+    hold = holds.why_waiting(queue, task_id, now=now)
+    if hold is None:
+        return Wait(None, "it does not wait here: placed, ended, or not ready yet")
+    return Wait(hold.position, hold.reason, hold.arms)
 
 
-def why_waiting(queue: QueueView, fleet: Fleet, task_id: str) -> Wait:
-    """Say why a task has not been placed."""
-    task = queue.get(task_id)
-    if task is None:
-        return Wait(None, "it does not wait here: placed, ended, or not ready yet", {})
-    group = task.group
-    assert group is not None, "it waits"
-    arms = {
-        arm.arm_id: refusal(arm, group.needs, group.assigned_arm) or "has room"
-        for arm in sorted(fleet.arms.values(), key=lambda arm: arm.arm_id)
-        if arm.facts is not None
-    }
-    mine = _order(task)
-    position = sum(_order(other) < mine for other in queue)
-    return Wait(position, blocking_reason(group, fleet), arms)
-
-
-def summary(queue: QueueView, fleet: Fleet, *, now: float) -> Summary:
+def summary(queue: ShardQueue, fleet: Fleet, *, now: float) -> Summary:
     """Count what waits; `now` is in Unix seconds."""
-    by_tier, by_tenant, blocked = Counter[str](), Counter[str](), Counter[str]()
-    for task in queue:
-        by_tier[TIERS[task.tier]] += 1
-        by_tenant[task.ready.tenant] += 1
-    for group in queue.groups():
-        blocked[blocking_reason(group, fleet)] += len(group)
+    by_tier = {str(name): depth for name, depth in zip(TIERS, queue.depth, strict=True) if depth}
+    blocked = Counter[str]()
+    for lane in queue.board.lanes():
+        _, reason, _ = holds.what_holds(queue, lane.first(), now=now)
+        blocked[reason] += lane.live
     oldest = min((task.queued_at for task in queue), default=now)
-    in_flight = {arm.arm_id: len(arm.flights) for arm in fleet.arms.values() if arm.flights}
-    return Summary(dict(by_tier), dict(by_tenant), dict(blocked), max(now - oldest, 0.0), in_flight)
-
-
-def _order(task: QueuedTask) -> tuple[int, float, str]:
-    return task.tier, task.rank, task.task_id
+    return Summary(
+        by_tier=by_tier,
+        by_tenant={name: count for name, count in queue.waiting.items() if count},
+        blocked=dict(blocked),
+        oldest_wait_s=max(now - oldest, 0.0),
+        in_flight={it.arm_id: len(it.flights) for it in fleet.pools.values() if it.flights},
+    )

@@ -4,37 +4,22 @@ Free slots are derived: the slots of live, ready instances minus the attempts in
 Times are monotonic seconds.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from math import inf
+from typing import Final
 
 from octarm.models.commands import bundle_size
 from octarm.models.hot import Heartbeat
-
-if TYPE_CHECKING:
-    from octarm.scheduler.domain.groups import Group
-    from octarm.scheduler.domain.tasks import QueuedTask
+from octarm.policies.context import ArmFacts
+from octarm.policies.queue.arms import Arm, Arms
+from octarm.policies.queue.queue import Queue
+from octarm.scheduler.domain.tasks import QueuedTask
 
 Key = tuple[str, int]  # task id, attempt
 
 BEATS_MISSED: Final = 3
 SUSPECT_AFTER_S: Final = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class ArmFacts:
-    """What the directory says about an arm."""
-
-    arm_id: str
-    status: str
-    capabilities: frozenset[str]
-    cost_tier: int
-    takes_any: bool = True
-
-    def suits(self, needs: frozenset[str], assigned_arm: str | None) -> bool:
-        """Whether it can do what the task needs, and may when the task names nothing."""
-        named = bool(needs) or assigned_arm == self.arm_id
-        return needs <= self.capabilities and (named or self.takes_any)
 
 
 @dataclass(slots=True)
@@ -45,6 +30,9 @@ class Instance:
     ready: bool
     alive_until: float
     running: frozenset[Key]
+    load: float = 0.0
+    latency_s: float = 0.0
+    success: float = 1.0
 
 
 @dataclass(slots=True)
@@ -54,43 +42,39 @@ class Flight:
     `task` is what was sent, until the arm reports it.
     """
 
-    arm: "Arm"
+    pool: "Pool"
     since: float
     dispatch_seq: int = 0
-    task: "QueuedTask | None" = None
+    task: QueuedTask | None = None
 
 
-class Arm:
-    """A pool of equal instances; unknown to the directory while `facts` is None.
+class Pool:
+    """The equal instances of an arm, and what is with them; `listed` by the directory or not.
 
-    `bundle` is the most tasks that may travel to it in one message.
+    `bundle` is the most tasks that may travel to it in one message, `paused_until` when it may
+    be sent some again.
     """
 
-    __slots__ = (
-        "arm_id",
-        "bundle",
-        "facts",
-        "flights",
-        "instances",
-        "paused_until",
-        "slots",
-        "waiters",
-    )
+    __slots__ = ("arm", "arm_id", "bundle", "flights", "instances", "listed", "paused_until")
 
     def __init__(self, arm_id: str) -> None:
         self.arm_id = arm_id
-        self.facts: ArmFacts | None = None
+        self.arm = Arm(ArmFacts(arm_id, status="offline"))
+        self.listed = False
         self.instances: dict[str, Instance] = {}
         self.flights: dict[Key, Flight] = {}
-        self.slots = 0
         self.bundle = 1
         self.paused_until = 0.0
-        self.waiters: set[Group] = set()
+
+    @property
+    def slots(self) -> int:
+        """Slots of its live, ready instances."""
+        return self.arm.slots
 
     @property
     def free(self) -> int:
         """Slots that can take work now; never negative."""
-        return 0 if self.paused_until else max(self.slots - len(self.flights), 0)
+        return self.arm.free
 
     def runs(self, key: Key) -> bool:
         """Whether a live instance reports this attempt as running."""
@@ -98,52 +82,61 @@ class Arm:
 
 
 class Fleet:
-    """All arms; `epoch` grows when the directory changes, `freed` gathers arms with new room."""
+    """All pools; what placing needs to know of them is kept in `arms`.
 
-    def __init__(self) -> None:
-        self.arms: dict[str, Arm] = {}
-        self.epoch = 0
-        self.freed: set[Arm] = set()
+    `queue` counts what was placed from it; what others placed is counted on the arm alone.
+    """
+
+    def __init__(self, arms: Arms, queue: Queue) -> None:
+        self.arms = arms
+        self.queue = queue
+        self.pools: dict[str, Pool] = {}
         self._flights: dict[Key, Flight] = {}
-        self._paused: set[Arm] = set()
+        self._paused: set[Pool] = set()
 
-    def arm(self, arm_id: str) -> Arm:
-        """Give the arm of that id, made when nothing was known of it."""
-        found = self.arms.get(arm_id)
+    def pool(self, arm_id: str) -> Pool:
+        """Give the pool of that arm, made when nothing was known of it."""
+        found = self.pools.get(arm_id)
         if found is None:
-            found = self.arms[arm_id] = Arm(arm_id)
+            found = self.pools[arm_id] = Pool(arm_id)
         return found
 
-    def learn(self, facts: ArmFacts) -> None:
-        """Take what the directory says about one arm."""
-        arm = self.arm(facts.arm_id)
-        if arm.facts != facts:
-            arm.facts = facts
-            self.epoch += 1
+    def learn(self, facts: ArmFacts, *, at_s: float) -> None:
+        """Take what the directory says about one arm, in Unix seconds."""
+        pool = self.pool(facts.id)
+        self.arms.learn(facts, now=at_s, before=pool.arm)
+        pool.listed = True
 
     def unlearn(self, arm_id: str) -> None:
         """Take that the directory has lost the arm; what it runs stays in flight."""
-        arm = self.arms.get(arm_id)
-        if arm is not None and arm.facts is not None:
-            arm.facts = None
-            self.epoch += 1
+        pool = self.pools.get(arm_id)
+        if pool is not None and pool.listed:
+            pool.listed = False
+            self._end_pause(pool)
+            self.arms.unlearn(arm_id)
 
-    def relearn(self, listed: Collection[ArmFacts]) -> None:
+    def relearn(self, listed: Collection[ArmFacts], *, at_s: float) -> None:
         """Take the whole directory: arms that it does not name are gone."""
-        named = {facts.arm_id for facts in listed}
-        for arm_id in self.arms.keys() - named:
+        named = {facts.id for facts in listed}
+        for arm_id in self.pools.keys() - named:
             self.unlearn(arm_id)
         for facts in listed:
-            self.learn(facts)
+            self.learn(facts, at_s=at_s)
 
     def beat(self, beat: Heartbeat, *, now: float) -> None:
         """Take a heartbeat: slots, and what has begun or ended since the last one."""
-        arm = self.arm(beat.arm_id)
+        pool = self.pool(beat.arm_id)
         ready = beat.status == "ready"
         running = frozenset([(it.task_id, it.attempt) for it in beat.running])
-        before = arm.instances.get(beat.instance_id)
-        arm.instances[beat.instance_id] = Instance(
-            beat.slots, ready, now + BEATS_MISSED * beat.interval_s, running
+        before = pool.instances.get(beat.instance_id)
+        pool.instances[beat.instance_id] = Instance(
+            beat.slots,
+            ready,
+            now + BEATS_MISSED * beat.interval_s,
+            running,
+            beat.load,
+            beat.avg_latency_ms / 1000,
+            1 - beat.error_rate,
         )
         # The slots of a draining instance do not count, so neither does its work.
         ended = running if not ready else before.running - running if before else ()
@@ -151,17 +144,17 @@ class Fleet:
             self.release(*key)
         if ready:
             for key in running:
-                self.reserve(arm, key, now=now).task = None
-        self._count_slots(arm)
+                self.reserve(pool, key, now=now).task = None
+        self._report(pool)
 
     def land(self, *, now: float) -> None:
         """Forget what is in flight but for what live instances report as running."""
         for key in list(self._flights):
             self.release(*key)
-        for arm in self.arms.values():
-            for instance in arm.instances.values():
+        for pool in self.pools.values():
+            for instance in pool.instances.values():
                 for key in instance.running if instance.ready else ():
-                    self.reserve(arm, key, now=now)
+                    self.reserve(pool, key, now=now)
 
     def expire(self, now: float) -> list[str]:
         """Drop instances that have missed their beats, with the work only they reported.
@@ -169,32 +162,40 @@ class Fleet:
         An arm that is neither registered, nor beats, nor runs anything is forgotten.
         """
         gone = []
-        for arm in list(self.arms.values()):
-            for instance_id, instance in list(arm.instances.items()):
+        for pool in list(self.pools.values()):
+            for instance_id, instance in list(pool.instances.items()):
                 if instance.alive_until <= now:
-                    gone.append(f"{arm.arm_id}/{instance_id}")
-                    del arm.instances[instance_id]
+                    gone.append(f"{pool.arm_id}/{instance_id}")
+                    del pool.instances[instance_id]
                     for key in instance.running:
                         self.release(*key)
-                    self._count_slots(arm)
-            if arm.facts is None and not arm.instances and not arm.flights:
-                del self.arms[arm.arm_id]
+                    self._report(pool)
+            if not (pool.listed or pool.instances or pool.flights):
+                self._end_pause(pool)
+                del self.pools[pool.arm_id]
         return gone
 
     def next_expiry(self) -> float | None:
         """When `expire` has something to do, unless another beat comes first."""
-        times = (it.alive_until for arm in self.arms.values() for it in arm.instances.values())
+        times = (it.alive_until for pool in self.pools.values() for it in pool.instances.values())
         return min(times, default=None)
 
-    def reserve(self, arm: Arm, key: Key, *, now: float) -> Flight:
+    def placed(self, arm_id: str, task: QueuedTask, *, now: float) -> Pool:
+        """Note an attempt that the queue has just placed, and counted, itself."""
+        pool = self.pools[arm_id]
+        key = task.task_id, task.attempt
+        self._flights[key] = pool.flights[key] = Flight(pool, now)
+        return pool
+
+    def reserve(self, pool: Pool, key: Key, *, now: float) -> Flight:
         """Count an attempt against the arm's slots; again is the same."""
         flight = self._flights.get(key)
         if flight is not None:
-            if flight.arm is arm:
+            if flight.pool is pool:
                 return flight
             self.release(*key)
-        flight = Flight(arm, now)
-        self._flights[key] = arm.flights[key] = flight
+        self.arms.hold(pool.arm, 1)
+        flight = self._flights[key] = pool.flights[key] = Flight(pool, now)
         return flight
 
     def release(self, task_id: str, attempt: int) -> bool:
@@ -203,9 +204,9 @@ class Fleet:
         flight = self._flights.pop(key, None)
         if flight is None:
             return False
-        arm = flight.arm
-        del arm.flights[key]
-        self.freed.add(arm)
+        del flight.pool.flights[key]
+        if self.queue.land(task_id, attempt) is None:
+            self.arms.give_back(flight.pool.arm, 1)
         return True
 
     def flight(self, task_id: str, attempt: int) -> Flight | None:
@@ -214,44 +215,43 @@ class Fleet:
 
     def suspects(self, arm_id: str, *, now: float) -> list[Key]:
         """Attempts that should have been reported by now and are not."""
-        arm = self.arm(arm_id)
+        pool = self.pool(arm_id)
         return [
             key
-            for key, flight in arm.flights.items()
-            if now - flight.since > SUSPECT_AFTER_S and not arm.runs(key)
+            for key, flight in pool.flights.items()
+            if now - flight.since > SUSPECT_AFTER_S and not pool.runs(key)
         ]
 
-    def pause(self, arm: Arm, *, until: float) -> None:
+    def pause(self, pool: Pool, *, until: float) -> None:
         """Place nothing on the arm until then, or until `resume` is called later."""
-        arm.paused_until = until
-        self._paused.add(arm)
+        pool.paused_until = until
+        self._paused.add(pool)
+        # Its end is judged here, by a clock that is never set.
+        self.arms.pause(pool.arm, until=inf)
 
     def resume(self, now: float) -> float | None:
         """End the pauses that are over; say when the next one will be."""
-        for arm in [arm for arm in self._paused if arm.paused_until <= now]:
-            arm.paused_until = 0.0
-            self._paused.discard(arm)
-            self.freed.add(arm)
-        return min((arm.paused_until for arm in self._paused), default=None)
+        for pool in [pool for pool in self._paused if pool.paused_until <= now]:
+            self._end_pause(pool)
+        return min((pool.paused_until for pool in self._paused), default=None)
 
-    def freed_waiters(self) -> Iterable["Group"]:
-        """Give, once, the groups that waited for an arm that has room now."""
-        waiters: set[Group] = set()
-        for arm in self.freed:
-            waiters |= arm.waiters
-            arm.waiters.clear()
-        self.freed.clear()
-        return waiters
+    def serve(self, queue: Queue) -> None:
+        """Count for another queue; what was placed from the one before stays on the arms."""
+        self.queue = queue
 
-    def forget_waiters(self) -> None:
-        """Forget the groups of a queue that is no more: its tasks must not be placed."""
-        for arm in self.arms.values():
-            arm.waiters.clear()
+    def _end_pause(self, pool: Pool) -> None:
+        pool.paused_until = 0.0
+        self._paused.discard(pool)
+        self.arms.end_pause(pool.arm)
 
-    def _count_slots(self, arm: Arm) -> None:
-        ready = [it.slots for it in arm.instances.values() if it.ready]
-        slots, smallest = sum(ready), min(filter(None, ready), default=0)
-        if slots > arm.slots:
-            self.freed.add(arm)
-        arm.slots = slots
-        arm.bundle = bundle_size(smallest)
+    def _report(self, pool: Pool) -> None:
+        ready = [it for it in pool.instances.values() if it.ready]
+        pool.bundle = bundle_size(min([it.slots for it in ready if it.slots], default=0))
+        count = len(ready) or 1
+        self.arms.report(
+            pool.arm,
+            slots=sum([it.slots for it in ready]),
+            load=sum([it.load for it in ready]) / count,
+            latency_s=sum([it.latency_s for it in ready]) / count,
+            success=sum([it.success for it in ready]) / count if ready else 1.0,
+        )

@@ -1,18 +1,14 @@
 """One waiting task, and the READY message that it came in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from octarm.models.hot import ReadyTask
+from octarm.policies.queue.tasks import BATCH, INTERACTIVE, SESSION_LABEL, Task
 
-if TYPE_CHECKING:
-    from octarm.scheduler.domain.groups import Group
-    from octarm.scheduler.domain.heaps import LazyHeap
-
-INTERACTIVE: Final = 0
-BATCH: Final = 1
-TIERS: Final = ("interactive", "batch")
+MOST_NEEDS: Final = 4096
+_needs: Final[dict[tuple[str, ...], frozenset[str]]] = {}
 
 
 class Hold:
@@ -48,43 +44,48 @@ class Hold:
         return True
 
 
-class QueuedTask:
-    """A ready task in the view; `heap` is where it waits, None once it has left."""
+class QueuedTask(Task):
+    """A ready task in the view."""
 
-    __slots__ = (
-        "deadline",
-        "group",
-        "heap",
-        "hold",
-        "queued_at",
-        "rank",
-        "ready",
-        "seen_ns",
-        "tier",
-    )
+    __slots__ = ("hold", "ready", "seen_ns")
 
     def __init__(self, ready: ReadyTask, hold: Hold, *, seen_ns: int = 0) -> None:
+        # Not by the one above, whose many defaults cost more than all of this.
         self.ready = ready
         self.hold = hold
         self.seen_ns = seen_ns
+        self.task_id = ready.task_id
+        self.attempt = ready.attempt
+        self.tenant = ready.tenant
         self.tier = BATCH if ready.tier == "batch" else INTERACTIVE
+        self.priority = ready.priority
+        self.needs = _shared(ready.needs)
+        self.labels = labels = ready.labels
+        self.session = labels.get(SESSION_LABEL, "") if labels else ""
+        self.assigned_arm = ready.assigned_arm
         self.queued_at = ready.queued_at.timestamp()
         self.deadline = None if ready.deadline is None else ready.deadline.timestamp()
+        self.slots = 1
+        self.est_s = 0.0
+        self.est_cost = 0
+        self.tokens = 0
+        self.payload = None
         self.rank = 0.0
-        self.group: Group | None = None
-        self.heap: LazyHeap | None = None
-
-    @property
-    def task_id(self) -> str:
-        """The task's id."""
-        return self.ready.task_id
+        self.promoted = False
+        self.lane = None
 
     @property
     def key(self) -> tuple[str, int]:
         """The attempt: task id and number."""
-        return self.ready.task_id, self.ready.attempt
+        return self.task_id, self.attempt
 
-    @property
-    def attempt(self) -> int:
-        """The fencing token."""
-        return self.ready.attempt
+
+def _shared(needs: Sequence[str]) -> frozenset[str]:
+    """Give the same set for the same needs: its hash is taken for every task."""
+    key = tuple(needs)
+    found = _needs.get(key)
+    if found is None:
+        if len(_needs) >= MOST_NEEDS:
+            _needs.clear()
+        found = _needs[key] = frozenset(key)
+    return found

@@ -84,7 +84,7 @@ class AdmitTasks:
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             return Dead(f"not PlaceTasks: {error}"[:500])
         hold = desk.holds[seq] = Hold(seq, len(tasks), delivery.ack, delivery.published_at)
-        seen_ns = time.time_ns()
+        seen_ns, now = time.time_ns(), desk.now_s()
         for ready in tasks:
-            desk.admit(ready, hold, seen_ns=seen_ns)
+            desk.admit(ready, hold, seen_ns=seen_ns, now=now)
         return HELD

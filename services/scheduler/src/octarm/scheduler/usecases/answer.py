@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from octarm.models.queries import GetQueue, QueueView, Waiting, WhyWaiting
 from octarm.scheduler.domain.explain import summary, why_waiting
-from octarm.scheduler.domain.priority import NAME
 from octarm.scheduler.usecases.desk import Desk
 
 
@@ -18,11 +17,11 @@ class ShowQueue:
     async def __call__(self, _: GetQueue) -> QueueView:
         """Answer from what is known now."""
         desk = self.desk
-        found = summary(desk.queue, desk.fleet, now=desk.clock.now().timestamp())
+        found = summary(desk.queue, desk.fleet, now=desk.now_s())
         return QueueView(
             shard=desk.shard,
             leader=self.leader,
-            policy=NAME,
+            policy=desk.queue.policy.name,
             queued=len(desk.queue),
             by_tier=found.by_tier,
             by_tenant=found.by_tenant,
@@ -40,7 +39,7 @@ class ExplainWait:
 
     async def __call__(self, question: WhyWaiting) -> Waiting:
         """Answer from what is known now."""
-        wait = why_waiting(self.desk.queue, self.desk.fleet, question.task_id)
+        wait = why_waiting(self.desk.queue, question.task_id, now=self.desk.now_s())
         return Waiting(
             task_id=question.task_id, position=wait.position, reason=wait.reason, arms=wait.arms
         )

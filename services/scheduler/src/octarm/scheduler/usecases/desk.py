@@ -8,9 +8,10 @@ from typing import Final
 from octarm.common.clock import Clock
 from octarm.models.commands import MAX_BATCH
 from octarm.models.hot import ReadyTask
-from octarm.scheduler.domain.cycle import placeable
-from octarm.scheduler.domain.fleet import ArmFacts, Fleet
-from octarm.scheduler.domain.queue import QueueView
+from octarm.policies.context import ArmFacts
+from octarm.policies.queue.cycle import placeable
+from octarm.scheduler.domain.fleet import Fleet
+from octarm.scheduler.domain.queue import ShardQueue
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
 
 STALLED_AFTER_S: Final = 30.0
@@ -35,8 +36,8 @@ class Desk:
     shard: int
     capacity: int
     clock: Clock
-    queue: QueueView
-    fleet: Fleet = field(default_factory=Fleet)
+    queue: ShardQueue
+    fleet: Fleet
     holds: dict[int, Hold] = field(default_factory=dict)
     work: asyncio.Event = field(default_factory=asyncio.Event)
     leading: bool = False
@@ -53,36 +54,39 @@ class Desk:
             self.progress_at = max(self.progress_at, self.clock.monotonic())
             self.work.set()
 
-    def clear(self, queue: QueueView) -> None:
+    def clear(self, queue: ShardQueue) -> None:
         """Forget what waits; another leader reads it again."""
         self.queue = queue
-        self.fleet.forget_waiters()
+        self.fleet.serve(queue)
         self.holds.clear()
         self.more_room = _nothing
         self.full = False
 
     def directory_listed(self, listed: list[ArmFacts]) -> None:
         """Take the whole arm directory."""
-        self._directory_changed(lambda: self.fleet.relearn(listed))
+        self._directory_changed(lambda at_s: self.fleet.relearn(listed, at_s=at_s))
 
     def arm_learned(self, facts: ArmFacts) -> None:
         """Take what the directory says about one arm."""
-        self._directory_changed(lambda: self.fleet.learn(facts))
+        self._directory_changed(lambda at_s: self.fleet.learn(facts, at_s=at_s))
 
     def arm_unlearned(self, arm_id: str) -> None:
         """Take that the directory has lost an arm."""
-        self._directory_changed(lambda: self.fleet.unlearn(arm_id))
+        self._directory_changed(lambda _: self.fleet.unlearn(arm_id))
 
-    def _directory_changed(self, change: Callable[[], None]) -> None:
-        epoch = self.fleet.epoch
-        change()
-        if self.fleet.epoch != epoch:
-            self.queue.wake_all()
+    def _directory_changed(self, change: Callable[[float], None]) -> None:
+        epoch = self.fleet.arms.epoch
+        change(self.now_s())
+        if self.fleet.arms.epoch != epoch:
             self.poke()
+
+    def now_s(self) -> float:
+        """Give the time in Unix seconds, by which tasks wait."""
+        return self.clock.now().timestamp()
 
     def in_flight(self) -> int:
         """Count the attempts that are with arms."""
-        return sum(len(arm.flights) for arm in self.fleet.arms.values())
+        return sum(len(pool.flights) for pool in self.fleet.pools.values())
 
     def room(self) -> int:
         """How many READY messages may be read now, each with up to 64 tasks."""
@@ -92,7 +96,7 @@ class Desk:
 
     def healthy(self) -> bool:
         """Whether work that could be placed is being placed; a standby has none."""
-        if not self.leading or not placeable(self.queue, self.fleet):
+        if not self.leading or not placeable(self.queue, now=self.now_s()):
             return True
         return self.clock.monotonic() - self.progress_at < STALLED_AFTER_S
 
@@ -105,8 +109,11 @@ class Desk:
         if hold.task_done() and self.holds.get(hold.seq) is hold:
             del self.holds[hold.seq]
 
-    def admit(self, ready: ReadyTask, hold: Hold, *, seen_ns: int) -> None:
-        """Let a task wait, unless its attempt was called off, is superseded or under way."""
+    def admit(self, ready: ReadyTask, hold: Hold, *, seen_ns: int, now: float) -> None:
+        """Let a task wait, unless its attempt was called off, is superseded or under way.
+
+        `now` is in Unix seconds by this desk's clock.
+        """
         known = self.queue.get(ready.task_id)
         if (
             self.fleet.flight(ready.task_id, ready.attempt) is not None
@@ -119,4 +126,4 @@ class Desk:
             # A copy of the same attempt takes the place of the older one, as a newer attempt does.
             self.queue.remove(known)
             self.done(known)
-        self.queue.add(QueuedTask(ready, hold, seen_ns=seen_ns))
+        self.queue.add(QueuedTask(ready, hold, seen_ns=seen_ns), now=now)

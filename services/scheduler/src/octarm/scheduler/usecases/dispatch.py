@@ -21,8 +21,8 @@ from octarm.common.telemetry import get_logger, metrics, tracing
 from octarm.models.errors import OctarmError
 from octarm.models.hot import RunTask, RunTasks
 from octarm.models.subjects import RUN_TASKS
-from octarm.scheduler.domain.cycle import Decision
-from octarm.scheduler.domain.fleet import Arm
+from octarm.scheduler.domain.cycle import Placement
+from octarm.scheduler.domain.fleet import Pool
 from octarm.scheduler.usecases.desk import Desk
 
 MAX_BUNDLE_BYTES: Final = 512 * 1024
@@ -37,8 +37,8 @@ _encode = msgspec.json.Encoder().encode
 class Bundle:
     """What goes to one arm in one message; `sent_on` is the connection it first went out on."""
 
-    arm: Arm
-    decisions: list[Decision]
+    pool: Pool
+    decisions: list[Placement]
     message: Outgoing
     sent_on: int
 
@@ -74,7 +74,7 @@ class Dispatch:
         """How many bundles nobody has acknowledged or refused."""
         return len(self._unsettled)
 
-    async def __call__(self, decisions: Sequence[Decision], now: datetime) -> int:
+    async def __call__(self, decisions: Sequence[Placement], now: datetime) -> int:
         """Publish these, and what is unsettled once more; gives the number of tasks placed."""
         bundles, self._unsettled = self._unsettled, []
         connection = self._connection()
@@ -82,8 +82,8 @@ class Dispatch:
             log.warning("dispatch_in_doubt", shard=self._desk.shard, bundles=len(bundles))
             self.deposed = True
             return 0
-        for arm, some in _by_arm(decisions):
-            bundles.append(Bundle(arm, some, self._message(arm, some, now), connection))
+        for pool, some in _by_arm(decisions):
+            bundles.append(Bundle(pool, some, self._message(pool, some, now), connection))
         answers = await self._bus.publish_many([bundle.message for bundle in bundles])
         failpoint("dispatch_before_ack")
         placed = 0
@@ -100,8 +100,8 @@ class Dispatch:
             log.warning("another_leads", shard=self._desk.shard)
         return placed
 
-    def _message(self, arm: Arm, decisions: list[Decision], now: datetime) -> Outgoing:
-        arm_id, digest = arm.arm_id, blake2b(digest_size=16)
+    def _message(self, pool: Pool, decisions: list[Placement], now: datetime) -> Outgoing:
+        arm_id, digest = pool.arm_id, blake2b(digest_size=16)
         tasks, head = [], b""
         for decision in decisions:
             ready, traceparent = decision.task.ready, decision.task.ready.traceparent
@@ -127,7 +127,7 @@ class Dispatch:
         head = head if len(tasks) == 1 else b""
         return Outgoing(subject, payload, f"d:{digest.hexdigest()}", head, self._fence)
 
-    def _traced(self, decision: Decision) -> str:
+    def _traced(self, decision: Placement) -> str:
         ready = decision.task.ready
         return tracing.record(
             "scheduler.place",
@@ -135,14 +135,14 @@ class Dispatch:
             decision.task.seen_ns,
             task_id=ready.task_id,
             attempt=ready.attempt,
-            arm_id=decision.arm.arm_id,
+            arm_id=decision.pool.arm_id,
             policy=self._policy,
             reason=decision.reason,
         )
 
     def _placed(self, bundle: Bundle, seq: int, now: datetime) -> int:
         desk, first = self._desk, now.timestamp()
-        flights = bundle.arm.flights
+        flights = bundle.pool.flights
         for decision in bundle.decisions:
             task = decision.task
             flight = flights.get((task.ready.task_id, task.ready.attempt))
@@ -159,34 +159,34 @@ class Dispatch:
         What no retry can mend is dropped, so that it does not keep others from the arm; the
         ledger tells of it again when it has been queued for long.
         """
-        desk, arm = self._desk, bundle.arm
+        desk, pool = self._desk, bundle.pool
         for decision in bundle.decisions:
             task = decision.task
             desk.fleet.release(task.task_id, task.attempt)
             newer = desk.queue.get(task.task_id)
             if newer is None and error.retryable and not desk.queue.ended(*task.key):
-                desk.queue.add(task)
+                desk.queue.add(task, now=desk.now_s())
             else:
                 desk.done(task)
         if not error.retryable:
             names = [decision.task.task_id for decision in bundle.decisions]
             log.error("dispatch_refused", task_ids=names, error=error.message)
             return
-        if not arm.paused_until:
-            log.warning("dispatch_failed", arm_id=arm.arm_id, error=error.message)
-        desk.fleet.pause(arm, until=desk.clock.monotonic() + PAUSE_S)
+        if not pool.paused_until:
+            log.warning("dispatch_failed", arm_id=pool.arm_id, error=error.message)
+        desk.fleet.pause(pool, until=desk.clock.monotonic() + PAUSE_S)
 
 
-def _by_arm(decisions: Sequence[Decision]) -> Iterator[tuple[Arm, list[Decision]]]:
+def _by_arm(decisions: Sequence[Placement]) -> Iterator[tuple[Pool, list[Placement]]]:
     """Put what goes to the same arm together, as far as one message may carry it."""
-    open_bundles: dict[Arm, tuple[list[Decision], int]] = {}
+    open_bundles: dict[Pool, tuple[list[Placement], int]] = {}
     for decision in decisions:
-        arm, size = decision.arm, len(decision.task.ready.task) + AROUND_A_TASK
-        some, so_far = open_bundles.get(arm, ([], 0))
-        if some and (len(some) >= arm.bundle or so_far + size > MAX_BUNDLE_BYTES):
-            yield arm, some
+        pool, size = decision.pool, len(decision.task.ready.task) + AROUND_A_TASK
+        some, so_far = open_bundles.get(pool, ([], 0))
+        if some and (len(some) >= pool.bundle or so_far + size > MAX_BUNDLE_BYTES):
+            yield pool, some
             some, so_far = [], 0
         some.append(decision)
-        open_bundles[arm] = some, so_far + size
-    for arm, (some, _) in open_bundles.items():
-        yield arm, some
+        open_bundles[pool] = some, so_far + size
+    for pool, (some, _) in open_bundles.items():
+        yield pool, some

@@ -49,7 +49,7 @@ class HearHeartbeat:
         now = self.desk.clock.monotonic()
         fleet = self.desk.fleet
         fleet.beat(beat, now=now)
-        if fleet.freed:
+        if fleet.arms.freed:
             self.desk.poke()
         return self.desk.leading and bool(fleet.suspects(beat.arm_id, now=now))
 
@@ -128,7 +128,8 @@ class SweepFlights:
             fleet.release(*key)
         for task in lost if self.desk.leading else []:
             if task.key in dropped:
-                self.desk.admit(task.ready, Hold(0, 1, _nothing), seen_ns=task.seen_ns)
+                again, now = Hold(0, 1, _nothing), self.desk.now_s()
+                self.desk.admit(task.ready, again, seen_ns=task.seen_ns, now=now)
         if dropped:
             log.info("flights_dropped", arm_id=arm_id, count=len(dropped), again=len(lost))
             self.desk.poke()

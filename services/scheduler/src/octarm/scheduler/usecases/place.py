@@ -1,12 +1,13 @@
 """The scheduling cycle: decide, then dispatch; one at a time."""
 
 import asyncio
+import math
 import time
 from typing import Final
 
 from octarm.common.telemetry import get_logger, metrics
+from octarm.policies.queue.homes import Homes
 from octarm.scheduler.domain.cycle import place
-from octarm.scheduler.domain.priority import NAME, preference
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.dispatch import Dispatch
 
@@ -21,6 +22,7 @@ class PlaceTasks:
     def __init__(self, desk: Desk, dispatch: Dispatch) -> None:
         self._desk = desk
         self._dispatch = dispatch
+        self._homes = Homes()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run cycles until `stop` is set or another leads; poke the desk after setting it."""
@@ -43,13 +45,13 @@ class PlaceTasks:
         desk, began = self._desk, time.perf_counter()
         if not desk.may_place():
             return 0
-        now = desk.clock.now()
-        desk.queue.promote(now.timestamp())
-        for task in desk.queue.drop_overdue(now.timestamp()):
+        now, monotonic = desk.clock.now(), desk.clock.monotonic()
+        now_s = now.timestamp()
+        for task in desk.queue.overdue(now_s):
             log.info("task_overdue", task_id=task.task_id)
             desk.done(task)
-        paused_until = desk.fleet.resume(desk.clock.monotonic())
-        decisions = place(desk.queue, desk.fleet, preference, now=desk.clock.monotonic())
+        paused_until = desk.fleet.resume(monotonic)
+        decisions = place(desk.queue, desk.fleet, self._homes, now=now_s, monotonic=monotonic)
         if decisions:
             metrics.observe("octarm_scheduler_cycle_seconds", time.perf_counter() - began)
         elif paused_until is None:
@@ -58,7 +60,9 @@ class PlaceTasks:
             placed = await self._dispatch(decisions, now)
             if placed:
                 desk.progress_at = desk.clock.monotonic()
-                metrics.inc("octarm_scheduler_placements_total", placed, policy=NAME)
+                metrics.inc(
+                    "octarm_scheduler_placements_total", placed, policy=desk.queue.policy.name
+                )
             if desk.full:
                 desk.more_room()
         return len(decisions)
@@ -66,8 +70,8 @@ class PlaceTasks:
     def _timer(self) -> asyncio.TimerHandle | None:
         desk = self._desk
         waits = []
-        if (due := desk.queue.next_timer()) is not None:
-            waits.append(due - desk.clock.now().timestamp())
+        if (due := desk.queue.next_timer()) is not None and due < math.inf:
+            waits.append(due - desk.now_s())
         if (resume_at := desk.fleet.resume(desk.clock.monotonic())) is not None:
             waits.append(resume_at - desk.clock.monotonic())
         if not waits:

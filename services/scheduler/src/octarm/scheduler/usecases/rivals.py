@@ -49,7 +49,7 @@ class Rivals:
         for it in made.tasks:
             key = (it.task_id, it.attempt)
             if key not in self._ended and fleet.flight(*key) is None:
-                fleet.reserve(fleet.arm(made.arm_id), key, now=now)
+                fleet.reserve(fleet.pool(made.arm_id), key, now=now)
 
     def ending(self, result: ResultKey) -> None:
         """Hear of a result before its slot is freed."""
@@ -61,11 +61,11 @@ class Rivals:
             if len(self._ended) > REMEMBERED:
                 del self._ended[next(iter(self._ended))]
             return
-        arm = flight.arm
-        if len(arm.flights) < arm.slots:
+        pool = flight.pool
+        if pool.arm.used < pool.slots:
             return
-        at_s = desk.clock.now().timestamp()
-        wait_s = yield_s(arm.arm_id, shard=desk.shard, shards=self.shards, at_s=at_s)
+        at_s = desk.now_s()
+        wait_s = yield_s(pool.arm_id, shard=desk.shard, shards=self.shards, at_s=at_s)
         if wait_s:
             until = desk.clock.monotonic() + wait_s
-            desk.fleet.pause(arm, until=max(arm.paused_until, until))
+            desk.fleet.pause(pool, until=max(pool.paused_until, until))

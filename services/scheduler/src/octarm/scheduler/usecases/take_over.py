@@ -94,9 +94,7 @@ class TakeOver:
     async def _count_flights(self) -> None:
         desk, now = self.desk, self.desk.clock.monotonic()
         desk.fleet.land(now=now)
-        for arm in list(desk.fleet.arms.values()):
-            if arm.facts is None:
-                continue
-            for command in await self.dispatched.pending(arm.arm_id):
-                flight = desk.fleet.reserve(arm, (command.task_id, command.attempt), now=now)
+        for pool in [it for it in desk.fleet.pools.values() if it.listed]:
+            for command in await self.dispatched.pending(pool.arm_id):
+                flight = desk.fleet.reserve(pool, (command.task_id, command.attempt), now=now)
                 flight.dispatch_seq = command.seq

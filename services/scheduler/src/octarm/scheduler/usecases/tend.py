@@ -6,6 +6,7 @@ from typing import Final
 from octarm.common.telemetry import get_logger, metrics
 from octarm.models.errors import OctarmError
 from octarm.models.hot import Heartbeat
+from octarm.policies.queue.tasks import TIERS
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.follow import HearHeartbeat, SweepFlights
 
@@ -54,9 +55,9 @@ class TendFleet:
 
     def _show(self) -> None:
         queue = self._desk.queue
-        for tier, depth in queue.depth().items():
+        for tier, depth in zip(TIERS, queue.depth, strict=True):
             metrics.put("octarm_scheduler_queued_tasks", depth, tier=tier)
-        now = self._desk.clock.now().timestamp()
+        now = self._desk.now_s()
         # The view keeps the order of arrival, so the first is as good as the oldest.
         first = next(iter(queue), None)
         waited_s = 0.0 if first is None else max(now - first.queued_at, 0.0)

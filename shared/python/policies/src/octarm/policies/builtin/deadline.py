@@ -24,7 +24,7 @@ PATIENCE_S: Final = 600.0
 CRITERIA: Final = ("latency in 0.1 s", "share of slots in use", "cost tier")
 
 
-def rank(task: Task) -> float:
+def rank(task: Task, ageing_s: float) -> float:
     """Say how early a task goes within its tier."""
     return task.queued_at + PATIENCE_S if task.deadline is None else task.deadline
 

@@ -15,7 +15,7 @@ from octarm.policies.builtin.policy import Builtin
 from octarm.policies.queue.tasks import Task
 
 
-def rank(task: Task) -> float:
+def rank(task: Task, ageing_s: float) -> float:
     """Say how early a task goes within its tier."""
     return task.queued_at
 

@@ -2,24 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from octarm.policies.queue.arms import Arm
 from octarm.policies.queue.groups import Key
 from octarm.policies.queue.tasks import Task
-
-AGEING_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Builtin:
     """A policy of the platform.
 
-    `rank` says how early a task goes within its tier, the smallest first; it never changes while
-    the task waits. `prefer` says how much an arm with room is liked by tasks with these needs,
-    the smallest first: it ends in the arm's id, so no two arms are liked alike, and placing on
-    an arm never makes it more liked. `criteria` name what `prefer` gives, in order; the score
-    that is shown is `top` minus the first. With `by_needs` it is not the same for all tasks.
+    `rank` says how early a task goes within its tier, the smallest first, given the seconds of
+    waiting that count for one step of priority; it never changes while the task waits. `prefer`
+    says how much an arm with room is liked by tasks with these needs, the smallest first: it ends
+    in the arm's id, so no two arms are liked alike, and placing on an arm never makes it more
+    liked. `criteria` name what `prefer` gives, in order; the score that is shown is `top` minus
+    the first. With `by_needs` it is not the same for all tasks.
 
     With `fair`, tenants and their sessions have their turns by weighted fair shares, and `rank`
     decides within a session only. With `sticky`, a session's tasks go where its last one went
@@ -27,7 +25,7 @@ class Builtin:
     """
 
     name: str
-    rank: Callable[[Task], float]
+    rank: Callable[[Task, float], float]
     prefer: Callable[[Arm, frozenset[str]], Key]
     criteria: tuple[str, ...]
     fair: bool = False

@@ -2,7 +2,7 @@
 
 Of the waiting tasks, prefer in this order:
 1. the interactive tier, to which batch tasks are promoted after a while;
-2. the most urgent priority, where each `AGEING_S` of waiting count for one step – both sides of
+2. the most urgent priority, where each `ageing_s` of waiting count for one step – both sides of
    a comparison age alike, so the rank never changes while a task waits;
 3. the smallest task id, which follows the time of creation.
 
@@ -14,7 +14,7 @@ Of the arms with room, prefer in this order:
 
 from typing import Final
 
-from octarm.policies.builtin.policy import AGEING_S, Builtin
+from octarm.policies.builtin.policy import Builtin
 from octarm.policies.queue.arms import Arm
 from octarm.policies.queue.groups import Key
 from octarm.policies.queue.tasks import Task
@@ -22,9 +22,9 @@ from octarm.policies.queue.tasks import Task
 CRITERIA: Final = ("share of slots in use", "cost tier")
 
 
-def rank(task: Task) -> float:
+def rank(task: Task, ageing_s: float) -> float:
     """Say how early a task goes within its tier."""
-    return task.priority * AGEING_S + task.queued_at
+    return task.priority * ageing_s + task.queued_at
 
 
 def prefer(arm: Arm, needs: frozenset[str]) -> Key:

@@ -110,11 +110,14 @@ class Arms:
         """Give what the directory says, by id, so that the order of learning does not matter."""
         return [self.by_id[arm_id].facts for arm_id in sorted(self.by_id)]
 
-    def learn(self, facts: ArmFacts, *, now: float) -> Arm:
-        """Take what the directory says about an arm; its slots come from `report`."""
+    def learn(self, facts: ArmFacts, *, now: float, before: Arm | None = None) -> Arm:
+        """Take what the directory says about an arm; its slots come from `report`.
+
+        `before` is the arm as it was known before the directory named it, if it was.
+        """
         arm = self.by_id.get(facts.id)
         if arm is None:
-            arm = self.by_id[facts.id] = Arm(facts)
+            arm = self.by_id[facts.id] = before or Arm(facts)
         elif arm.facts == facts:
             return arm
         arm.facts = facts
@@ -126,6 +129,7 @@ class Arms:
         """Take that the directory has lost an arm; what it runs is given back later."""
         if (arm := self.by_id.pop(arm_id, None)) is not None:
             self._paused.pop(arm, None)
+            arm.paused_until = 0.0
             self.unreserve(arm)
             self._changed(arm)
 
@@ -155,6 +159,12 @@ class Arms:
             arm.governor.take(tokens, now)
             self.providers.watch(arm.governor, now)
 
+    def hold(self, arm: Arm, slots: int) -> None:
+        """Count slots that others have placed on, or that were found in use."""
+        arm.used += slots
+        arm.version += 1
+        arm.free = 0 if arm.paused_until else max(arm.slots - arm.used, 0)
+
     def give_back(self, arm: Arm, slots: int) -> None:
         """Give slots back when an attempt has ended."""
         arm.used -= slots
@@ -165,6 +175,13 @@ class Arms:
         arm.paused_until = until
         self._paused[arm] = None
         self._improved(arm)
+
+    def end_pause(self, arm: Arm) -> None:
+        """Place on an arm again."""
+        if arm in self._paused:
+            del self._paused[arm]
+            arm.paused_until = 0.0
+            self._improved(arm)
 
     def stay_away(self, arm: Arm, retry_after_s: float, *, now: float) -> None:
         """Honour `Retry-After` for all arms that call the same provider; others are paused."""
@@ -183,9 +200,7 @@ class Arms:
     def resume(self, now: float) -> None:
         """End the pauses and closures that are over."""
         for arm in [arm for arm in self._paused if arm.paused_until <= now]:
-            del self._paused[arm]
-            arm.paused_until = 0.0
-            self._improved(arm)
+            self.end_pause(arm)
         for governor in self.providers.resume(now):
             for arm in self.by_id.values():
                 if arm.governor is governor:
@@ -206,6 +221,15 @@ class Arms:
             arm.version += 1
         self.groups()
 
+    def forget_groups(self) -> None:
+        """Forget who waits, with a queue that is no more: its tasks must not be placed."""
+        for group in self._groups.values():
+            group.leave()
+        self._groups.clear()
+        for arm in self.by_id.values():
+            arm.reserved = None
+            self._improved(arm)
+
     def group(self, needs: Needs, waiting: Callable[[], Order]) -> Group:
         """Give the group of tasks that the same arms can take; `waiting` makes its order."""
         group = self._groups.get(needs)
@@ -221,22 +245,6 @@ class Arms:
                 group.leave()
                 del self._groups[needs]
         return list(self._groups.values())
-
-    def reserve(self, group: Group) -> None:
-        """Keep an arm for tasks that want more slots than ever come free together.
-
-        Of the group's arms that are large enough and not reserved, the one with most free slots,
-        then the smallest id.
-        """
-        large = [
-            (-arm.free, arm.facts.id, arm)
-            for arm in group.members.values()
-            if arm.slots >= group.task.slots and arm.reserved is None
-        ]
-        if group.reserved is None and large:
-            group.reserved = arm = min(large)[2]
-            arm.reserved = group
-            arm.version += 1
 
     def unreserve(self, arm: Arm | None) -> None:
         """Let everybody use an arm again."""

@@ -6,7 +6,7 @@ from itertools import count
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.queue.arms import Arms
 from octarm.policies.queue.groups import Group
-from octarm.policies.queue.lanes import Blocker, Lane, LaneKey
+from octarm.policies.queue.lanes import Blocker, Lane, LaneKey, PlainKey
 from octarm.policies.queue.limits import Limits
 from octarm.policies.queue.orders import Order
 from octarm.policies.queue.shares import Shares
@@ -34,6 +34,8 @@ class Board:
         self.patience_s = patience_s
         self.awake = self._order()
         self._lanes: dict[LaneKey, Lane] = {}
+        self._plain: dict[PlainKey, Lane] = {}
+        self._all_alike = not (policy.fair or limits.rules)
         self._touched: dict[Blocker, None] = {}
         self._timers: list[tuple[float, int, Blocker]] = []
         self._epoch = arms.epoch
@@ -44,6 +46,22 @@ class Board:
 
     def enter(self, task: Task, *, now: float) -> None:
         """Put a task into its lane; a lane whose first task it is must be looked at again."""
+        if self._all_alike:
+            plain = task.needs, task.assigned_arm, task.slots, task.tier
+            lane = self._plain.get(plain)
+            if lane is None:
+                lane = self._plain[plain] = self._open(task, now=now)
+                lane.plain = plain
+        else:
+            lane = self._open(task, now=now)
+        task.lane = lane
+        lane.push(task.rank, task)
+        if lane.path is not None:
+            self.shares.joined(lane.path, now)
+        if lane.first() is task:
+            self._stir(lane)
+
+    def _open(self, task: Task, *, now: float) -> Lane:
         group = self.arms.group((task.needs, task.assigned_arm, task.slots), self._order)
         limits = self.limits.of(task, self._order, now=now)
         path = self.shares.open(task.tenant, task.session) if self.policy.fair else None
@@ -53,12 +71,7 @@ class Board:
             lane = self._lanes[key] = Lane(key, since=now)
             for blocker in (group, *limits):
                 blocker.lanes += 1
-        task.lane = lane
-        lane.push(task.rank, task)
-        if path is not None:
-            self.shares.joined(path, now)
-        if lane.first() is task:
-            self._stir(lane)
+        return lane
 
     def leave(self, task: Task) -> None:
         """Take a task out of its lane."""
@@ -68,7 +81,7 @@ class Board:
         lane.forget()
         if lane.path is not None:
             self.shares.left(lane.path)
-        if (blocker := self.take_baton(lane)) is not None:
+        if lane.baton is not None and (blocker := lane.drop_baton()) is not None:
             # What is first in the lane now may come after others that sleep there.
             self.touch(blocker)
         if not lane.live:
@@ -82,17 +95,10 @@ class Board:
         """
         holder = blocker.baton
         if holder is not None and holder is not lane:
-            self.take_baton(holder)
+            holder.drop_baton()
             self._rest(holder, blocker)
         self._rest(lane, blocker)
         self._look_again(blocker, lane, now)
-
-    def take_baton(self, lane: Lane) -> Blocker | None:
-        """Take the baton from a lane that has had its turn; gives what had woken it."""
-        blocker, lane.baton = lane.baton, None
-        if blocker is not None:
-            blocker.baton = None
-        return blocker
 
     def touch(self, blocker: Blocker) -> None:
         """Note that something may have room."""
@@ -115,11 +121,21 @@ class Board:
             else:
                 self._look_again(blocker, lane, now)
 
+    def stands_alone(self, lane: Lane) -> bool:
+        """Whether a lane that has just had its turn has the next one too, as nobody else wants it.
+
+        It only saves looking; nothing is lost when it says no.
+        """
+        arms = self.arms
+        if self._touched or arms.freed or self._epoch != arms.epoch:
+            return False
+        return self.awake.holds_only(lane)
+
     def wake_all(self, now: float) -> None:
         """Wake everybody who waits for something that has room: a script sees them all."""
         self._gather()
         for lane in self.awake.lanes():
-            if (blocker := self.take_baton(lane)) is not None:
+            if (blocker := lane.drop_baton()) is not None:
                 self.touch(blocker)
         for blocker in self._touched:
             sleepers = blocker.waiting.lanes()
@@ -137,7 +153,7 @@ class Board:
             _, _, blocker = heappop(timers)
             blocker.timer_at = None
             if blocker.asleep and isinstance(blocker, Group):
-                self.arms.reserve(blocker)
+                blocker.reserve()
             self.touch(blocker)
 
     def next_timer(self) -> float | None:
@@ -147,6 +163,7 @@ class Board:
     def use(self, policy: Builtin) -> None:
         """Start afresh with another policy; no task may be in a lane."""
         self.policy = policy
+        self._all_alike = not (policy.fair or self.limits.rules)
         self.arms.prefer_by(policy.prefer, by_needs=policy.by_needs)
         self.limits.renew(self._order)
         self.awake = self._order()
@@ -196,3 +213,5 @@ class Board:
         if not lane.group.lanes:
             self.arms.unreserve(lane.group.reserved)
         del self._lanes[lane.key]
+        if lane.plain is not None:
+            del self._plain[lane.plain]

@@ -13,7 +13,7 @@ from octarm.policies.context import WINDOW
 from octarm.policies.queue.arms import Arm
 from octarm.policies.queue.groups import Key, Ranked
 from octarm.policies.queue.homes import Homes
-from octarm.policies.queue.lanes import Lane
+from octarm.policies.queue.lanes import Blocker, Lane
 from octarm.policies.queue.limits import Limit
 from octarm.policies.queue.queue import Queue
 from octarm.policies.queue.tasks import Task
@@ -48,23 +48,36 @@ def place(queue: Queue, homes: Homes, *, now: float, window: int = WINDOW) -> li
     """Place up to `window` tasks by the queue's policy, in its order."""
     board = queue.board
     decisions: list[Decision] = []
+    lane: Lane | None = None
     while len(decisions) < window:
-        board.wake(now)
-        lane = board.awake.first(now)
-        if lane is None:
-            break
+        if lane is None or not board.stands_alone(lane):
+            board.wake(now)
+            lane = board.awake.first(now)
+            if lane is None:
+                break
         ranked = lane.group.best(BEST)
-        blocker = limit_of(lane, now) if ranked else lane.group
+        blocker: Blocker | None = lane.group
+        if ranked:
+            blocker = limit_of(lane, now) if lane.limits else None
         if blocker is None:
             decision = _decide(lane, ranked, queue.policy, homes)
             decisions.append(decision)
             queue.fly(decision.task, decision.arm, now=now)
         else:
             board.sleep(lane, blocker, now=now)
-        woken_by = board.take_baton(lane)
-        if woken_by is not None and woken_by is not blocker:
-            board.touch(woken_by)
+        if lane.baton is not None:
+            woken_by = lane.drop_baton()
+            if woken_by is not None and woken_by is not blocker:
+                board.touch(woken_by)
     return decisions
+
+
+def placeable(queue: Queue, *, now: float) -> bool:
+    """Whether a cycle would place anything now."""
+    board = queue.board
+    board.wake(now)
+    lanes = board.awake.lanes()
+    return any(lane.group.has_room(now) and limit_of(lane, now) is None for lane in lanes)
 
 
 def limit_of(lane: Lane, now: float) -> Limit | None:

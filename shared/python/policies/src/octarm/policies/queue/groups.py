@@ -67,6 +67,22 @@ class Group(Blocker):
         due = task.queued_at + patience_s
         return due if due > now else now + RETRY_S
 
+    def reserve(self) -> None:
+        """Keep an arm for tasks that want more slots than ever come free together.
+
+        Of the arms that are large enough and not reserved, the one with most free slots, then
+        the smallest id.
+        """
+        large = [
+            (-arm.free, arm.facts.id, arm)
+            for arm in self.members.values()
+            if arm.slots >= self.task.slots and arm.reserved is None
+        ]
+        if self.reserved is None and large:
+            self.reserved = arm = min(large)[2]
+            arm.reserved = self
+            arm.version += 1
+
     def free(self, arm: "Arm") -> int:
         """Say how many slots of an arm this group may take now."""
         if arm.reserved is not None and arm.reserved is not self:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from octarm.policies.eligibility import eligible, refusal
+from octarm.policies.eligibility import Refusal, eligible, refusal
+from octarm.policies.queue.arms import Arm
 from octarm.policies.queue.limits import Limit
 from octarm.policies.queue.queue import Queue
 from octarm.policies.queue.tasks import Task
@@ -37,12 +38,19 @@ def why_waiting(queue: Queue, task_id: str, *, now: float) -> Hold | None:
     mine = _order(task)
     position = sum(_order(other) < mine for other in queue)
     arms = _arms(queue, task, now)
-    kind, reason, again_at = _arms_hold(queue, task, now) or _limits_hold(task, now) or _TURN
+    kind, reason, again_at = what_holds(queue, task, now=now)
     return Hold(kind, reason, position, again_at, arms)
 
 
-_Found = tuple[Kind, str, float | None]
-_TURN: _Found = ("turn", "about to be placed", None)
+Found = tuple[Kind, str, float | None]
+
+
+def what_holds(queue: Queue, task: Task, *, now: float) -> Found:
+    """Say what keeps a waiting task, and all of its lane, from being placed; when that may end."""
+    return _arms_hold(queue, task, now) or _limits_hold(task, now) or _TURN
+
+
+_TURN: Found = ("turn", "about to be placed", None)
 
 
 def _order(task: Task) -> tuple[int, float, str]:
@@ -55,12 +63,20 @@ def _arms(queue: Queue, task: Task, now: float) -> dict[str, str]:
     said = {}
     for arm_id in sorted(queue.arms.by_id):
         arm = queue.arms.by_id[arm_id]
-        refused = refusal(facts, arm.facts, free=group.free(arm))
-        said[arm_id] = "has room" if refused is None else refused.why
+        refused = refusal(facts, arm.seen(), free=group.free(arm))
+        said[arm_id] = "has room" if refused is None else _said(arm, refused)
     return said
 
 
-def _arms_hold(queue: Queue, task: Task, now: float) -> _Found | None:
+def _said(arm: Arm, refused: Refusal) -> str:
+    if refused.kind != "arm_full":
+        return refused.why
+    if not arm.slots:
+        return f"{arm.facts.id} has no live instance that takes work"
+    return f"{arm.facts.id} is paused for a moment" if arm.paused_until else refused.why
+
+
+def _arms_hold(queue: Queue, task: Task, now: float) -> Found | None:
     assert task.lane is not None, "it waits"
     group = task.lane.group
     if group.has_room(now):
@@ -75,8 +91,9 @@ def _arms_hold(queue: Queue, task: Task, now: float) -> _Found | None:
         refusals = [refusal(facts, it, free=task.slots) for it in known]
         if any(it is not None and it.kind == "arm_away" for it in refusals):
             return "away", f"{pinned}every capable arm is offline or draining", None
-        needs = ", ".join(sorted(task.needs))
-        return "incapable", f"{pinned}no arm takes it that has: {needs or 'anything'}", None
+        return "incapable", f"{pinned}{_missing(queue, task)}", None
+    if not any(arm.slots for arm in members):
+        return "away", f"{pinned}no capable arm has a live instance that takes work", None
     if all(arm.slots < task.slots for arm in members):
         return "too_large", f"{pinned}no capable arm has {task.slots} slots", None
     closed = [it.governor for it in members if it.governor is not None and not it.governor.open]
@@ -87,7 +104,15 @@ def _arms_hold(queue: Queue, task: Task, now: float) -> _Found | None:
     return "full", f"{pinned}every capable arm is full", None
 
 
-def _limits_hold(task: Task, now: float) -> _Found | None:
+def _missing(queue: Queue, task: Task) -> str:
+    if task.assigned_arm is not None and task.assigned_arm not in queue.arms.by_id:
+        return "not registered"
+    if task.needs:
+        return f"no arm takes it that has {', '.join(sorted(task.needs))}"
+    return "every arm wants its capabilities named: say what the task needs"
+
+
+def _limits_hold(task: Task, now: float) -> Found | None:
     assert task.lane is not None, "it waits"
     for limit in task.lane.limits:
         if not limit.has_room(now):
@@ -95,7 +120,7 @@ def _limits_hold(task: Task, now: float) -> _Found | None:
     return None
 
 
-def _limit_hold(limit: Limit, now: float) -> _Found:
+def _limit_hold(limit: Limit, now: float) -> Found:
     name = f"limit {limit.rule.name} of {limit.key}"
     if not limit.within_concurrency():
         return "concurrency", f"{name}: {limit.used} of {limit.rule.concurrency} run", None

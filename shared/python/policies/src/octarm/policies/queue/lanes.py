@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Path = tuple[Share, Share]
 LaneKey = tuple["Group", tuple["Limit", ...], int, Path | None]
+# The same, where neither limits nor shares count: needs, pinned arm, slots, tier.
+PlainKey = tuple[frozenset[str], str | None, int, int]
 
 
 class Lane(LazyHeap):
@@ -37,6 +39,7 @@ class Lane(LazyHeap):
         "limits",
         "order",
         "path",
+        "plain",
         "since",
         "stamp",
         "tier",
@@ -47,6 +50,7 @@ class Lane(LazyHeap):
         self.key = key
         self.group, self.limits, self.tier, self.path = key
         self.order: Order | None = None
+        self.plain: PlainKey | None = None
         self.stamp = 0
         self.since = since
         self.due = False
@@ -60,6 +64,13 @@ class Lane(LazyHeap):
         while items[0][3].lane is not self:
             heappop(items)
         return items[0][3]
+
+    def drop_baton(self) -> "Blocker | None":
+        """Let go of the baton, as it has had its turn; gives what had woken it."""
+        blocker, self.baton = self.baton, None
+        if blocker is not None:
+            blocker.baton = None
+        return blocker
 
     def holds(self, task: Task) -> bool:
         """Whether the task still waits in this lane."""

@@ -85,7 +85,10 @@ class Limit(Blocker):
 
 
 class Limits:
-    """All rules, and what each has room for by key; `running` says how many a tenant may run."""
+    """What each rule has room for by key; `running` says how many a tenant may run.
+
+    `rules` says whether there are any.
+    """
 
     def __init__(
         self, rules: Iterable[LimitRule] = (), *, running: Mapping[str, int] | None = None
@@ -95,6 +98,7 @@ class Limits:
             for tenant, most in (running or {}).items()
         }
         self._rules = [(rule, compiled(rule.key)) for rule in rules]
+        self.rules = bool(self._quotas or self._rules)
         self._limits: dict[tuple[str, str], Limit] = {}
         self._sweep_at = _SWEEP_FROM
 

@@ -60,6 +60,14 @@ class _Leaf:
     def served(self, lane: Lane, now: float) -> None:
         """Take no notice: ranks do not depend on who was served."""
 
+    def holds_only(self, lane: Lane) -> bool:
+        """Whether nothing else has stood here since it was last tidied up."""
+        return len(self._items) == 1 and self._items[0][3] is lane
+
+    def holds_none(self) -> bool:
+        """Whether nothing has stood here since it was last tidied up."""
+        return not self._items
+
     def lanes(self) -> list[Lane]:
         """Give the lanes that stand here, in no order."""
         return [item[3] for item in self._items if self._stands(item)]
@@ -118,6 +126,14 @@ class _Fair:
             else:
                 return lane
         return None
+
+    def holds_only(self, lane: Lane) -> bool:
+        """Say no: whose turn it is has to be looked up."""
+        return False
+
+    def holds_none(self) -> bool:
+        """Whether nothing stands here."""
+        return not self._parts
 
     def served(self, lane: Lane, now: float) -> None:
         """Note that the tenant of a lane was served."""
@@ -185,6 +201,13 @@ class Order:
     def first(self, now: float) -> Lane | None:
         """Give the lane that goes first, without taking it."""
         return self._tiers[0].first(now) or self._tiers[1].first(now)
+
+    def holds_only(self, lane: Lane) -> bool:
+        """Whether that lane certainly goes first; false when that has to be looked up."""
+        if not lane.live or lane.order is not self:
+            return False
+        first, second = self._tiers
+        return first.holds_only(lane) or (first.holds_none() and second.holds_only(lane))
 
     def served(self, lane: Lane, now: float) -> None:
         """Note that a task of the lane was placed."""

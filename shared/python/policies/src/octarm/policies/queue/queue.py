@@ -20,12 +20,18 @@ FullPolicy = Literal["reject", "drop_lru", "shed_batch"]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How much may wait, and for how long before something is done about it."""
+    """How much may wait, and for how long before something is done about it.
+
+    Each `ageing_s` seconds of waiting count for one step of priority. A task is taken out
+    `overdue_after_s` after its deadline.
+    """
 
     capacity: int = 100_000
     full: FullPolicy = "reject"
     promote_after_s: float = 300.0
     patience_s: float = 300.0
+    ageing_s: float = 60.0
+    overdue_after_s: float = 0.0
 
 
 class Flight(Struct, frozen=True):
@@ -93,10 +99,10 @@ class Queue:
         self._tasks[task.task_id] = task
         self.waiting[task.tenant] += 1
         self.depth[task.tier] += 1
-        task.rank = self.policy.rank(task)
+        task.rank = self.policy.rank(task, self.rules.ageing_s)
         self.board.enter(task, now=now)
         if task.deadline is not None:
-            self._deadlines.push(task.deadline, task)
+            self._deadlines.push(task.deadline + self.rules.overdue_after_s, task)
         if task.tier == BATCH:
             # By when it is promoted: the time that a timer says must be the time that counts.
             self.oldest_batch.push(task.queued_at + self.rules.promote_after_s, task)
@@ -127,10 +133,10 @@ class Queue:
             self.arms.unreserve(arm)
         if lane.path is not None:
             self.board.shares.served(lane.path, task.slots, now)
+            for order in (self.board.awake, lane.group.waiting):
+                order.served(lane, now)
         lane.since = now
         lane.due = False
-        for order in (self.board.awake, lane.group.waiting):
-            order.served(lane, now)
         self.remove(task)
 
     def land(self, task_id: str, attempt: int) -> Flight | None:
@@ -145,7 +151,7 @@ class Queue:
         return flight
 
     def tick(self, now: float) -> list[Task]:
-        """Do what is due by now; gives the tasks that were taken out as their deadline passed."""
+        """Do what is due by now; gives the tasks that were taken out as overdue."""
         overdue = []
         while (head := self._deadlines.head()) is not None and head[0] <= now:
             overdue.append(head[3])
@@ -171,7 +177,7 @@ class Queue:
             self.board.leave(task)
         self.board.use(policy)
         for task in self:
-            task.rank = policy.rank(task)
+            task.rank = policy.rank(task, self.rules.ageing_s)
             self.board.enter(task, now=now)
 
     def _promote(self, task: Task, now: float) -> None:
