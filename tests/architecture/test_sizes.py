@@ -16,9 +16,10 @@ SERVICE_LINES = 1_500
 SERVICES = {
     # It speaks HTTP for every other service, holds the dead letters' desk, and bounds what any
     # client may cost.
-    "gateway": 2_000,
-    # Queue, placing and failover are one matter; scripted policies go into a member of their own.
-    "scheduler": 1_950,
+    "gateway": 2_250,
+    # Queue, placing and failover are one matter; it answers for the policies too, which are a
+    # member of their own.
+    "scheduler": 2_150,
     "arm-registry": SERVICE_LINES,
     "memory": SERVICE_LINES,
     # It accepts, records, ends, retries, tells and repairs; the ledger is a member of its own.

@@ -28,6 +28,7 @@ from octarm.models.queries import (
     Waiting,
 )
 from octarm.models.states import TaskState, job_status
+from tests.support.fake_policies import FakePolicies
 from tests.support.letters import FakeLetters
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -290,11 +291,20 @@ class FakeFleet:
     episodes: FakeEpisodes = field(default_factory=FakeEpisodes)
     events: FakeEvents = field(default_factory=FakeEvents)
     letters: FakeLetters = field(default_factory=FakeLetters)
+    policies: FakePolicies = field(default_factory=FakePolicies)
 
     @property
     def fleet(self) -> Fleet:
         """The ports, filled."""
-        return Fleet(self.tasks, self.queue, self.arms, self.episodes, self.events, self.letters)
+        return Fleet(
+            self.tasks,
+            self.queue,
+            self.arms,
+            self.episodes,
+            self.events,
+            self.letters,
+            self.policies,
+        )
 
 
 FULL = Backpressure("the queue is full", retry_after_s=7)

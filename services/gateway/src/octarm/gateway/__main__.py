@@ -9,6 +9,7 @@ from nats.aio.client import Client
 from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.clients.memory import MemoryClient
 from octarm.clients.orchestrator import OrchestratorClient
+from octarm.clients.policies import PolicyClient
 from octarm.clients.scheduler import SchedulerClient
 from octarm.common.bus.connection import connected_to, must_be_connected
 from octarm.common.bus.dead_letter_box import DeadLetterBox
@@ -35,6 +36,7 @@ def fleet_on(nc: Client, publisher: Publisher, answer_s: float) -> Fleet:
         episodes=MemoryClient(nc, answer_s),
         events=BusTaskEvents(nc),
         letters=DeadLetterBox(nc, publisher),
+        policies=PolicyClient(nc, timeout_s=answer_s),
     )
 
 
@@ -54,6 +56,7 @@ def surroundings(settings: Settings, nc: Client, stop: asyncio.Event) -> Surroun
         shards=settings.shards,
         operators=frozenset(settings.operators.split(",")) - {""},
         answer_s=settings.answer_s,
+        home=settings.policy_mode == "home",
     )
 
 

@@ -21,6 +21,7 @@ from octarm.gateway.routes.edge import Edge
 from octarm.gateway.routes.events import event_routes
 from octarm.gateway.routes.fleet import arm_routes, memory_routes, queue_routes
 from octarm.gateway.routes.health import health_routes
+from octarm.gateway.routes.policies import policy_routes
 from octarm.gateway.routes.problems import HANDLERS, answering, problem_response
 from octarm.gateway.routes.submit import SUBMIT_PATH, submit_endpoint, submit_routes
 from octarm.gateway.routes.tasks import task_routes
@@ -53,7 +54,9 @@ class Surroundings:
     answer_s: float = ANSWER_S
     load: Load = field(default_factory=Load)
     operators: frozenset[str] = frozenset()
-    """Tenants whose keys may see and redrive every tenant's dead letters."""
+    """Tenants whose keys may see and redrive every tenant's dead letters, and change policies."""
+    home: bool = False
+    """Whether every tenant may change policies."""
 
     def is_operator(self, tenant: str) -> bool:
         """Whether a tenant's key may; without keys there is only one tenant, and it may."""
@@ -105,6 +108,7 @@ def _routes(fleet: Fleet, around: Surroundings, submission: APIRouter) -> FastAP
         queue_routes(fleet.queue, around.shards, keys_needed=keys_needed),
         memory_routes(fleet.episodes),
         dead_letter_routes(DeadLetterDesk(fleet.letters), around.is_operator),
+        policy_routes(fleet.policies, around.is_operator, everybody=around.home),
         health_routes(around.live, around.ready, cache(partial(description.complete, app))),
     ):
         app.include_router(router)
@@ -125,4 +129,4 @@ def openapi_text() -> str:
 
 
 class _Unconnected:
-    tasks = queue = arms = episodes = events = letters = None
+    tasks = queue = arms = episodes = events = letters = policies = None

@@ -1,6 +1,6 @@
 """What can be set, by `OCTARM_*` or a TOML file."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -22,7 +22,10 @@ class Settings(ServiceSettings):
     )
     operators: str = Field(
         default="",
-        description="Tenants, with commas between, whose keys may see and redrive dead letters",
+        description="Tenants, with commas between, whose keys may see dead letters and policies",
+    )
+    policy_mode: Literal["home", "platform"] = Field(
+        default="platform", description="Who may change policies: every tenant, or operators"
     )
     shards: int = Field(default=1, ge=1, le=MAX_SHARDS, description="The same in every service")
     drain_s: float = Field(

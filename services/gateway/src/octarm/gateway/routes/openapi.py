@@ -14,6 +14,7 @@ from octarm.gateway.documents import (
     LetterSelection,
     Receipt,
 )
+from octarm.gateway.policy_documents import PolicySource, PolicyToSave, Simulation
 from octarm.models.errors import Problem
 
 TITLE: Final = "Octarm"
@@ -31,8 +32,11 @@ _EXTRA_MODELS: Final[tuple[type[BaseModel], ...]] = (
     BatchSubmission,
     Cancellation,
     LetterSelection,
+    PolicySource,
+    PolicyToSave,
     Problem,
     Receipt,
+    Simulation,
 )
 _TASK_ID: Final = "tsk_01kasx6z2nf8qtk5m1t3fn7x9c"
 _RECEIPT: Final[Json] = {
@@ -125,7 +129,21 @@ SUBMIT_BATCH: Final[Json] = {
 CANCEL: Final[Json] = _body("Cancellation", {"reason": "No longer needed"}, required=False)
 DRAIN: Final[Json] = _body("ArmOwner", {"key": ""}, required=False)
 LETTERS: Final[Json] = _body("LetterSelection", {"origin": "memory-remember-task"}, required=True)
+_SOURCE: Final = "def schedule(ctx):\n    return platform_schedule(ctx)\n"
+POLICY_SOURCE: Final[Json] = _body("PolicySource", {"source": _SOURCE}, required=True)
+POLICY: Final[Json] = _body("PolicyToSave", {"name": "mine", "source": _SOURCE}, required=True)
+SIMULATION: Final[Json] = _body(
+    "Simulation", {"refs": ["live", "mine"], "since": "2026-11-21T11:00:00Z"}, required=True
+)
 OPERATORS_ONLY: Final[dict[int | str, Json]] = {403: {}}
+CHANGED: Final[dict[int | str, Json]] = {403: {}, 409: {}}
+SAVED: Final[dict[int | str, Json]] = {
+    201: {
+        "description": "A new version",
+        "content": {"application/json": {"schema": {"$ref": SCHEMAS + "PolicySaved"}}},
+    },
+    **CHANGED,
+}
 NOT_ENDED: Final[dict[int | str, Json]] = {
     202: {
         "description": "The task has not ended",

@@ -5,11 +5,22 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, Self
 
 from octarm.common.bus.dead_letter_box import Handled, StoredLetter, Wanted
 from octarm.models.arms import ArmRecord
 from octarm.models.commands import SubmitTask
+from octarm.models.policies import (
+    PoliciesFound,
+    PolicyDeleted,
+    PolicyDeployed,
+    PolicyKind,
+    PolicySaved,
+    PolicySimulated,
+    PolicyValidated,
+    PolicyVersion,
+    SimulatePolicy,
+)
 from octarm.models.queries import (
     Cancelled,
     EpisodeFound,
@@ -155,6 +166,52 @@ class Letters(Protocol):
         ...
 
 
+class Policies(Protocol):
+    """The policies that schedulers keep."""
+
+    def named(self, by: str) -> Self:
+        """Act in this name."""
+        ...
+
+    async def save(
+        self, name: str, source: str, *, kind: PolicyKind = "starlark", note: str = ""
+    ) -> PolicySaved:
+        """Keep a version."""
+        ...
+
+    async def validate(self, source: str, kind: PolicyKind = "starlark") -> PolicyValidated:
+        """Say what is wrong with a source."""
+        ...
+
+    async def list(self, name: str | None = None) -> PoliciesFound:
+        """List versions and deployments."""
+        ...
+
+    async def get(self, ref: str) -> PolicyVersion:
+        """Show a version."""
+        ...
+
+    async def deploy(self, ref: str) -> PolicyDeployed:
+        """Let a version decide."""
+        ...
+
+    async def shadow(self, ref: str | None) -> PolicyDeployed:
+        """Let a version be asked too; None ends that."""
+        ...
+
+    async def roll_back(self) -> PolicyDeployed:
+        """Let the version before decide."""
+        ...
+
+    async def delete(self, ref: str) -> PolicyDeleted:
+        """Forget a version."""
+        ...
+
+    async def simulate(self, wanted: SimulatePolicy) -> PolicySimulated:
+        """Run policies in virtual time."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """Everything behind the API."""
@@ -165,3 +222,4 @@ class Fleet:
     episodes: Episodes
     events: TaskEvents
     letters: Letters
+    policies: Policies

@@ -1,7 +1,7 @@
 """Ask a scheduler about policies: what there is, what is wrong with one, which one decides."""
 
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self, TypeVar
 
 from nats.aio.client import Client
 from pydantic import BaseModel, ValidationError
@@ -49,6 +49,10 @@ class PolicyClient:
     nc: Client
     by: str = "client"
     timeout_s: float = 5.0
+
+    def named(self, by: str) -> Self:
+        """Act in this name."""
+        return replace(self, by=by)
 
     async def save(
         self, name: str, source: str, *, kind: PolicyKind = "starlark", note: str = ""
