@@ -58,6 +58,7 @@ class TestADependency:
         assert not plan.may_run(tasks[0])
         assert not plan.any_ended(tasks[0])
 
+    @pytest.mark.bad_input(14)
     def test_refuses_a_cycle_and_what_hangs_on_it_and_nothing_else(self) -> None:
         one, two, three, behind, free = ids(5)
         tasks = [
@@ -75,6 +76,7 @@ class TestADependency:
         assert {plan.refused[task_id].code for task_id in (one, two, three)} == {"INVALID_PLAN"}
         assert isinstance(plan.refused[behind], NotFound)
 
+    @pytest.mark.bad_input(14)
     def test_finds_every_cycle(self) -> None:
         one, two, three, four = ids(4)
         plan = Plan([])
@@ -90,6 +92,7 @@ class TestADependency:
 
         assert set(plan.refused) == {one, two, three, four}
 
+    @pytest.mark.bad_input(14)
     def test_must_exist_for_this_tenant(self) -> None:
         need = a_relative(tenant="other")
         task = a_new_task(depends_on=[need.task_id])
@@ -97,6 +100,7 @@ class TestADependency:
         assert isinstance(refusal(task, need), NotFound)
         assert isinstance(refusal(task), NotFound)
 
+    @pytest.mark.bad_input(14)
     def test_has_a_bounded_number_of_dependants(self) -> None:
         need = a_relative(dependants=MAX_DEPENDANTS - 1)
         plan = Plan([need])
@@ -174,6 +178,7 @@ class TestAParent:
     def test_must_exist(self) -> None:
         assert isinstance(refusal(a_new_task(parent_task_id=new_id("tsk"))), NotFound)
 
+    @pytest.mark.bad_input(14)
     def test_counts_the_children_of_one_commit(self) -> None:
         parent = a_relative()
         tasks = [a_new_task(parent_task_id=parent.task_id) for _ in range(MAX_CHILDREN + 5)]

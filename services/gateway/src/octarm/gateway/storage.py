@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Final
 
 import anyio
-import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -24,6 +23,7 @@ from octarm.common.bus.task_history import (
 from octarm.common.telemetry import get_logger
 from octarm.gateway.usecases.ports import PassingChunk, StoredEvent
 from octarm.models.errors import Unavailable
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.subjects import CHUNK, COMPLETED, EVENTS, STOPPED
 
 # What waits for a slow reader; past it chunks are dropped and events stay in the stream.
@@ -54,7 +54,7 @@ class BusTaskEvents:
             raise Unavailable(f"{EVENTS} does not answer: {error}", retry_after_s=1) from error
         try:
             found = events_in(message.data or b"", seq=message.seq or 0, task_id=task_id)
-        except msgspec.MsgspecError:
+        except NOT_UNDERSTOOD:
             return None
         return next((event.verb for event in found if event.place == place), None)
 

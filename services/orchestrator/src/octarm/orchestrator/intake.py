@@ -26,6 +26,7 @@ from octarm.models.errors import (
     OctarmError,
     Unavailable,
 )
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.ids import is_name
 from octarm.models.subjects import SUBMIT_TASKS
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
@@ -95,7 +96,7 @@ class SubmitResponder:
             return
         try:
             request = _submissions(msg.data)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except NOT_UNDERSTOOD as error:
             await self._reply(msg, problem(InvalidRequest(f"not a submission: {error}")))
             return
         failpoint("submit_received")
@@ -193,7 +194,7 @@ class IntakeConsumer:
                 continue
             try:
                 item = _submission(delivery.data)
-            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            except NOT_UNDERSTOOD as error:
                 outcomes[place] = Dead(f"not a submission: {error}")
                 continue
             seq, published_at = first_place(delivery)

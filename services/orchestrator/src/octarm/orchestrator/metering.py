@@ -8,6 +8,7 @@ import msgspec
 
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
 from octarm.models import hot
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.subjects import SPEND_REPORTED
 
 _SPEND: Final = SPEND_REPORTED.pattern.removesuffix("*")
@@ -34,7 +35,7 @@ class SpendConsumer:
         for place in places:
             try:
                 reports.append(_read(batch[place]))
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            except NOT_UNDERSTOOD as error:
                 outcomes[place] = Dead(f"not understood: {error}")
         await self.meter(reports)
         rest = sorted(set(range(len(batch))) - set(places))

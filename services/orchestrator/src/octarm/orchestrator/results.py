@@ -13,7 +13,7 @@ from octarm.common.failpoints import failpoint
 from octarm.ledger.domain.news import AttemptNews, Gathering, Key, Placement
 from octarm.models import hot
 from octarm.models.errors import Problem
-from octarm.models.hot_types import ArmId, Attempt, Aware, TaskId, Text
+from octarm.models.hot_types import NOT_UNDERSTOOD, ArmId, Attempt, Aware, TaskId, Text
 from octarm.models.results import MAX_RESULT_BYTES
 from octarm.models.subjects import ATTEMPTS_UPDATED, RESULT, RESULTS_REPORTED, RUN_TASKS
 from octarm.orchestrator.domain.patience import HeldPlacements
@@ -30,7 +30,6 @@ _UPDATES: Final = ATTEMPTS_UPDATED.pattern.removesuffix("*")
 _result = msgspec.json.Decoder(hot.Result).decode
 _report = msgspec.json.Decoder(hot.ResultsReported).decode
 _updates = msgspec.json.Decoder(hot.AttemptsUpdated).decode
-_NOT_UNDERSTOOD: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class _Command(msgspec.Struct, gc=False):
@@ -112,7 +111,7 @@ class ResultsConsumer:
                     outcomes[place] = HELD
                     continue
                 reported, spoiled = _take(gathering, delivery)
-            except _NOT_UNDERSTOOD as error:
+            except NOT_UNDERSTOOD as error:
                 outcomes[place] = Dead(f"not understood: {error}")
                 continue
             if spoiled:
@@ -190,7 +189,7 @@ def _take_report(gathering: Gathering, delivery: Delivery) -> tuple[list[Reporte
     for body in _report(delivery.data).results:
         try:
             reported.append(_take_result(gathering, delivery, bytes(body), ""))
-        except _NOT_UNDERSTOOD as error:
+        except NOT_UNDERSTOOD as error:
             spoiled = str(error)
     return reported, spoiled
 

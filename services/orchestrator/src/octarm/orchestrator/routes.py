@@ -16,6 +16,7 @@ from octarm.models import hot
 from octarm.models.errors import (
     NotFound,
 )
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.policies import DecisionsFound, FindDecisions
 from octarm.models.queries import (
     Cancelled,
@@ -45,7 +46,6 @@ from octarm.orchestrator.usecases.recover import Recover
 QUEUE: Final = "orchestrator"
 
 _heartbeat = msgspec.json.Decoder(hot.Heartbeat).decode
-_NOT_UNDERSTOOD: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 log = get_logger()
 
@@ -97,7 +97,7 @@ async def hear_heartbeats(nc: NATS, *hears: Hears, clock: Clock) -> None:
     async def heard(msg: Msg) -> None:
         try:
             beat = _heartbeat(msg.data)
-        except _NOT_UNDERSTOOD as error:
+        except NOT_UNDERSTOOD as error:
             log.warning("message_not_understood", subject=msg.subject, error=str(error)[:300])
             return
         if msg.subject != HEARTBEAT.at(arm_id=beat.arm_id, instance_id=beat.instance_id):

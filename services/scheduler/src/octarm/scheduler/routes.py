@@ -15,6 +15,7 @@ from octarm.common.bus.requests import answer
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import get_logger
 from octarm.models.hot import Heartbeat, ResultKey, ResultKeys
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.queries import GetQueue, QueueView, Waiting, WhyWaiting
 from octarm.models.subjects import (
     GET_QUEUE,
@@ -125,7 +126,7 @@ def _reading(
     async def received(message: Msg) -> None:
         try:
             decoded = decode(message.data)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except NOT_UNDERSTOOD as error:
             log.warning("message_not_understood", subject=message.subject, error=str(error)[:300])
             return
         await handle(decoded)

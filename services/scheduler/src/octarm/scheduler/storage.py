@@ -23,6 +23,7 @@ from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import get_logger
 from octarm.models.arms import ArmRecord
 from octarm.models.errors import Unavailable
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.subjects import ARMS_BUCKET, DISPATCH, LEAD_SHARD, READY, RUN_TASKS
 from octarm.policies.context import ArmFacts
 from octarm.scheduler.usecases.ports import Pending, Recorded
@@ -117,7 +118,7 @@ class JetStreamDispatched:
             try:
                 tasks = _decode(message.data or b"").tasks
                 found += [Pending(task.task_id, task.attempt, at) for task in tasks]
-            except (msgspec.DecodeError, msgspec.ValidationError):
+            except NOT_UNDERSTOOD:
                 log.warning("run_command_not_understood", seq=at)
             seq = at + 1
 

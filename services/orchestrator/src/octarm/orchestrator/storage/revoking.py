@@ -12,6 +12,7 @@ from nats.js.errors import APIError, NotFoundError
 from octarm.common.bus.topology import arm_durable
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.commands import CancelAttempt
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.scalars import MAX_INT
 from octarm.models.subjects import CONTROL, DISPATCH
 from octarm.orchestrator.usecases.record import Revocation
@@ -138,7 +139,7 @@ class BusRevoker:
         """Whether these and what was revoked before are all that the command holds."""
         try:
             held = {(task.task_id, task.attempt) for task in _decode(body).tasks}
-        except msgspec.MsgspecError:
+        except NOT_UNDERSTOOD:
             return False
         revoked = {(item.task_id, item.attempt) for item in items} & held
         if not revoked:

@@ -21,6 +21,7 @@ from octarm.ledger.domain.tenants import Tenants
 from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import InvalidRequest, OctarmError, field_errors
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.ids import Prefix, derived_id, new_id
 from octarm.orchestrator.domain.admission import Gate
 from octarm.orchestrator.usecases.relay import Relay
@@ -125,7 +126,7 @@ class AcceptTasks:
         task_id = item.task_id or (self._task_id(submitted) if submitted.origin else None)
         try:
             return Name(submitted.tenant, _keyed(item.submission).idempotency_key, task_id)
-        except msgspec.MsgspecError:
+        except NOT_UNDERSTOOD:
             return Name(submitted.tenant, None, task_id)
 
     async def _write(self, tasks: list[NewTask]) -> list[AcceptAnswer]:

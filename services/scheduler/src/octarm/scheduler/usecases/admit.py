@@ -12,6 +12,7 @@ import msgspec
 from octarm.common.bus.delivery import HELD, Dead, Outcome
 from octarm.common.failpoints import failpoint
 from octarm.models.hot import PlaceTasks, ReadyTask
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.scheduler.domain.tasks import Hold
 from octarm.scheduler.usecases.desk import Desk
 
@@ -81,7 +82,7 @@ class AdmitTasks:
             known.settle = _nothing
         try:
             tasks = tasks or _decode(delivery.data).tasks
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except NOT_UNDERSTOOD as error:
             return Dead(f"not PlaceTasks: {error}"[:500])
         hold = desk.holds[seq] = Hold(seq, len(tasks), delivery.ack, delivery.published_at)
         seen_ns, now = time.time_ns(), desk.now_s()

@@ -18,6 +18,7 @@ from octarm.common.telemetry import get_logger
 from octarm.models import queries
 from octarm.models.errors import OctarmError
 from octarm.models.hot import PlaceTasks, ReadyTask
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.states import TaskState
 from octarm.scheduler.usecases.admit import AdmitTasks, ReadyDelivery
 from octarm.scheduler.usecases.desk import Desk
@@ -126,7 +127,7 @@ class AskFirst:
 def _read(delivery: ReadyDelivery) -> list[ReadyTask]:
     try:
         return _decode(delivery.data).tasks
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except NOT_UNDERSTOOD:
         return []  # Admission says why it is dead.
 
 

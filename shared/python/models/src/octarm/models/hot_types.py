@@ -1,9 +1,9 @@
 """Types of the msgspec twins' fields: the models' rules, as msgspec knows them."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from msgspec import Meta
+from msgspec import Meta, MsgspecError
 
 from octarm.models.commands import TRACEPARENT_PATTERN
 from octarm.models.contracts import LABEL_KEY_PATTERN, MAX_LABEL_CHARS
@@ -16,6 +16,10 @@ from octarm.models.ids import (
     TOKEN_PATTERN,
 )
 from octarm.models.scalars import MAX_ATTEMPT, MAX_INT
+
+# What decoding bytes raises that are no message: text that is not UTF-8 and nesting without end
+# are no errors of msgspec's own.
+NOT_UNDERSTOOD: Final = (MsgspecError, ValueError, RecursionError)
 
 
 def exact(pattern: str) -> str:

@@ -8,7 +8,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
-import msgspec
 from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 
@@ -17,6 +16,7 @@ from octarm.common.bus.connection import connect
 from octarm.common.bus.requests import ask_raw
 from octarm.common.bus.task_history import events_subject
 from octarm.models.errors import NotFound, OctarmError, TaskFailed
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.queries import Cancelled, FindTasks, TasksFound, TaskView
 from octarm.models.results import ExecutionResult
 from octarm.models.states import TaskState
@@ -89,7 +89,7 @@ class Client:
     async def _heard(self, msg: Msg) -> None:
         try:
             endings = endings_in(msg.data)
-        except msgspec.MsgspecError:
+        except NOT_UNDERSTOOD:
             # What it told, the next sweep asks for.
             return
         for ending in endings:

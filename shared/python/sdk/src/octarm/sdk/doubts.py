@@ -16,6 +16,7 @@ from octarm.common.bus.delivery import Outcome as Done
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import get_logger
 from octarm.models.errors import OctarmError
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.queries import Outcome
 from octarm.models.states import TaskState
 from octarm.sdk.fates import AsksStates
@@ -94,7 +95,7 @@ class Doubts:
     async def _clear(self, delivery: Delivery) -> None:
         try:
             commands = commands_in(delivery.data)
-        except msgspec.MsgspecError:
+        except NOT_UNDERSTOOD:
             commands = []  # Whoever handles it says why it is dead.
         if commands:
             left = await self._not_begun(commands)
@@ -119,7 +120,7 @@ class Doubts:
         tenants: dict[str, list[Command]] = {}
         for command in commands:
             # Whoever starts a command says what is wrong with its task.
-            with suppress(msgspec.MsgspecError):
+            with suppress(*NOT_UNDERSTOOD):
                 tenants.setdefault(_owner(command.task).tenant, []).append(command)
         known: dict[str, Outcome] = {}
         for tenant, own in tenants.items():

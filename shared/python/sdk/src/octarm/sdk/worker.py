@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-import msgspec
-
 from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.publisher import Outgoing, trace_head
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import get_logger, tracing
 from octarm.models.commands import CancelAttempt, bundle_size
 from octarm.models.contracts import TaskContract
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.subjects import RESULT, result_msg_id
 from octarm.sdk import outcomes
 from octarm.sdk.admission import admit
@@ -113,7 +112,7 @@ class Worker:
     def _take(self, delivery: Delivery) -> Outcome:
         try:
             commands = commands_in(delivery.data)
-        except msgspec.MsgspecError as error:
+        except NOT_UNDERSTOOD as error:
             return Dead(f"not a run command: {error}")
         if not (fresh := [command for command in commands if not self._is_known(command)]):
             return ACK

@@ -28,6 +28,7 @@ from octarm.common.bus.topology import (
 )
 from octarm.models import subjects as s
 from octarm.models.events import DeadLetter
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.ids import is_name, is_task_id
 
 LETTER: Final = "Octarm-Letter"
@@ -189,7 +190,7 @@ def _clues(delivery: Delivery) -> tuple[str, str, int]:
         subject_tenant = delivery.subject.removeprefix(_SUBMISSION)
     try:
         content = _content(delivery.data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except NOT_UNDERSTOOD:
         content = _Content()
     own = [content, *([content.task] if content.task else [])]
     among = [*own, *content.tasks, *content.events, *content.results]

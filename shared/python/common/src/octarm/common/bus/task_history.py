@@ -14,6 +14,7 @@ from nats.aio.client import Client as NATS
 
 from octarm.common.bus.history import read_stream
 from octarm.models import hot
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.subjects import EVENTS, TASK_EVENTS, event_bucket
 
 # A message holds at most 64 events, so no two events of the stream share a place.
@@ -96,7 +97,7 @@ async def read_task_events(
             seq = message.metadata.sequence.stream
             try:
                 events = events_in(message.data, seq=seq, task_id=task_id)
-            except msgspec.MsgspecError as error:
+            except NOT_UNDERSTOOD as error:
                 interrupted(error)
                 continue
             for event in events:

@@ -20,6 +20,7 @@ from octarm.models.contracts import (
     OnDependencyFailure,
     Tier,
 )
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.scalars import MAX_DOLLARS, MAX_INT, MIN_DOLLARS
 
 # Below this no reader has a limit on nesting.
@@ -100,6 +101,6 @@ def read_plain(data: bytes) -> PlainSubmission | None:
         return None
     try:
         plain = _decode(data)
-    except (msgspec.MsgspecError, ValueError):
+    except NOT_UNDERSTOOD:
         return None
     return None if plain.goal.isspace() else plain
