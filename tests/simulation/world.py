@@ -35,7 +35,7 @@ QUEUES: Final = (INTAKE, READY, DISPATCH, RESULTS)
 QUIET_WITHIN_S: Final = 400.0
 HANDOVER_AFTER_S: Final = 100.0
 # A fifth of the real figures: nothing may rest on a Msg-Id's being remembered for long.
-DUPLICATE_WINDOW_S: Final = 120.0
+DUPLICATE_WINDOW_S: Final = 24.0
 FORGOTTEN_AFTER_S: Final = 180.0
 ACK_WAIT_S: Final = 10.0
 # Orchestrators that began to hear again judge no lease for 15 s; then everything must be in hand.

@@ -16,7 +16,7 @@ from octarm.models.states import TaskState
 LIMIT: Final = 500
 STEP_GRACE_S: Final = 10.0
 START_GRACE_S: Final = 60.0
-# Longer than the ten minutes for which READY takes the same message for a duplicate.
+# Longer than READY takes the same message for a duplicate, or reminding would be in vain.
 FORGOTTEN_AFTER_S: Final = 900.0
 
 _MOVED: Final = """
