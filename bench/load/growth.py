@@ -1,6 +1,7 @@
 """What a task costs as the ledger and the fleet grow: CPU of every process, a task.
 
-CPU time is what does not depend on who else uses the machine; tasks a second stand beside it.
+CPU time is what does not depend on who else uses the machine; tasks a second stand beside it. What
+the processes take without any task (heartbeats above all) is told apart: it costs by the second.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import os
 import signal
 import statistics
 import sys
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -26,6 +28,7 @@ SLOTS: Final = 512
 SIZES: Final = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 ARMS: Final = (1, 10, 100, 500)
 ONLINE_S: Final = 120.0
+IDLE_S: Final = 5.0
 
 
 async def ledger_size(stage: Stage, sizes: Sequence[int] = SIZES) -> list[Json]:
@@ -53,22 +56,38 @@ async def cost(stage: Stage, pids: dict[str, int]) -> Json:
     rates, costs = [], []
     async with Client(stage.up["nats"]) as client:
         await throughput(client, min(stage.n, 1000))
+        await settled(client)
+        idle = await _idle(pids)
         for _ in range(RUNS):
-            await settled(client)
-            before = cpu_s(pids)
+            before, began = cpu_s(pids), time.monotonic()
             rates.append(await throughput(client, stage.n))
             mine = cpu_s({"client": os.getpid()})
             # What is told afterwards, to memory for one, belongs to the tasks as well.
             await settled(client)
-            after = cpu_s(pids) | mine
-            costs.append({role: (after[role] - before[role]) / stage.n * 1e6 for role in pids})
-    by_role = {role: round(statistics.median(c[role] for c in costs), 1) for role in pids}
-    total = round(statistics.median(sum(c.values()) for c in costs), 1)
+            after, took_s = cpu_s(pids) | mine, time.monotonic() - began
+            spent = {role: after[role] - before[role] for role in pids}
+            beyond = sum(spent.values()) - sum(idle.values()) * took_s
+            costs.append((spent, beyond))
+    by_role = {role: _a_task([spent[role] for spent, _ in costs], stage.n) for role in pids}
     return {
         "tasks_per_s": round(statistics.median(rates), 1),
-        "cpu_us_a_task": total,
+        "cpu_us_a_task": _a_task([sum(spent.values()) for spent, _ in costs], stage.n),
+        "cpu_us_a_task_beyond_idle": _a_task([beyond for _, beyond in costs], stage.n),
+        "idle_cores": round(sum(idle.values()), 3),
         "cpu_us_by_role": by_role,
     }
+
+
+def _a_task(seconds: list[float], tasks: int) -> float:
+    return round(statistics.median(seconds) / tasks * 1e6, 1)
+
+
+async def _idle(pids: dict[str, int]) -> dict[str, float]:
+    """Give how much of a core each role takes while nothing is to be done."""
+    before = cpu_s(pids)
+    await asyncio.sleep(IDLE_S)
+    after = cpu_s(pids)
+    return {role: (after[role] - before[role]) / IDLE_S for role in pids}
 
 
 @asynccontextmanager

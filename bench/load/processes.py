@@ -68,8 +68,11 @@ class Watched:
                 self.seen.setdefault(role, []).append(sample)
             await asyncio.sleep(every_s)
 
-    def told(self, warm_up: float = 0.2) -> dict[str, dict[str, float]]:
-        """Give for each role its greatest memory, and its slope after the first part."""
+    def told(self, warm_up: float = 0.5) -> dict[str, dict[str, float]]:
+        """Give for each role its greatest memory, and its slope after the first part.
+
+        What is bounded fills first: Redis to its limit, nats-server its duplicate window.
+        """
         return {role: _told(samples, warm_up) for role, samples in self.seen.items()}
 
 
