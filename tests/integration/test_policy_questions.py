@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -25,6 +26,7 @@ from octarm.policies.simulation import host
 from octarm.policies.simulation.work import Candidate, Work
 from octarm.policies.simulator.outcome import Outcome
 from octarm.policies.versions import digest
+from octarm.sdk import Client, SyncClient
 from tests.support.arms import a_record, an_instance
 from tests.support.policies import (
     BROKEN,
@@ -37,6 +39,7 @@ from tests.support.policies import (
     a_ledger_on_bus,
     a_policy_desk,
 )
+from tests.support.servers import a_nats_server
 
 pytestmark = pytest.mark.integration
 WRITER = a_record("writer", instances=[an_instance()])
@@ -142,10 +145,13 @@ async def test_refs_that_mean_nothing_are_refused(policies: PolicyClient) -> Non
 async def test_simulates_a_load(policies: PolicyClient) -> None:
     await policies.save("cheapest", CHEAPEST)
 
-    found = await policies.simulate(SimulatePolicy(refs=["live", "cheapest"], load=LOAD))
+    found = await policies.simulate(
+        SimulatePolicy(refs=["live", "cheapest", "fair-share"], load=LOAD)
+    )
 
-    plain, cheap = outcomes(found.outcomes)
+    plain, cheap, fair = outcomes(found.outcomes)
     assert (plain.policy, cheap.policy) == ("priority", f"cheapest@{digest(CHEAPEST)[:8]}")
+    assert fair.policy == "fair_share"
     assert cheap.cost < plain.cost
     assert cheap.total.completed == plain.total.completed > 0
     assert found.tasks == 0
@@ -234,3 +240,31 @@ async def test_only_so_many_wait_for_their_turn() -> None:
             async with turns.turn():
                 pass
     await waiting
+
+
+def test_the_sdk_has_them_too(tmp_path: Path) -> None:
+    asyncio.run(_through_the_sdk(tmp_path))
+
+
+async def _through_the_sdk(data: Path) -> None:
+    async with a_nats_server(data) as url, a_policy_desk(url):
+        async with Client(url, tenant="acme") as client:
+            saved = await client.policies.save("mine", CHEAPEST)
+            assert saved.policy.created_by == "acme"
+
+        def scripted() -> None:
+            with SyncClient(url) as client:
+                policies = client.policies
+                assert policies.save("mine", CHEAPEST).created is False
+                assert policies.validate(CHEAPEST).problems == []
+                assert policies.get("mine").digest == saved.policy.digest
+                policies.deploy("mine")
+                assert policies.shadow("mine").shadow == saved.policy.digest
+                assert policies.shadow(None).shadow is None
+                assert policies.list().policies[0].state == "live"
+                found = policies.simulate(SimulatePolicy(refs=["mine"], load=LOAD))
+                assert len(found.outcomes) == 1
+                policies.roll_back()
+                assert policies.delete("mine").digest == saved.policy.digest
+
+        await asyncio.to_thread(scripted)

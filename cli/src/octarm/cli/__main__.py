@@ -19,6 +19,7 @@ from octarm.cli.commands import (
     dead_letters,
     ledger,
     memory,
+    policies,
     submit,
     tasks,
     trace,
@@ -41,7 +42,19 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_shared)
     _register_stack(app)
-    groups = (submit, tasks, arms, memory, dead_letters, trace, config, admin, ledger, demo)
+    groups = (
+        submit,
+        tasks,
+        arms,
+        policies,
+        memory,
+        dead_letters,
+        trace,
+        config,
+        admin,
+        ledger,
+        demo,
+    )
     for group in groups:
         group.register(app)
     return app

@@ -89,13 +89,22 @@ class Gateway:
         """POST a JSON document and return the one that is answered."""
         return self._call("POST", path, json=body if body is not None else {}, headers=headers)
 
-    def _call(self, method: str, path: str, **how: Any) -> Any:
-        for attempt in range(1, MAX_TRIES + 1):
+    def post_once(self, path: str, body: Any = None, *, timeout_s: float = 30.0) -> Any:
+        """POST what must not be sent again, or takes long; waits `timeout_s` for the answer."""
+        how = {"json": body if body is not None else {}, "timeout": httpx.Timeout(timeout_s)}
+        return self._call("POST", path, tries=1, **how)
+
+    def delete(self, path: str) -> Any:
+        """DELETE; again is the same."""
+        return self._call("DELETE", path)
+
+    def _call(self, method: str, path: str, *, tries: int = MAX_TRIES, **how: Any) -> Any:
+        for attempt in range(1, tries + 1):
             try:
                 response = self.client.request(method, path, **how)
             except _LOST as error:
-                # Everything we send may be sent again: submissions carry a key.
-                if attempt == MAX_TRIES:
+                # What is sent so may be sent again: submissions carry a key.
+                if attempt == tries:
                     raise self.unreachable(error) from None
                 self._sleep(_growing_s(attempt))
                 continue
@@ -103,7 +112,7 @@ class Gateway:
                 raise self.unreachable(error) from None
             if response.is_success:
                 return _json(response)
-            if response.status_code not in _RETRIED or attempt == MAX_TRIES:
+            if response.status_code not in _RETRIED or attempt == tries:
                 break
             self._sleep(_pause_s(response, attempt))
         raise error_of(response)

@@ -1,10 +1,8 @@
 """`octarm dlq …`: list, show, redrive, drop."""
 
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,13 +13,12 @@ from octarm.cli.describe import age
 from octarm.cli.http import Gateway
 from octarm.cli.output import note, pairs, print_lines, stderr, table
 from octarm.cli.text import shorten
+from octarm.cli.when import moment
 from octarm.models.errors import InvalidRequest, OctarmError
 
 PATH: Final = "/v1/dlq"
 PAGE: Final = 500
 SHOWN_FAILURES: Final = 20
-_AGO: Final = re.compile(r"(\d{1,6})([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SHOWN: Final = (
     *("seq", "reason", "origin", "subject", "stream_seq", "msg_id", "tenant", "task_id"),
     *("attempt", "deliveries", "redrives", "published_at", "buried_at", "size_bytes"),
@@ -47,7 +44,7 @@ class Filter:
         given = {
             "origin": self.origin,
             "reason": self.reason,
-            "since": _since(self.since),
+            "since": moment(self.since, "--since"),
             "tenant": self.tenant,
         }
         return {name: value for name, value in given.items() if value}
@@ -260,26 +257,6 @@ def _confirm(session: Session, question: str) -> None:
 
 def _is_asked() -> bool:
     return sys.stdin.isatty()
-
-
-def _since(text: str) -> str:
-    """Read `2h` as a time; anything else is the gateway's to judge.
-
-    Raises:
-        InvalidRequest: it is neither.
-    """
-    if not text:
-        return ""
-    if ago := _AGO.fullmatch(text):
-        past = timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        return (datetime.now(UTC) - past).isoformat()
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequest(
-            f"--since {text!r} is no time", "Write 90m, 2h, 7d, or 2026-11-21T08:00:00Z."
-        ) from None
-    return (moment if moment.tzinfo else moment.astimezone()).isoformat()
 
 
 def _nothing() -> dict[str, Any]:

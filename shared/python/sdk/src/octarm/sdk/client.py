@@ -12,6 +12,7 @@ from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 
 from octarm.clients.orchestrator import OrchestratorClient
+from octarm.clients.policies import PolicyClient
 from octarm.common.bus.connection import connect
 from octarm.common.bus.requests import ask_raw
 from octarm.common.bus.task_history import events_subject
@@ -175,6 +176,11 @@ class Client:
         finally:
             for fate in handles:
                 fate.forget(tell)
+
+    @property
+    def policies(self) -> PolicyClient:
+        """Save, try and deploy scheduling policies, in the tenant's name."""
+        return PolicyClient(self._nc, by=self.tenant)
 
     async def get(self, task_id: str) -> TaskView:
         """Show a task.

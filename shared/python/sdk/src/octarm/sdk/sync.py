@@ -13,6 +13,7 @@ from octarm.models.states import TaskState
 from octarm.sdk.client import SUBMIT_TIMEOUT_S, Client
 from octarm.sdk.event_streams import StreamedEvent
 from octarm.sdk.submissions import Submission, SubmissionsRefused
+from octarm.sdk.sync_policies import SyncPolicies
 from octarm.sdk.tasks import Task
 
 T = TypeVar("T")
@@ -178,6 +179,11 @@ class SyncClient:
         handles = [task.handle for task in tasks]
         for task, result in self._loop.each(self._client.as_completed(handles, timeout)):
             yield by_id[task.id], result
+
+    @property
+    def policies(self) -> SyncPolicies:
+        """Save, try and deploy scheduling policies, in the tenant's name."""
+        return SyncPolicies(self._client.policies, self._loop.call)
 
     def get(self, task_id: str) -> TaskView:
         """Show a task."""

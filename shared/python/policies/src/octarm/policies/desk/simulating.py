@@ -88,8 +88,11 @@ class Simulate:
             if book.live is None:
                 return Candidate(DEFAULT)
             ref = book.live
-        elif ref in BUILTIN and not any(it.name == ref for it in book.versions.values()):
-            return Candidate(ref)
+        elif not any(it.name == ref for it in book.versions.values()):
+            # Refs are written with hyphens, the built-in ones as Python names them.
+            builtin = ref.replace("-", "_")
+            if builtin in BUILTIN:
+                return Candidate(builtin)
         version = await self._sources.source(book.find(ref).digest)
         return Candidate(f"{version.name}@{version.digest[:8]}", version.kind, version.source)
 
