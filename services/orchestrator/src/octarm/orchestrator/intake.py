@@ -55,7 +55,7 @@ def gathered(accept: AcceptTasks) -> Accepting:
     """Gather submissions for one commit; what waits for it is bounded."""
     return Batcher(
         accept,
-        max_items=200,
+        max_items=400,
         concurrency=2,
         max_waiting=MAX_WAITING,
         max_wait_s=MAX_WAIT_S,
