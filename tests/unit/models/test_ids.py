@@ -3,6 +3,7 @@
 import re
 import time
 from itertools import product
+from uuid import RFC_4122, UUID
 
 import pytest
 from hypothesis import given
@@ -68,6 +69,18 @@ class TestNewId:
         assert ids.is_task_id(new)
         assert before <= _unix_ms(new) <= time.time_ns() // 1_000_000
 
+    def test_is_a_random_uuid_of_version_7(self) -> None:
+        uuids = [UUID(int=_uuid(ids.new_id("tsk"))) for _ in range(1000)]
+
+        assert {one.version for one in uuids} == {7}
+        assert {one.variant for one in uuids} == {RFC_4122}
+        seen_set = seen_unset = 0
+        for one in uuids:
+            seen_set |= one.int
+            seen_unset |= ~one.int
+        random_bits = (1 << 80) - 1 - (0xF << 76) - (0b11 << 62)
+        assert seen_set & seen_unset & (1 << 80) - 1 == random_bits
+
     def test_differs_each_time(self) -> None:
         assert len({ids.new_id("tsk") for _ in range(1000)}) == 1000
 
@@ -76,7 +89,7 @@ class TestNewId:
         text = ids.typeid("tsk", uuid)
 
         assert ids.is_task_id(text)
-        assert int(text[4:].translate(_TO_BASE_32), 32) == uuid
+        assert _uuid(text) == uuid
 
     def test_follows_the_published_example(self) -> None:
         uuid = int("0110c8531d0952d8d73e1194e95b5f19", 16)
@@ -119,4 +132,8 @@ _TO_BASE_32 = str.maketrans("0123456789abcdefghjkmnpqrstvwxyz", "0123456789abcde
 
 
 def _unix_ms(typeid: str) -> int:
-    return int(typeid[4:].translate(_TO_BASE_32), 32) >> 80
+    return _uuid(typeid) >> 80
+
+
+def _uuid(typeid: str) -> int:
+    return int(typeid[4:].translate(_TO_BASE_32), 32)

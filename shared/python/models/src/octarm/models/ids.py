@@ -41,6 +41,11 @@ Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _VALUE: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
+# By random byte: the letter of its last five bits, and those that hold a UUID's four bits of
+# version and two of variant, which are the first and the fourth behind its time.
+_LETTERS: Final = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
+_VERSION: Final = tuple(_ALPHABET[7 << 1 | byte & 1] for byte in range(256))
+_VARIANT: Final = tuple(_ALPHABET[2 << 2 | byte & 0b10011] for byte in range(256))
 _IS_TOKEN: Final = re.compile(TOKEN_PATTERN)
 _IS_NAME: Final = re.compile(NAME_PATTERN)
 _IS_TASK: Final = re.compile(TASK_ID_PATTERN)
@@ -76,10 +81,10 @@ def uuid7(unix_ms: int, entropy: int) -> int:
 
 def new_id(prefix: Prefix) -> str:
     """Make a fresh id whose order follows its time of creation to the millisecond."""
-    pairs = _PAIRS
-    uuid = uuid7(0, int.from_bytes(os.urandom(10)))
-    rest = "".join([pairs[uuid >> shift & 1023] for shift in range(70, -1, -10)])
-    return f"{prefix}_{_time(time.time_ns() // 1_000_000)}{rest}"
+    random = os.urandom(16)
+    text = random.translate(_LETTERS).decode()
+    begin = f"{prefix}_{_time(time.time_ns() // 1_000_000)}{_VERSION[random[0]]}"
+    return f"{begin}{text[1:3]}{_VARIANT[random[3]]}{text[4:]}"
 
 
 @lru_cache(maxsize=2)
