@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -41,11 +40,10 @@ class SendsHints(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Reported:
+class _Reported(msgspec.Struct, gc=False):
     started_at: datetime
     progress: hot.AttemptUpdate | None = None
-    progressed_at: float = field(default=-PROGRESS_EVERY_S)
+    progressed_at: float = -PROGRESS_EVERY_S
 
 
 class Updates:

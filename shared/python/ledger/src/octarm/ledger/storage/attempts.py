@@ -5,6 +5,7 @@ from typing import Final
 
 from psycopg.errors import UniqueViolation
 
+from octarm.common.bus.publisher import Outgoing
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, transaction
 from octarm.common.storage.arrays import Int4s, Texts, packed
@@ -162,6 +163,8 @@ class PostgresAttempts:
     ) -> tuple[list[Moved], list[Stray], Entry | None]:
         async with transaction(self._pool) as connection:
             finished = await finish(connection, [n for n in news if short and is_short(n)])
+            if len(finished) == len(news) and self._relatives.are_unmoved_by(finished):
+                return finished, [], await _told(connection, announce(finished))
             over = {(m.task_id, m.attempt) for m in finished}
             unbudgeted = {(m.task_id, m.attempt) for m in finished if not m.budgeted}
             rest = [n for n in news if n.key not in over] if over else news
@@ -180,8 +183,7 @@ class PostgresAttempts:
             ended = [m for m in settled.moved[: len(moved)] if m.new.is_terminal]
             await self._write_results(connection, ended, rest)
             messages = announce([*settled.moved, *late, *progress]) + settled.messages
-            entry = await write_entry(connection, messages)
-            failpoint("results_before_commit")
+            entry = await _told(connection, messages)
         return settled.moved, strays, entry
 
     async def _move(
@@ -262,3 +264,9 @@ class PostgresAttempts:
             _PROGRESS, [[n.task_id for n in rows], [n.attempt for n in rows]]
         )
         return [moved_row(row) for row in await cursor.fetchall()]
+
+
+async def _told(connection: Connection, messages: list[Outgoing]) -> Entry | None:
+    entry = await write_entry(connection, messages)
+    failpoint("results_before_commit")
+    return entry

@@ -123,6 +123,10 @@ class Relatives:
         self.tells = tells
         self.any_blocked = True
 
+    def are_unmoved_by(self, completed: Sequence[Moved]) -> bool:
+        """Whether tasks that completed, without a budget, concern nobody else."""
+        return not (self.any_blocked or any(change.budgeted for change in completed))
+
     async def settle_and_book(
         self,
         connection: Connection,
