@@ -16,6 +16,7 @@ from octarm.clients.policies import PolicyClient
 from octarm.common.bus.connection import connect
 from octarm.common.bus.requests import ask_raw
 from octarm.common.bus.task_history import events_subject
+from octarm.common.bus.wire import listen
 from octarm.models.errors import NotFound, OctarmError, TaskFailed
 from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.queries import Cancelled, FindTasks, TasksFound, TaskView
@@ -32,7 +33,6 @@ from octarm.sdk.tasks import Task
 
 SUBMIT_TIMEOUT_S: Final = 30.0
 CLOCKS_DIFFER: Final = timedelta(minutes=1)
-PENDING_BYTES: Final = 256 * 1024 * 1024
 
 
 class Client:
@@ -65,12 +65,7 @@ class Client:
             self._fates = Fates(self._ledger, self.tenant)
             self._submitter = Submitter(self.tenant, self._request, self._fates.follow)
             for what in (COMPLETED, STOPPED):
-                await self._nc.subscribe(
-                    events_subject(self.tenant, what=what),
-                    cb=self._heard,
-                    pending_msgs_limit=0,
-                    pending_bytes_limit=PENDING_BYTES,
-                )
+                await listen(self._nc, events_subject(self.tenant, what=what), self._heard)
             await self._nc.flush()
             lost = partial(self._nc.stats.__getitem__, "reconnects")
             sweeping = asyncio.create_task(self._fates.run(self._sweep_s, lost))
@@ -87,7 +82,7 @@ class Client:
         """Disconnect; submitted tasks go on."""
         await self._opened.aclose()
 
-    async def _heard(self, msg: Msg) -> None:
+    def _heard(self, msg: Msg) -> None:
         try:
             endings = endings_in(msg.data)
         except NOT_UNDERSTOOD:

@@ -38,9 +38,24 @@ async def write_commands(nc: NATS, commands: bytes) -> None:
         raise ConnectionClosedError
     if not nc.is_connected and len(commands) + nc.pending_data_size > nc._max_pending_size:
         raise OutboundBufferLimitError
+    if nc.is_connected and not nc._pending and (writer := _idle_writer(nc)) is not None:
+        writer.write(commands)
+        return
     await nc._send_command(commands)
     if nc._flush_queue is not None and nc._flush_queue.empty():
         await nc._flush_pending()
+
+
+def _idle_writer(nc: NATS) -> asyncio.StreamWriter | None:
+    """Give the connection's writer when all that was written before is on its way.
+
+    Waiting for the flusher's task to wake costs a turn of the loop. A writer that is behind is
+    left to the flusher, which waits for it.
+    """
+    writer: asyncio.StreamWriter | None = getattr(nc._transport, "_io_writer", None)
+    if writer is None or writer.is_closing() or writer.transport.get_write_buffer_size():
+        return None
+    return writer
 
 
 async def take_no_more(nc: NATS, subscription: Subscription) -> None:
