@@ -17,6 +17,7 @@ from octarm.common.bus.publisher import (
     Publisher,
     Unacknowledged,
 )
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -75,6 +76,22 @@ async def test_what_nobody_acknowledged_is_sent_once_more(nc: NATS) -> None:
 
     assert answers == [PubAck("S", 7, False)]
     assert stream.ids == ["one", "one"]
+
+
+async def test_is_not_sent_again_over_another_connection(nc: NATS) -> None:
+    first = Stream(lambda _: None)
+    await nc.subscribe(SUBJECT, cb=first.take)
+    await nc.flush()
+    publisher = Publisher(nc, timeout_s=0.5)
+
+    publishing = asyncio.create_task(publisher.publish_many([Outgoing(SUBJECT, b"x", "one")]))
+    await wait_until(lambda: first.ids)
+    await nc.force_reconnect()
+    (answer,) = await publishing
+    await publisher.close()
+
+    assert isinstance(answer, Unacknowledged)
+    assert first.ids == ["one"]
 
 
 async def test_is_sent_no_third_time(nc: NATS) -> None:

@@ -1,5 +1,6 @@
 """No state is without an owner: each row of docs/architecture/owners.md; and a lost bus."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -47,10 +48,12 @@ def a_reconciler(ledger: Ledger) -> Reconcile:
     return Reconcile(ledger.endings, ledger.relay, revoke, 1)
 
 
-def a_recovery(ledger: Ledger, bus: RecordingPublisher | None = None) -> Recover:
-    reconcile = a_reconciler(ledger)
-    queued = PostgresQueued(ledger.pool)
-    return Recover(reconcile, queued, bus or ledger.bus, ledger.relatives.tells.ready)
+def a_recovery(
+    ledger: Ledger, bus: RecordingPublisher | None = None, *, patience_s: float = 0.0
+) -> Recover:
+    reconcile, bus = a_reconciler(ledger), bus or ledger.bus
+    ready = ledger.relatives.tells.ready
+    return Recover(reconcile, PostgresQueued(ledger.pool), bus, ready, patience_s=patience_s)
 
 
 async def accepted(ledger: Ledger, **fields: Any) -> str:
@@ -173,6 +176,17 @@ class TestAssumingAnEmptyBus:
 
         assert mended == {TOLD_AGAIN: 5}
         assert sorted(_told(ledger.bus)) == sorted((task_id, 1) for task_id in queued)
+
+    async def test_waits_for_what_arms_have_begun_though_the_ledger_never_read_its_placement(
+        self, ledger: Ledger
+    ) -> None:
+        begun, ended, queued = [await accepted(ledger) for _ in range(3)]
+
+        recovering = asyncio.create_task(a_recovery(ledger, patience_s=0.5)(assume_empty=True))
+        await reported(ledger, started(begun), *news(a_result(ended)))
+
+        assert (await recovering).mended == {TOLD_AGAIN: 1}
+        assert _told(ledger.bus) == [(queued, 1)]
 
     async def test_again_is_not_taken_for_a_duplicate(self, ledger: Ledger) -> None:
         await accepted(ledger)

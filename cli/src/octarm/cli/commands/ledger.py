@@ -117,8 +117,9 @@ def reconcile(
     """Let the orchestrator look now for what nobody owns, and mend it.
 
     It does so by itself twice a second. With --assume-empty every queued task's READY message is
-    published again; where it was not lost, that changes nothing. Run `octarm bus provision` first
-    if streams are missing.
+    published again; where it was not lost, that changes nothing. That begins after six seconds,
+    in which arms report what they have begun. Run `octarm bus provision` first if streams are
+    missing.
     """
     url = nats_url or embedded_url("nats")
     if not url:

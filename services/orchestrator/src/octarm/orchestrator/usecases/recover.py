@@ -1,5 +1,6 @@
 """One pass of the reconciler when somebody asks, also for a bus that has lost its streams."""
 
+import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from octarm.models.queries import Reconciled
 from octarm.orchestrator.usecases.endings import Reconcile
 
 TOLD_AGAIN: Final = "queued tasks told again"
+# An arm asks a bus that refuses its reports again after five seconds at most.
+REPORTED_WITHIN_S: Final = 6.0
 
 log = get_logger()
 
@@ -40,7 +43,8 @@ class Recover:
     nothing where the message was not lost: a copy takes the place of the older one in the
     scheduler's queue, and an attempt that is under way or over is not placed again. Dispatched and
     running attempts are left to their leases: whether one was started before its command was lost
-    only its arm knows, and it says so with its beats.
+    only its arm knows, and it says so with its beats. Of a placement that was lost before the
+    ledger had read it the arm's report tells, so that is waited for.
     """
 
     reconcile: Reconcile
@@ -49,6 +53,7 @@ class Recover:
     make_ready: Callable[[list[Woken]], list[Outgoing]]
     mark: Callable[[], str] = field(default=_mark)
     """Makes one pass's messages differ from what READY may still know for duplicates."""
+    patience_s: float = REPORTED_WITHIN_S
 
     async def __call__(self, *, assume_empty: bool) -> Reconciled:
         """Mend; may be repeated at any time.
@@ -60,6 +65,7 @@ class Recover:
         # A copy that counts for itself: the one that runs always goes on meanwhile.
         await replace(self.reconcile, mended=mended).once()
         if assume_empty:
+            await asyncio.sleep(self.patience_s)
             mended[TOLD_AGAIN] = await self._tell_again()
             log.warning("bus_assumed_empty", told_again=mended[TOLD_AGAIN])
         return Reconciled(mended={what: number for what, number in mended.items() if number})

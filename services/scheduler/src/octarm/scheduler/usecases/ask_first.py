@@ -26,8 +26,8 @@ from octarm.scheduler.usecases.desk import Desk
 UNPLACED: Final = frozenset({TaskState.QUEUED, TaskState.WAITING})
 ASK_AGAIN_S: Final = 1.0
 # What was made ready so long before it was published may have been published before: nobody
-# publishes again sooner than his wait for an acknowledgement is over.
-COPY_AFTER: Final = timedelta(seconds=4)
+# publishes again before he has waited two seconds for the acknowledgement.
+COPY_AFTER: Final = timedelta(seconds=1.5)
 
 log = get_logger()
 _decode = msgspec.json.Decoder(PlaceTasks).decode

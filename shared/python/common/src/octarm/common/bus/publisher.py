@@ -235,7 +235,7 @@ class Publisher:
             await self._send(messages, replies, window)
             if not await window.answered(min(AGAIN_AFTER_S, self._timeout_s)):
                 # They may have died with a leader; the next one knows the Msg-Ids of what it has.
-                if self._nc.stats["reconnects"] == reconnects:
+                if self._nc.is_connected and self._nc.stats["reconnects"] == reconnects:
                     window.sent_again = True
                     await self._send(messages, replies, window)
                 await window.answered(self._timeout_s - AGAIN_AFTER_S)
