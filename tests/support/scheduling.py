@@ -17,8 +17,12 @@ from octarm.policies.queue.arms import Arms
 from octarm.scheduler.domain.fleet import Fleet
 from octarm.scheduler.domain.queue import ShardQueue
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
+from octarm.scheduler.usecases.decide import Decide, NoScripts, Scripts
 from octarm.scheduler.usecases.desk import Desk
+from octarm.scheduler.usecases.dispatch import Dispatch
+from octarm.scheduler.usecases.place import PlaceTasks as Placer
 from octarm.scheduler.usecases.ports import Pending, Recorded
+from octarm.scheduler.usecases.reject import RejectTasks
 
 NOON_S = NOON.timestamp()
 
@@ -112,6 +116,29 @@ def a_fleet(*arms: ArmFacts, slots: int = 1) -> Fleet:
 def a_desk(*arms: ArmFacts, slots: int = 1, capacity: int = 1000) -> Desk:
     fleet = a_fleet(*arms, slots=slots)
     return Desk(0, capacity, FakeClock(), an_empty_queue(fleet), fleet, leading=True)
+
+
+class NoLedger:
+    """Takes every cancellation, and remembers it."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[tuple[str, str]] = []
+        self.failure: OctarmError | None = None
+
+    async def cancel(self, tenant: str, task_id: str, reason: str = "") -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.cancelled.append((task_id, reason))
+
+
+def a_placer(
+    desk: Desk,
+    dispatch: Dispatch,
+    scripts: Scripts | None = None,
+    ledger: NoLedger | None = None,
+) -> Placer:
+    decide = Decide(desk, DEFAULT, scripts or NoScripts())
+    return Placer(desk, dispatch, decide, RejectTasks(desk, ledger or NoLedger()))
 
 
 PUBLISHED_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)

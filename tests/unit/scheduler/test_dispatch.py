@@ -16,8 +16,7 @@ from octarm.scheduler.domain.cycle import Placement
 from octarm.scheduler.usecases import place
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.dispatch import Dispatch
-from octarm.scheduler.usecases.place import PlaceTasks
-from tests.support.scheduling import a_desk, beat, facts, ready, task_id, waiting
+from tests.support.scheduling import a_desk, a_placer, beat, facts, ready, task_id, waiting
 
 FENCE = Fence("octarm.v1.cmd.shard.lead.0", 7)
 ONE = RUN_TASKS.at(arm_id="one")
@@ -41,10 +40,8 @@ class Stage:
 
     def __init__(self, desk: Desk) -> None:
         self.desk, self.bus, self.connection = desk, Bus(), 1
-        self.dispatch = Dispatch(
-            desk, self.bus, FENCE, policy="priority", connection=lambda: self.connection
-        )
-        self.place = PlaceTasks(desk, self.dispatch)
+        self.dispatch = Dispatch(desk, self.bus, FENCE, connection=lambda: self.connection)
+        self.place = a_placer(desk, self.dispatch)
 
     async def send(self, *numbers: int, arm_id: str = "one") -> int:
         arm = self.desk.fleet.pool(arm_id)

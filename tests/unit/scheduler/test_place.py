@@ -21,10 +21,10 @@ from octarm.scheduler.usecases import dispatch
 from octarm.scheduler.usecases.admit import AdmitTasks
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.dispatch import Dispatch
-from octarm.scheduler.usecases.place import PlaceTasks
 from tests.support.scheduling import (
     FakeDelivery,
     a_desk,
+    a_placer,
     an_empty_queue,
     facts,
     ready,
@@ -42,8 +42,8 @@ class Stage:
         self.desk = desk
         self.bus = RecordingPublisher()
         self.admit = AdmitTasks(desk)
-        self.dispatch = Dispatch(desk, self.bus, FENCE, policy="priority")
-        self.place = PlaceTasks(desk, self.dispatch)
+        self.dispatch = Dispatch(desk, self.bus, FENCE)
+        self.place = a_placer(desk, self.dispatch)
         self.clock = cast(FakeClock, desk.clock)
 
     async def read(self, *tasks: ReadyTask, seq: int = 1) -> FakeDelivery:

@@ -15,6 +15,7 @@ from octarm.policies.context import ArmFacts
 from octarm.policies.store.store import PolicyStore
 from octarm.scheduler.leader import ShardLeader
 from octarm.scheduler.policies.answering import answering
+from octarm.scheduler.policies.deployed import DeployedPolicies
 from octarm.scheduler.routes import hear_heartbeats
 from octarm.scheduler.settings import Settings
 from octarm.scheduler.storage import ArmDirectory
@@ -33,21 +34,25 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 
 async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
     publisher = Publisher(nc)
+    store = PolicyStore(nc, publisher)
+    deployed = DeployedPolicies(store)
     leaders = [
-        ShardLeader(settings, nc, publisher, shard=shard) for shard in range(settings.shards)
+        ShardLeader(settings, nc, publisher, shard=shard, scripts=deployed)
+        for shard in range(settings.shards)
     ]
+    deployed.changed = _poke(leaders)
     health = HealthServer(
         settings.http_port,
         host=settings.http_host,
         live=lambda: not nc.is_closed and all(leader.healthy() for leader in leaders),
         ready={"nats": partial(must_be_connected, nc)},
     )
-    store = PolicyStore(nc, publisher)
-    async with health, answering(nc, settings.nats_url, store):
+    async with deployed, health, answering(nc, settings.nats_url, store):
         beats = await hear_heartbeats(nc, _heartbeats_for(leaders))
         try:
             background = [
                 _until(stop, _directory_for(nc, leaders).run()),
+                _until(stop, deployed.run()),
                 *[_until(stop, leader.tend.run()) for leader in leaders],
             ]
             await until_stopped(stop, *background, *[leader.run(stop) for leader in leaders])
@@ -55,6 +60,14 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
             if not nc.is_closed:
                 await beats.unsubscribe()
             await publisher.close()
+
+
+def _poke(leaders: list[ShardLeader]) -> Callable[[], None]:
+    def poke() -> None:
+        for leader in leaders:
+            leader.desk.poke()
+
+    return poke
 
 
 def _heartbeats_for(leaders: list[ShardLeader]) -> Callable[[Heartbeat], Awaitable[None]]:

@@ -32,10 +32,12 @@ from octarm.scheduler.storage import JetStreamDispatched, deliver_all_again
 from octarm.scheduler.usecases.admit import AdmitTasks
 from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
 from octarm.scheduler.usecases.ask_first import AskFirst
+from octarm.scheduler.usecases.decide import Decide, NoScripts, Scripts
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.dispatch import Dispatch
 from octarm.scheduler.usecases.follow import EndAttempts, FreeSlot, SweepFlights
 from octarm.scheduler.usecases.place import PlaceTasks
+from octarm.scheduler.usecases.reject import RejectTasks
 from octarm.scheduler.usecases.rivals import Rivals
 from octarm.scheduler.usecases.split import SplitMessages
 from octarm.scheduler.usecases.take_over import TakeOver, WaitForLedger
@@ -62,7 +64,9 @@ class ShardLeader:
         *,
         shard: int,
         clock: Clock | None = None,
+        scripts: Scripts | None = None,
     ) -> None:
+        self._scripts = scripts or NoScripts()
         self._clock = clock or SystemClock()
         self._settings = settings
         self._nc = nc
@@ -126,14 +130,10 @@ class ShardLeader:
 
     async def _place_until(self, lost: asyncio.Event, fence: Fence) -> None:
         desk = self.desk
-        dispatch = Dispatch(
-            desk,
-            self._publisher,
-            fence,
-            policy=desk.queue.policy.name,
-            connection=self._connection,
-        )
-        placer = PlaceTasks(desk, dispatch)
+        dispatch = Dispatch(desk, self._publisher, fence, connection=self._connection)
+        decide = Decide(desk, self._settings.builtin(), self._scripts, self._settings.config())
+        reject = RejectTasks(desk, self._ledger)
+        placer = PlaceTasks(desk, dispatch, decide, reject)
         runner = PullRunner(
             self._nc,
             self._publisher,
@@ -156,6 +156,7 @@ class ShardLeader:
                     self._wake(lost),
                 )
         finally:
+            await reject.aclose()
             if self._nc.is_connected:
                 with suppress(NatsError):
                     await self._nc.flush(timeout=ROUND_TRIP_S)

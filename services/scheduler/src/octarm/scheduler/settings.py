@@ -8,6 +8,7 @@ from octarm.common.service import ServiceSettings
 from octarm.models.subjects import MAX_SHARDS
 from octarm.policies.builtin import BUILTIN, DEFAULT
 from octarm.policies.builtin.policy import Builtin
+from octarm.policies.context import Config
 from octarm.policies.queue.governors import ProviderLimits
 from octarm.policies.queue.limits import LimitRule, compiled
 
@@ -97,6 +98,14 @@ class Settings(ServiceSettings):
     def builtin(self) -> Builtin:
         """Give the policy of the platform."""
         return BUILTIN[self.policy]
+
+    def config(self) -> Config:
+        """Give what a scripted policy may know of this."""
+        return Config(
+            queue_capacity=self.queue_capacity,
+            ageing_ms=int(self.ageing_s * 1000),
+            promote_after_ms=int(self.promote_after_s * 1000),
+        )
 
     def limit_rules(self) -> list[LimitRule]:
         """Give the limits as the queue has them."""

@@ -40,6 +40,8 @@ class ExplainWait:
     async def __call__(self, question: WhyWaiting) -> Waiting:
         """Answer from what is known now."""
         wait = why_waiting(self.desk.queue, question.task_id, now=self.desk.now_s())
+        note = self.desk.notes.get(question.task_id)
+        reason = wait.reason if note is None or wait.position is None else f"{wait.reason}; {note}"
         return Waiting(
-            task_id=question.task_id, position=wait.position, reason=wait.reason, arms=wait.arms
+            task_id=question.task_id, position=wait.position, reason=reason, arms=wait.arms
         )

@@ -30,7 +30,8 @@ class Desk:
     """What waits at one shard, and the fleet it may go to.
 
     `work` is set when a cycle may have something to do. `holds` are the READY messages that
-    are still unacknowledged, by stream sequence.
+    are still unacknowledged, by stream sequence. `notes` are what a script said of tasks that
+    wait, by id; while `scripted` it may let work wait that could be placed.
     """
 
     shard: int
@@ -41,6 +42,8 @@ class Desk:
     holds: dict[int, Hold] = field(default_factory=dict)
     work: asyncio.Event = field(default_factory=asyncio.Event)
     leading: bool = False
+    scripted: bool = False
+    notes: dict[str, str] = field(default_factory=dict)
     full: bool = False
     progress_at: float = 0.0
     more_room: Callable[[], None] = _nothing
@@ -59,6 +62,7 @@ class Desk:
         self.queue = queue
         self.fleet.serve(queue)
         self.holds.clear()
+        self.notes.clear()
         self.more_room = _nothing
         self.full = False
 
@@ -96,7 +100,9 @@ class Desk:
 
     def healthy(self) -> bool:
         """Whether work that could be placed is being placed; a standby has none."""
-        if not self.leading or not placeable(self.queue, now=self.now_s()):
+        if not self.leading or (self.scripted and not self.work.is_set()):
+            return True
+        if not placeable(self.queue, now=self.now_s()):
             return True
         return self.clock.monotonic() - self.progress_at < STALLED_AFTER_S
 

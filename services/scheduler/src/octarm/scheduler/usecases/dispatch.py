@@ -57,13 +57,11 @@ class Dispatch:
         bus: Publishes,
         fence: Fence,
         *,
-        policy: str,
         connection: Callable[[], int] = lambda: 0,
     ) -> None:
         self._desk = desk
         self._bus = bus
         self._fence = fence
-        self._policy = policy
         self._connection = connection
         self._unsettled: list[Bundle] = []
         self._subjects: dict[str, str] = {}
@@ -74,8 +72,13 @@ class Dispatch:
         """How many bundles nobody has acknowledged or refused."""
         return len(self._unsettled)
 
-    async def __call__(self, decisions: Sequence[Placement], now: datetime) -> int:
-        """Publish these, and what is unsettled once more; gives the number of tasks placed."""
+    async def __call__(
+        self, decisions: Sequence[Placement], now: datetime, *, policy: str = ""
+    ) -> int:
+        """Publish these, and what is unsettled once more; gives the number of tasks placed.
+
+        `policy` names the one that decided, as name or name@digest.
+        """
         bundles, self._unsettled = self._unsettled, []
         connection = self._connection()
         if any(bundle.sent_on != connection for bundle in bundles):
@@ -83,7 +86,8 @@ class Dispatch:
             self.deposed = True
             return 0
         for pool, some in _by_arm(decisions):
-            bundles.append(Bundle(pool, some, self._message(pool, some, now), connection))
+            message = self._message(pool, some, now, policy=policy)
+            bundles.append(Bundle(pool, some, message, connection))
         answers = await self._bus.publish_many([bundle.message for bundle in bundles])
         failpoint("dispatch_before_ack")
         placed = 0
@@ -100,13 +104,15 @@ class Dispatch:
             log.warning("another_leads", shard=self._desk.shard)
         return placed
 
-    def _message(self, pool: Pool, decisions: list[Placement], now: datetime) -> Outgoing:
+    def _message(
+        self, pool: Pool, decisions: list[Placement], now: datetime, *, policy: str
+    ) -> Outgoing:
         arm_id, digest = pool.arm_id, blake2b(digest_size=16)
         tasks, head = [], b""
         for decision in decisions:
             ready, traceparent = decision.task.ready, decision.task.ready.traceparent
             if tracing.is_sampled(traceparent):
-                traceparent = self._traced(decision)
+                traceparent = self._traced(decision, policy)
                 head = trace_head(traceparent)
             tasks.append(
                 RunTask(
@@ -123,11 +129,11 @@ class Dispatch:
         subject = self._subjects.get(arm_id)
         if subject is None:
             subject = self._subjects[arm_id] = RUN_TASKS.at(arm_id=arm_id)
-        payload = _encode(RunTasks(self._desk.shard, arm_id, now, self._policy, tasks))
+        payload = _encode(RunTasks(self._desk.shard, arm_id, now, policy, tasks))
         head = head if len(tasks) == 1 else b""
         return Outgoing(subject, payload, f"d:{digest.hexdigest()}", head, self._fence)
 
-    def _traced(self, decision: Placement) -> str:
+    def _traced(self, decision: Placement, policy: str) -> str:
         ready = decision.task.ready
         return tracing.record(
             "scheduler.place",
@@ -136,7 +142,7 @@ class Dispatch:
             task_id=ready.task_id,
             attempt=ready.attempt,
             arm_id=decision.pool.arm_id,
-            policy=self._policy,
+            policy=policy,
             reason=decision.reason,
         )
 

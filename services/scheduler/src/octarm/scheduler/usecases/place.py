@@ -6,10 +6,10 @@ import time
 from typing import Final
 
 from octarm.common.telemetry import get_logger, metrics
-from octarm.policies.queue.homes import Homes
-from octarm.scheduler.domain.cycle import place
+from octarm.scheduler.usecases.decide import Decide
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.dispatch import Dispatch
+from octarm.scheduler.usecases.reject import RejectTasks
 
 UNSETTLED_WAIT_S: Final = 0.1
 
@@ -19,10 +19,12 @@ log = get_logger()
 class PlaceTasks:
     """Sends waiting tasks to arms whenever something has changed."""
 
-    def __init__(self, desk: Desk, dispatch: Dispatch) -> None:
+    def __init__(self, desk: Desk, dispatch: Dispatch, decide: Decide, reject: RejectTasks) -> None:
         self._desk = desk
         self._dispatch = dispatch
-        self._homes = Homes()
+        self._decide = decide
+        self._reject = reject
+        self._again_s: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run cycles until `stop` is set or another leads; poke the desk after setting it."""
@@ -45,31 +47,33 @@ class PlaceTasks:
         desk, began = self._desk, time.perf_counter()
         if not desk.may_place():
             return 0
-        now, monotonic = desk.clock.now(), desk.clock.monotonic()
-        now_s = now.timestamp()
-        for task in desk.queue.overdue(now_s):
+        for task in desk.queue.overdue(desk.now_s()):
             log.info("task_overdue", task_id=task.task_id)
             desk.done(task)
-        paused_until = desk.fleet.resume(monotonic)
-        decisions = place(desk.queue, desk.fleet, self._homes, now=now_s, monotonic=monotonic)
-        if decisions:
+        paused_until = desk.fleet.resume(desk.clock.monotonic())
+        decided = await self._decide()
+        if decided is None:
+            return 0
+        placements, policy = decided.placements, decided.policy
+        if placements:
             metrics.observe("octarm_scheduler_cycle_seconds", time.perf_counter() - began)
         elif paused_until is None:
             desk.progress_at = desk.clock.monotonic()
-        if decisions or self._dispatch.unsettled:
-            placed = await self._dispatch(decisions, now)
+        if placements or self._dispatch.unsettled:
+            placed = await self._dispatch(placements, desk.clock.now(), policy=policy)
             if placed:
                 desk.progress_at = desk.clock.monotonic()
-                metrics.inc(
-                    "octarm_scheduler_placements_total", placed, policy=desk.queue.policy.name
-                )
+                metrics.inc("octarm_scheduler_placements_total", placed, policy=policy)
             if desk.full:
                 desk.more_room()
-        return len(decisions)
+        if decided.rejected:
+            self._reject(decided.rejected, policy)
+        self._again_s = decided.again_s
+        return len(placements) + len(decided.rejected)
 
     def _timer(self) -> asyncio.TimerHandle | None:
         desk = self._desk
-        waits = []
+        waits = [] if self._again_s is None else [self._again_s]
         if (due := desk.queue.next_timer()) is not None and due < math.inf:
             waits.append(due - desk.now_s())
         if (resume_at := desk.fleet.resume(desk.clock.monotonic())) is not None:

@@ -14,6 +14,7 @@ from octarm.policies.context import (
     TenantFacts,
     TenantLimits,
 )
+from octarm.policies.eligibility import Refusal
 from octarm.policies.queue.arms import Arm
 from octarm.policies.queue.cycle import limit_of
 from octarm.policies.queue.lanes import Lane
@@ -130,7 +131,8 @@ def apply(queue: Queue, actions: Sequence[Action], *, now: float) -> Applied:
     """Let checked actions take effect, in their order.
 
     `actions.check` has looked at each of them against the context; limits by key and the
-    headroom of providers are looked at here, as every placing uses some of them up.
+    headroom of providers are looked at here, as every placing uses some of them up. So is
+    whatever may have changed since the context was made: tasks that left, arms that are gone.
     """
     done = Applied()
     for action in actions:
@@ -140,23 +142,37 @@ def apply(queue: Queue, actions: Sequence[Action], *, now: float) -> Applied:
         if not isinstance(action, Dispatch | Reject):
             continue
         task = queue.get(action.task)
-        assert task is not None, "it was in the window, and is settled once"
-        if isinstance(action, Reject):
+        if task is None:
+            why = Refusal("gone", f"{action.task} does not wait any more")
+            done.dropped.append(_dropped(action, why))
+        elif isinstance(action, Reject):
             queue.remove(task)
             done.rejected.append((task, action.reason))
-            continue
-        arm, lane = queue.arms.by_id[action.arm], task.lane
-        assert lane is not None, "it waits"
-        if (limit := limit_of(lane, now)) is not None:
-            why = f"limit {limit.rule.name} of {limit.key} is reached"
-            done.dropped.append(Dropped("limit", why, repr(action)[:200], task.task_id))
-        elif lane.group.free(arm) < task.slots:
-            why = f"{action.arm} has no room within its provider's headroom"
-            done.dropped.append(Dropped("headroom", why, repr(action)[:200], task.task_id))
+        elif (refused := _refusal(task, action.arm, now)) is not None:
+            done.dropped.append(_dropped(action, refused))
         else:
+            arm = queue.arms.by_id[action.arm]
             queue.fly(task, arm, now=now)
             done.sent.append(Sent(task, arm, action.reason, action.score))
     return done
+
+
+def _dropped(action: Dispatch | Reject, why: Refusal) -> Dropped:
+    return Dropped(why.kind, why.why, repr(action)[:200], action.task)
+
+
+def _refusal(task: Task, arm_id: str, now: float) -> Refusal | None:
+    lane = task.lane
+    assert lane is not None, "it waits"
+    lane.group.has_room(now)  # It reads what has changed.
+    arm = lane.group.members.get(arm_id)
+    if arm is None:
+        return Refusal("arm_away", f"{arm_id} does not take it any more")
+    if (limit := limit_of(lane, now)) is not None:
+        return Refusal("limit", f"limit {limit.rule.name} of {limit.key} is reached")
+    if lane.group.free(arm) < task.slots:
+        return Refusal("headroom", f"{arm_id} has no room within its provider's headroom")
+    return None
 
 
 def _metrics(queue: Queue, now: float) -> Metrics:

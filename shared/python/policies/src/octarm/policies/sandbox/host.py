@@ -56,6 +56,15 @@ class Host:
             self._shadow, self.tally = loaded.digest, Tally()
         return loaded
 
+    def retire(self) -> None:
+        """Let the platform's own policy decide from the next cycle on."""
+        self.supervisor.deploy(PLATFORM)
+
+    @property
+    def watching(self) -> bool:
+        """Whether there is a shadow to be asked."""
+        return self._shadow is not None
+
     def unwatch(self) -> None:
         """End the shadow; its tally stays."""
         self._shadow = None
@@ -63,7 +72,7 @@ class Host:
     async def decide(self, context: Context) -> Verdict:
         """Ask the active version; its actions are checked against the same context."""
         version = self.supervisor.active
-        if version == PLATFORM:
+        if version == PLATFORM or version not in self._engine.policies:
             return Verdict(PLATFORM)
         outcome = await self._engine.decide(version, context)
         if isinstance(outcome, PolicyFailed):
