@@ -103,6 +103,6 @@ async def a_policy_desk(url: str) -> AsyncGenerator[NATS, None]:
     async with connected_to(url, name="test") as nc:
         await provision(nc.jetstream())
         publisher = Publisher(nc)
-        async with answering(nc, url, PolicyStore(nc, publisher)):
+        async with answering(nc, url, PolicyStore(nc, publisher), platform="priority"):
             yield nc
         await publisher.close()

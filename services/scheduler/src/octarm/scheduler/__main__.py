@@ -47,7 +47,8 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
         live=lambda: not nc.is_closed and all(leader.healthy() for leader in leaders),
         ready={"nats": partial(must_be_connected, nc)},
     )
-    async with deployed, health, answering(nc, settings.nats_url, store):
+    questions = answering(nc, settings.nats_url, store, platform=settings.policy)
+    async with deployed, health, questions:
         beats = await hear_heartbeats(nc, _heartbeats_for(leaders))
         try:
             background = [

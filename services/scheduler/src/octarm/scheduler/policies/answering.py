@@ -18,12 +18,16 @@ from octarm.scheduler.policies.routes import policy_questions
 
 
 @asynccontextmanager
-async def answering(nc: NATS, url: str, store: PolicyStore) -> AsyncGenerator[None, None]:
-    """Answer questions about policies until the block ends."""
+async def answering(
+    nc: NATS, url: str, store: PolicyStore, *, platform: str
+) -> AsyncGenerator[None, None]:
+    """Answer questions about policies until the block ends.
+
+    `platform` names the built-in policy that decides while none is deployed.
+    """
     now = SystemClock().now
     record = LedgerRecord(OrchestratorClient(nc), ArmRegistryClient(nc))
     desk = PolicyDesk(store, Examiner(), now)
-    async with control_plane(
-        url, policy_questions(desk, Simulate(store, record, now)), name="scheduler-policies"
-    ):
+    router = policy_questions(desk, Simulate(store, record, now, platform=platform))
+    async with control_plane(url, router, name="scheduler-policies"):
         yield

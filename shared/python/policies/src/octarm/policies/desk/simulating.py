@@ -18,7 +18,6 @@ from octarm.policies.simulator.outcome import Outcome
 from octarm.policies.versions import digest
 
 LIVE: Final = "live"
-DEFAULT: Final = "priority"
 WINDOW: Final = timedelta(hours=1)
 MAX_ANSWER: Final = 900_000
 
@@ -51,10 +50,14 @@ class Record(Protocol):
 class Simulate:
     """Run policies in virtual time, one simulation at a time."""
 
-    def __init__(self, sources: Sources, record: Record, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, sources: Sources, record: Record, now: Callable[[], datetime], *, platform: str
+    ) -> None:
+        """Take what to ask; `platform` names the built-in policy that decides without another."""
         self._sources = sources
         self._record = record
         self._now = now
+        self._platform = platform
         self._turns = Turns(1, 2)
 
     async def __call__(self, wanted: SimulatePolicy) -> PolicySimulated:
@@ -86,7 +89,7 @@ class Simulate:
         book = await self._sources.book()
         if ref == LIVE:
             if book.live is None:
-                return Candidate(DEFAULT)
+                return Candidate(self._platform)
             ref = book.live
         elif not any(it.name == ref for it in book.versions.values()):
             # Refs are written with hyphens, the built-in ones as Python names them.
