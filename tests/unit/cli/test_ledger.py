@@ -117,3 +117,22 @@ def test_says_what_was_mended(
 
     assert run(["ledger", "reconcile", "--nats-url", "nats://bus"]) == 0
     assert capsys.readouterr().out.startswith(said)
+
+
+def test_finds_the_stack_of_another_folder(asked: list[Any], tmp_path: Path) -> None:
+    urls = {"postgres": "postgresql://there", "nats": "nats://there"}
+    (tmp_path / "up.json").write_text(json.dumps(urls))
+
+    assert run(["ledger", "verify", "--data", str(tmp_path)]) == 0
+    sources, _ = asked[1]
+    assert (sources.postgres_url, sources.nats_url) == ("postgresql://there", "nats://there")
+
+
+@pytest.mark.parametrize("verb", ["verify", "reconcile"])
+def test_says_where_it_looked_for_a_stack(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["ledger", verb, "--data", str(tmp_path)]) == 3
+    said = capsys.readouterr().err
+    assert f"no embedded stack runs on {tmp_path}" in said
+    assert "--data or OCTARM_DATA" in said

@@ -118,8 +118,8 @@ def resolve(*, url: str = "", profile: str = "", environ: Mapping[str, str] = os
     if embedded := embedded_url("gateway", environ):
         return Target(embedded, given_key, "octarm up")
     raise Unavailable(
-        "no gateway is known and no embedded stack runs",
-        "Start one with 'octarm up', or give --url, OCTARM_URL or a profile.",
+        f"no gateway is known and no embedded stack runs on {data_folder(environ)}",
+        "Start one with 'octarm up', or give --url, OCTARM_URL, OCTARM_DATA or a profile.",
     )
 
 

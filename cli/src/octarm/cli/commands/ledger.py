@@ -8,7 +8,7 @@ import typer
 
 from octarm.cli.command import Session, command, sub_app
 from octarm.cli.output import note, print_lines, table
-from octarm.cli.profiles import embedded_url
+from octarm.cli.profiles import data_folder, embedded_url
 from octarm.models.errors import InvalidRequest
 
 PostgresUrl = Annotated[
@@ -27,6 +27,16 @@ NatsUrl = Annotated[
         envvar="OCTARM_NATS_URL",
         show_envvar=True,
         help="NATS; by default that of the running embedded stack.",
+    ),
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        exists=True,
+        file_okay=False,
+        help="The data folder of the stack, when it was started with --data (or OCTARM_DATA).",
     ),
 ]
 Histories = Annotated[
@@ -56,6 +66,7 @@ def register(app: typer.Typer) -> None:
         examples=(
             "octarm ledger verify",
             "octarm ledger verify --live --json",
+            "octarm ledger verify --data ./dev",
             "octarm ledger verify --history load.jsonl --wait 30",
         ),
     )(verify)
@@ -72,6 +83,7 @@ def verify(
     *,
     postgres_url: PostgresUrl = "",
     nats_url: NatsUrl = "",
+    data: DataFolder = None,
     history: Histories = None,
     effects: Effects = None,
     live: Live = False,
@@ -87,13 +99,13 @@ def verify(
     from octarm.verify.invariants import Mode
 
     sources = Sources(
-        postgres_url or embedded_url("postgres"),
-        nats_url or embedded_url("nats"),
+        postgres_url or _embedded("postgres", data),
+        nats_url or _embedded("nats", data),
         history or (),
         effects or (),
     )
     if not sources.postgres_url:
-        raise InvalidRequest("no Postgres is known", "Give --postgres-url or OCTARM_POSTGRES_URL.")
+        raise _unknown("Postgres", "--postgres-url or OCTARM_POSTGRES_URL", data)
     mode = Mode.LIVE if live else Mode.QUIESCENT
     try:
         report = asyncio.run(verify(sources, mode=mode, grace_s=grace, wait_s=wait))
@@ -108,7 +120,9 @@ def verify(
 
 def reconcile(
     session: Session,
+    *,
     nats_url: NatsUrl = "",
+    data: DataFolder = None,
     assume_empty: Annotated[
         bool, typer.Option("--assume-empty", help="The bus has lost its streams: tell all again.")
     ] = False,
@@ -121,14 +135,27 @@ def reconcile(
     in which arms report what they have begun. Run `octarm bus provision` first if streams are
     missing.
     """
-    url = nats_url or embedded_url("nats")
+    url = nats_url or _embedded("nats", data)
     if not url:
-        raise InvalidRequest("no NATS is known", "Give --nats-url or OCTARM_NATS_URL.")
+        raise _unknown("NATS", "--nats-url or OCTARM_NATS_URL", data)
     mended = asyncio.run(_reconcile(url, assume_empty, timeout))
     if session.answer({"mended": mended}):
         return
     print_lines(
         "\n".join(f"{number}\t{what}" for what, number in mended.items()) or "nothing to mend"
+    )
+
+
+def _embedded(role: str, data: Path | None) -> str:
+    return embedded_url(role) if data is None else embedded_url(role, {"OCTARM_DATA": str(data)})
+
+
+def _unknown(what: str, options: str, data: Path | None) -> InvalidRequest:
+    """Say where it was looked for, as a stack may well run on another folder."""
+    folder = data or data_folder()
+    return InvalidRequest(
+        f"no {what} is known: no embedded stack runs on {folder}",
+        f"Name the folder of one that does with --data or OCTARM_DATA, or give {options}.",
     )
 
 
