@@ -1,6 +1,7 @@
 """What becomes of each part of a message, whatever its neighbours are."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
@@ -15,11 +16,12 @@ from octarm.common.testing.fakes import NOON, FakeClock
 from octarm.ledger.domain.changes import AcceptAnswer, Known
 from octarm.ledger.domain.news import AttemptNews, Key
 from octarm.models.errors import Backpressure, FieldError, InvalidRequest, OctarmError, Unavailable
+from octarm.models.hot import SubmitTask
 from octarm.models.ids import new_id
 from octarm.models.queries import SubmitAnswers
 from octarm.models.states import TaskState
 from octarm.models.subjects import RESULTS_REPORTED
-from octarm.orchestrator.intake import SubmitResponder, planned
+from octarm.orchestrator.intake import LOOKS, SubmitResponder, gathered, planned
 from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 from tests.support.ledger import a_failure, a_result
@@ -121,6 +123,27 @@ async def test_while_too_much_waits_a_request_is_refused_as_a_whole_and_unread()
     release.set()
     await wait_until(lambda: len(nc.published) == 2)
     assert len(read_reply(nc.published[1], SubmitAnswers).answers) == 2
+
+
+@pytest.mark.parametrize("looks", [3, 1_000_000])
+async def test_fresh_tasks_let_ends_go_first_but_not_for_ever(looks: int) -> None:
+    accepted_at_look, seen = [], 0
+
+    def behind() -> bool:
+        nonlocal seen
+        seen += 1
+        return seen <= looks
+
+    async def accept(items: Sequence[Submitted]) -> list[AcceptAnswer]:
+        accepted_at_look.append(seen)
+        return [Known(new_id("tsk"), TaskState.QUEUED, created=True) for _ in items]
+
+    accepting = gathered(cast(AcceptTasks, accept), behind)
+    item = SubmitTask(submission=msgspec.Raw(b"{}"))
+    answers = await accepting.put_many_nowait([Submitted("default", item)] * 2)
+
+    assert all(isinstance(answer, Known) for answer in answers)
+    assert accepted_at_look == [min(looks + 1, LOOKS)]
 
 
 async def test_a_thousand_long_refusals_fit_into_one_answer() -> None:

@@ -102,6 +102,8 @@ class WayIn(NamedTuple):
     release: ReleaseHeld
     accepting: Accepting
     planning: Planning
+    reports: list[PullRunner]
+    """Who reads what arms report: while one is behind, fresh tasks wait."""
 
     def moved(self, changes: Sequence[Moved]) -> None:
         """Take note of committed transitions: they make room."""
@@ -110,6 +112,7 @@ class WayIn(NamedTuple):
 
 
 def _way_in(settings: Settings, pool: Pool, relay: Relay, relatives: Relatives) -> WayIn:
+    reports: list[PullRunner] = []
     clock, tenants = SystemClock(), Tenants(settings.tenants)
     when_reloaded(lambda again: tenants.replace(again.tenants))
     most, rows = settings.max_open_tasks, settings.max_outbox_rows
@@ -126,7 +129,8 @@ def _way_in(settings: Settings, pool: Pool, relay: Relay, relatives: Relatives) 
         gate=gate,
         nudge=release.nudge,
     )
-    return WayIn(tenants, gate, watch, release, gathered(accept), planned(accept))
+    accepting = gathered(accept, lambda: any(one.behind() for one in reports))
+    return WayIn(tenants, gate, watch, release, accepting, planned(accept), reports)
 
 
 async def _serve(
@@ -164,6 +168,7 @@ async def _serve(
     result_runner = PullRunner(nc, publisher, done, results, concurrency=2, batch=RESULTS_BATCH)
     sent = ConsumerRef(DISPATCH, ORCHESTRATOR_DISPATCH)
     dispatch_runner = PullRunner(nc, publisher, sent, recorded, concurrency=2, batch=RESULTS_BATCH)
+    way_in.reports.extend((result_runner, dispatch_runner))
     cancelling = PostgresCancelling(pool, relatives)
     stopping = StopAttempts(cancelling, relay, revoke.withdraw, leases.hears_beats, clock=clock)
     cancel = CancelTasks(cancelling, relay, stopping)

@@ -1,7 +1,7 @@
 """The ways in for submissions: requests, which are answered, and INTAKE, which waits."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +40,8 @@ RELATIVE_COMES_WITHIN: Final = 4
 MAX_WAIT_S: Final = 0.25
 # A little more than one client of the SDK has under way.
 MIN_WAITING: Final = 2_500
+LOOK_EVERY_S: Final = 0.01
+LOOKS: Final = 50
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
 _submissions = msgspec.json.Decoder(hot.SubmitTasks).decode
@@ -51,10 +53,27 @@ Accepting = Batcher[Submitted, AcceptAnswer]
 Planning = Batcher[list[Submitted], list[AcceptAnswer]]
 
 
-def gathered(accept: AcceptTasks) -> Accepting:
-    """Gather submissions for one commit; what waits for it is bounded."""
+def _never() -> bool:
+    return False
+
+
+def gathered(accept: AcceptTasks, behind: Callable[[], bool] = _never) -> Accepting:
+    """Gather submissions for one commit; what waits for it is bounded.
+
+    While the orchestrator is `behind` with what arms report, that goes first, for half a second
+    at most. Accepting takes one process and ending a task all of them: otherwise a machine that
+    has too much to do would accept ever more and finish ever less.
+    """
+
+    async def after_ends(group: Sequence[Submitted]) -> list[AcceptAnswer]:
+        for _ in range(LOOKS):
+            if not behind():
+                break
+            await asyncio.sleep(LOOK_EVERY_S)
+        return await accept(group)
+
     return Batcher(
-        accept,
+        after_ends,
         max_items=400,
         concurrency=2,
         max_waiting=MAX_WAITING,

@@ -1,10 +1,9 @@
 """PullRunner: the one loop by which the task flow consumes JetStream.
 
-It keeps a long-lived pull request open and tops it up (about 1.5 times the throughput of
-repeated fetches), hands batches to a handler, settles each message by the handler's
-outcome, notices a dead subscription, and drains within a bound. Liveness is progress: a
-batch that is not finished in `stall_after_s` seconds, or a server that stays silent in spite
-of its idle heartbeats, makes `healthy()` false.
+It keeps a long-lived pull request open and tops it up (about 1.5 times the throughput of repeated
+fetches), hands batches to a handler, settles each message by the handler's outcome, notices a dead
+subscription, and drains within a bound. Liveness is progress: a batch that is not finished in
+`stall_after_s` seconds, or a server that stays silent, makes `healthy()` false.
 """
 
 import asyncio
@@ -92,15 +91,18 @@ class PullRunner:
         self._replies: list[tuple[str, bytes]] = []
         self._sending: asyncio.Task[None] | None = None
         self._heard_at = self._clock.monotonic()
-        self._resubscribed = 0
         self._backoff_s = self._ask_not_before = 0.0
-        self._request_no = self._reconnects = self._unbegun = 0
+        self._request_no = self._reconnects = self._unbegun = self._resubscribed = 0
         self._subscription: Subscription | None = None
         self._inbox = ""
 
     def wake(self) -> None:
         """Say that `capacity()` may have grown."""
         self._arrived.set()
+
+    def behind(self) -> bool:
+        """Whether messages wait here while as many batches as may be are handled."""
+        return bool(self._buffer) and len(self._running) >= self._concurrency
 
     def healthy(self) -> bool:
         """Whether batches finish and the server is heard."""
@@ -143,8 +145,7 @@ class PullRunner:
         if msg.subject.startswith(self._inbox):
             self._status(msg)
             return
-        self._resubscribed = 0
-        self._backoff_s = 0.0
+        self._resubscribed, self._backoff_s = 0, 0.0
         # The server serves pull requests in the order they came.
         for request, left in self._requests.items():
             self._requests[request] = left - 1
