@@ -136,6 +136,7 @@ SIMULATION: Final[Json] = _body(
     "Simulation", {"refs": ["live", "mine"], "since": "2026-11-21T11:00:00Z"}, required=True
 )
 OPERATORS_ONLY: Final[dict[int | str, Json]] = {403: {}}
+SIMULATED: Final[dict[int | str, Json]] = {403: {}, 404: {}}
 CHANGED: Final[dict[int | str, Json]] = {403: {}, 409: {}}
 SAVED: Final[dict[int | str, Json]] = {
     201: {
@@ -204,7 +205,8 @@ def _pages(operation: Json) -> bool:
 def _add_refusals(path: str, operation: Json) -> None:
     responses = operation["responses"]
     guarded = path.startswith("/v1/")
-    rare = {"402", "403", "409"} - set(responses)
+    named = set(responses)
+    rare = {"402", "403", "409"} - named
     responses.pop("422", None)
     for status in _REFUSALS if guarded else ():
         if status == "400" and _pages(operation):
@@ -214,7 +216,7 @@ def _add_refusals(path: str, operation: Json) -> None:
         if status in rare:
             continue
         # What is submitted may name relatives that do not exist.
-        if status == "404" and "{" not in path and "409" in rare:
+        if status == "404" and "{" not in path and "409" in rare and status not in named:
             continue
         responses[status] = {"$ref": f"#/components/responses/Problem{status}"}
     if guarded:

@@ -67,7 +67,7 @@ def _add_trying(router: APIRouter, policies: Policies, whose: Callable[[str], st
         given = read_as(PolicySource, await read_large(await read_body(request)))
         return await policies.validate(given.source, given.kind)
 
-    @router.post("/simulate", responses=openapi.OPERATORS_ONLY, openapi_extra=openapi.SIMULATION)
+    @router.post("/simulate", responses=openapi.SIMULATED, openapi_extra=openapi.SIMULATION)
     async def simulate_policies(request: Request, caller: FromCaller) -> PolicySimulated:
         """Run policies in virtual time; the answer comes within two minutes."""
         given = read_as(Simulation, await read_large(await read_body(request)))
