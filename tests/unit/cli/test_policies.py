@@ -111,7 +111,7 @@ def test_shows_the_lines_of_a_source_that_was_refused(
 def test_validates(cli: Cli, gateway: FakeGateway, file: Path) -> None:
     gateway.on(
         "POST /v1/policies/validate",
-        Reply(body={"digest": DIGEST, "problems": [PROBLEM]}),
+        Reply(body={"digest": DIGEST, "problems": [PROBLEM, PROBLEM, PROBLEM]}),
         Reply(body={"digest": DIGEST, "problems": []}),
     )
 
@@ -120,6 +120,8 @@ def test_validates(cli: Cli, gateway: FakeGateway, file: Path) -> None:
     assert (wrong.code, well.code) == (3, 0)
     assert f"{file}:3: error: Traceback" in wrong.err
     assert "hint: right it" in wrong.err
+    assert wrong.err.count("Traceback") == 1
+    assert "and 2 more of this line" in wrong.err
     assert well.out == f"{file} is well\t{DIGEST}\n"
 
 

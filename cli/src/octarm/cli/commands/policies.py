@@ -1,5 +1,6 @@
 """`octarm policy …`: save, list, get, validate, simulate, shadow, deploy, rollback, delete."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -186,8 +187,15 @@ def _decides(deployment: dict[str, Any] | None) -> str:
 
 
 def _show_problems(file: Path, problems: list[dict[str, Any]]) -> None:
+    lines = Counter((it["severity"], it["line"]) for it in problems)
     for it in problems:
+        # A line that fails on one sample fails on most: once tells its author enough.
+        more = lines.pop((it["severity"], it["line"]), 0) - 1
+        if more < 0 and it["line"]:
+            continue
         _say(file, it["severity"], it["line"], it["message"])
+        if more and it["line"]:
+            note(f"    and {more} more of this line; --json has them", "dim")
         if it["hint"]:
             note(f"    hint: {it['hint']}", "dim")
 
@@ -201,8 +209,14 @@ def _say(file: Path, severity: str, line: int | None, message: str) -> None:
 
 
 def _told(file: Path, error: InvalidRequest, errors: list[FieldError]) -> InvalidRequest:
-    for it in errors:
-        line = it.field.rpartition(".")[2]
-        _say(file, "error", int(line) if line.isdigit() else None, it.message)
+    _show_problems(
+        file,
+        [
+            {"severity": "error", "line": int(line) if line.isdigit() else None}
+            | {"message": it.message, "hint": ""}
+            for it in errors
+            for line in [it.field.rpartition(".")[2]]
+        ],
+    )
     count = f"{len(errors)} error{'' if len(errors) == 1 else 's'}"
     return InvalidRequest(f"{file} was not saved: {count}", error.recovery_hint, error.code)
