@@ -2,13 +2,21 @@
 
 from collections.abc import AsyncGenerator
 
+import msgspec
 import pytest
+from msgspec import Raw
 from nats.aio.client import Client as NATS
 from nats.js.api import ConsumerConfig, RetentionPolicy, StreamConfig
 
 from octarm.common.bus.connection import connect
+from octarm.common.bus.topology import provision
 from octarm.common.clock import SystemClock
 from octarm.common.testing import FakeClock
+from octarm.models.hot import PlaceTasks, ReadyTask
+from octarm.models.ids import new_id
+from octarm.models.queries import Outcome
+from octarm.models.states import TaskState
+from octarm.models.subjects import PLACE_TASKS, READY
 from octarm.orchestrator.storage import leftovers
 from octarm.orchestrator.storage.leftovers import Leftovers
 
@@ -16,6 +24,7 @@ pytestmark = pytest.mark.integration
 
 # A stream that keeps what is acknowledged, as a work queue does whose disk was full.
 KEEPS = "KEEPS"
+TASKS = [new_id("tsk") for _ in range(4)]
 
 
 @pytest.fixture
@@ -71,3 +80,51 @@ async def test_leaves_what_nobody_reads_and_what_is_young(nc: NATS) -> None:
     old = await Leftovers(nc, [KEEPS], clock=later()).sweep()
 
     assert (unread, of_another, young, old) == (0, 0, 0, 1)
+
+
+def ready(number: int, attempt: int = 1) -> ReadyTask:
+    return ReadyTask(
+        task_id=TASKS[number],
+        attempt=attempt,
+        tenant="acme",
+        tier="batch",
+        priority=5,
+        needs=[],
+        queued_at=SystemClock().now(),
+        task=Raw(b"{}"),
+    )
+
+
+async def outcomes(tenant: str, task_ids: list[str]) -> list[Outcome]:
+    """Where the tasks stand; the last one is not in the ledger."""
+    assert tenant == "acme"
+    states = (TaskState.RUNNING, TaskState.COMPLETED, TaskState.QUEUED)
+    known = dict(zip(TASKS, states, strict=False))
+    return [Outcome(task_id=one, state=known[one], attempt=2) for one in task_ids if one in known]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "left_over"),
+    [
+        ([ready(0, 2), ready(1, 2)], 0),
+        ([ready(2, 1)], 0),
+        ([ready(0, 2), ready(2, 2)], 1),
+        ([ready(3)], 1),
+    ],
+    ids=["under way and over", "an older attempt", "one waits", "unknown"],
+)
+async def test_removes_from_ready_what_has_gone_on_though_its_acknowledgement_was_lost(
+    nc: NATS, tasks: list[ReadyTask], left_over: int
+) -> None:
+    js = nc.jetstream()
+    await provision(js)
+    body = msgspec.json.encode(PlaceTasks(tasks))
+    await js.publish(PLACE_TASKS.at(shard=0), body)
+
+    await Leftovers(nc, [READY], outcomes=outcomes).sweep()
+    young = (await js.stream_info(READY)).state.messages
+    await Leftovers(nc, [READY], outcomes=outcomes, clock=later()).sweep()
+    old = (await js.stream_info(READY)).state.messages
+    await js.purge_stream(READY)
+
+    assert (young, old) == (1, left_over)

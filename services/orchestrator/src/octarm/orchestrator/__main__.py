@@ -197,7 +197,7 @@ async def _serve(
             way_in.watch.run(stop),
             stopping.run(stop),
             retention.run(stop),
-            Leftovers(nc).run(stop),
+            Leftovers(nc, outcomes=tasks.outcomes).run(stop),
         )
         await way_in.accepting.drain()
         await way_in.planning.drain()
