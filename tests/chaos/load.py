@@ -137,8 +137,9 @@ class Load:
         asked = self._asks("cancel", task_id=task.id)
         while True:
             try:
-                state = await task.cancel("chaos")
-                asked.ok(state=state.value)
+                said = await self.client.cancel(task.id, "chaos")
+                cancelling = said.cancelling_since is not None
+                asked.ok(state=said.state.value, cancelling=cancelling)
                 return
             except OctarmError:
                 assert time.monotonic() < until, f"{task.id} was never cancelled"
