@@ -97,6 +97,8 @@ def queue(
             ("leader", view.get("leader")),
             ("by tier", _counts(view.get("by_tier"))),
             ("by tenant", _counts(view.get("by_tenant"))),
+            ("by capability", _counts(view.get("by_capability"))),
+            ("placed", f"{view.get('placed_per_s', 0.0):.1f} a second"),
             ("in flight", _counts(view.get("in_flight"))),
         ]
     )

@@ -128,11 +128,17 @@ def explain(session: Session, task_id: TaskId) -> None:
             ("state", state_text(str(why["state"])) if why.get("state") else None),
             ("position", why.get("position")),
             ("reason", why.get("reason")),
+            ("policy", why.get("policy") or None),
+            ("starts", _guess(why.get("starts_in_s"))),
         ]
     )
     for name, reason in (why.get("arms") or {}).items():
         print_lines(f"  {name}: {reason}")
     _attempt_table(why.get("attempts") or [])
+
+
+def _guess(starts_in_s: float | None) -> str | None:
+    return None if starts_in_s is None else f"in about {starts_in_s:.1f} s"
 
 
 def task_path(task_id: str) -> str:

@@ -21,10 +21,12 @@ class ShowQueue:
         return QueueView(
             shard=desk.shard,
             leader=self.leader,
-            policy=desk.queue.policy.name,
+            policy=desk.policy or desk.queue.policy.name,
             queued=len(desk.queue),
             by_tier=found.by_tier,
             by_tenant=found.by_tenant,
+            by_capability=found.by_capability,
+            placed_per_s=round(desk.pace.per_s(desk.clock.monotonic()), 3),
             blocked=found.blocked,
             oldest_wait_s=found.oldest_wait_s,
             in_flight=found.in_flight,
@@ -39,9 +41,16 @@ class ExplainWait:
 
     async def __call__(self, question: WhyWaiting) -> Waiting:
         """Answer from what is known now."""
-        wait = why_waiting(self.desk.queue, question.task_id, now=self.desk.now_s())
+        desk = self.desk
+        per_s = desk.pace.per_s(desk.clock.monotonic())
+        wait = why_waiting(desk.queue, question.task_id, now=desk.now_s(), per_s=per_s)
         note = self.desk.notes.get(question.task_id)
         reason = wait.reason if note is None or wait.position is None else f"{wait.reason}; {note}"
         return Waiting(
-            task_id=question.task_id, position=wait.position, reason=reason, arms=wait.arms
+            task_id=question.task_id,
+            position=wait.position,
+            reason=reason,
+            arms=wait.arms,
+            policy=desk.policy or desk.queue.policy.name,
+            starts_in_s=wait.starts_in_s,
         )

@@ -54,20 +54,21 @@ class PlaceTasks:
         decided = await self._decide()
         if decided is None:
             return 0
-        placements, policy = decided.placements, decided.policy
+        placements, desk.policy = decided.placements, decided.policy
         if placements:
             metrics.observe("octarm_scheduler_cycle_seconds", time.perf_counter() - began)
         elif paused_until is None:
             desk.progress_at = desk.clock.monotonic()
         if placements or self._dispatch.unsettled:
-            placed = await self._dispatch(placements, desk.clock.now(), policy=policy)
+            placed = await self._dispatch(placements, desk.clock.now(), policy=desk.policy)
             if placed:
                 desk.progress_at = desk.clock.monotonic()
-                metrics.inc("octarm_scheduler_placements_total", placed, policy=policy)
+                desk.pace.add(placed, now=desk.progress_at)
+                metrics.inc("octarm_scheduler_placements_total", placed, policy=desk.policy)
             if desk.full:
                 desk.more_room()
         if decided.rejected:
-            self._reject(decided.rejected, policy)
+            self._reject(decided.rejected, desk.policy)
         self._again_s = decided.again_s
         return len(placements) + len(decided.rejected)
 

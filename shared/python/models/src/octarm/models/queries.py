@@ -239,7 +239,11 @@ class QueueView(Message):
     by_tier: dict[str, int]
     by_tenant: dict[str, int]
     blocked: dict[str, int] = Field(description="Reason → tasks that wait for it")
+    by_capability: dict[str, int] = Field(
+        default_factory=dict, description="Capability → tasks that need it"
+    )
     oldest_wait_s: float
+    placed_per_s: float = Field(default=0.0, description="Of late")
     in_flight: dict[str, int] = Field(description="Arm → attempts placed and not ended")
 
 
@@ -276,6 +280,10 @@ class Waiting(Message):
     position: int | None
     reason: str
     arms: dict[str, str] = Field(default_factory=dict, description="Arm → what keeps it out")
+    policy: str = Field(default="", description="Name, or name@digest, of the policy that decides")
+    starts_in_s: float | None = Field(
+        default=None, description="A guess from what was placed of late, if it waits for its turn"
+    )
 
 
 class GetEpisode(Message):
