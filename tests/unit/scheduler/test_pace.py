@@ -3,7 +3,12 @@
 import pytest
 
 from octarm.models.queries import WhyWaiting
+from octarm.policies.builtin import DEFAULT
+from octarm.policies.queue.homes import Homes
+from octarm.policies.queue.limits import LimitRule, Limits
+from octarm.scheduler.domain.cycle import place
 from octarm.scheduler.domain.pace import Pace
+from octarm.scheduler.domain.queue import ShardQueue
 from octarm.scheduler.usecases.answer import ExplainWait
 from tests.support.scheduling import NOON_S, a_desk, facts, ready, task_id, waiting
 
@@ -34,3 +39,16 @@ async def test_a_task_is_told_when_its_turn_may_come() -> None:
         None
     ] * 2
     assert answers[0].policy == "priority"
+
+
+async def test_a_task_within_a_rate_is_told_when_that_lets_it_start() -> None:
+    rules = [LimitRule("starts", "task.tenant", rate_per_s=0.1)]
+    desk = a_desk(facts("one"), slots=9)
+    desk.clear(ShardQueue(DEFAULT, desk.fleet.arms, limits=Limits(rules)))
+    for number in (1, 2):
+        desk.queue.add(waiting(ready(number)), now=NOON_S)
+    place(desk.queue, desk.fleet, Homes(), now=NOON_S, monotonic=1000.0)
+
+    answer = await ExplainWait(desk)(WhyWaiting(task_id=task_id(2)))
+
+    assert (answer.reason, answer.starts_in_s) == ("limit starts of default: 0.1 a second", 10)
