@@ -24,7 +24,8 @@ from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.sdk import Client
 
 RUNS: Final = 3
-SLOTS: Final = 512
+# Of every arm: a fleet grows by arms, not by smaller ones.
+SLOTS: Final = 16
 SIZES: Final = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 ARMS: Final = (1, 10, 100, 500)
 ONLINE_S: Final = 120.0
@@ -42,7 +43,7 @@ async def ledger_size(stage: Stage, sizes: Sequence[int] = SIZES) -> list[Json]:
 
 
 async def arms(stage: Stage, counts: Sequence[int] = ARMS) -> list[Json]:
-    """Measure with ever more arms that share the work; the stack has none of its own."""
+    """Measure with ever more arms of the same size; the stack has none of its own."""
     found = []
     for count in counts:
         async with _a_fleet(stage.up["nats"], count) as pid:
@@ -95,8 +96,7 @@ async def _idle(pids: dict[str, int]) -> dict[str, float]:
 
 @asynccontextmanager
 async def _a_fleet(url: str, count: int) -> AsyncGenerator[int, None]:
-    slots = max(SLOTS // count, 4)
-    command = [sys.executable, "-m", "bench.load.fleet", url, str(count), str(slots)]
+    command = [sys.executable, "-m", "bench.load.fleet", url, str(count), str(SLOTS)]
     # Stdout is for the figures alone.
     process = await asyncio.create_subprocess_exec(*command, stdout=sys.stderr)
     try:

@@ -70,12 +70,19 @@ class TestSize:
     def test_is_a_small_part_of_what_an_instance_runs(self, slots: int, size: int) -> None:
         assert bundle_size(slots) == size
 
-    async def test_what_goes_to_an_arm_goes_together(self, stage: Stage) -> None:
+    async def test_what_goes_to_an_only_instance_goes_together(self, stage: Stage) -> None:
         await stage.send(1, 2, 3, 4)
         await stage.send(5, arm_id="two")
 
-        assert stage.sizes() == [("one", 3), ("one", 1), ("two", 1)]
+        assert stage.sizes() == [("one", 4), ("two", 1)]
         assert stage.flights() == 5
+
+    async def test_two_instances_share_what_goes_to_their_arm(self, stage: Stage) -> None:
+        stage.desk.fleet.beat(beat("one", 24, instance="i-2"), now=1000.0)
+
+        await stage.send(1, 2, 3, 4)
+
+        assert stage.sizes() == [("one", 3), ("one", 1)]
 
     async def test_the_smallest_instance_decides(self, stage: Stage) -> None:
         stage.desk.fleet.beat(beat("one", 8, instance="i-2"), now=1000.0)

@@ -171,17 +171,17 @@ class TestPlacing:
         delivery = await stage.read(ready(1), ready(2), ready(3))
 
         assert await stage.place.cycle() == 2
-        first, second = stage.bundles()
-        assert (first.shard, first.arm_id, first.policy) == (0, "one", "priority")
-        (command,) = first.tasks
+        (bundle,) = stage.bundles()
+        assert (bundle.shard, bundle.arm_id, bundle.policy) == (0, "one", "priority")
+        command, second = bundle.tasks
         assert (command.task_id, command.attempt) == (task_id(1), 1)
         assert bytes(command.task) == b'{"goal":"x"}'
         assert (command.reason, command.scores[0].arm_id) == ("the only arm with room", "one")
-        assert second.tasks[0].task_id == task_id(2)
+        assert second.task_id == task_id(2)
         assert {message.fence for message in stage.bus.published} == {FENCE}
         flight = stage.desk.fleet.flight(task_id(2), 1)
         assert flight is not None
-        assert flight.dispatch_seq == 2
+        assert flight.dispatch_seq == 1
         assert delivery.acked == 0
 
         stage.desk.fleet.release(task_id(1), 1)

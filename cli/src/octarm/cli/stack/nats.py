@@ -10,8 +10,8 @@ from octarm.cli.stack.children import Command
 from octarm.cli.stack.ports import LOOPBACK, ask
 
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
-# Go's collector waits until the heap has doubled, and what it frees late are buffers of 256 KiB and
-# more: without a limit the server grew by 40 MiB and more a minute under load, of 45 MiB in use.
+# Go's collector waits until the heap has doubled; without a limit the server grew by 40 MiB and
+# more a minute under load, most of it buffers of 256 KiB.
 MEMORY_LIMIT = {"GOMEMLIMIT": "256MiB"}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from octarm.models.commands import bundle_size
+from octarm.models.commands import MAX_BATCH, bundle_size
 from octarm.models.hot import Heartbeat
 from octarm.policies.context import ArmFacts
 from octarm.policies.queue.arms import Arm, Arms
@@ -246,7 +246,9 @@ class Fleet:
 
     def _report(self, pool: Pool) -> None:
         ready = [it for it in pool.instances.values() if it.ready]
-        pool.bundle = bundle_size(min([it.slots for it in ready if it.slots], default=0))
+        least = min([it.slots for it in ready if it.slots], default=0)
+        # Nobody else could take a part of what goes to the only instance.
+        pool.bundle = bundle_size(least) if len(ready) > 1 else min(max(least, 1), MAX_BATCH)
         count = len(ready) or 1
         self.arms.report(
             pool.arm,

@@ -25,9 +25,10 @@ Text = Annotated[str, StringConstraints(max_length=1000)]
 
 
 def bundle_size(slots: int) -> int:
-    """Give the most attempts that may travel together to an instance with so many slots.
+    """Give the most attempts that may travel together to one of several instances.
 
-    A bundle goes to one instance of its arm, whole: it must be a small part of what that runs.
+    A bundle goes to one instance of its arm, whole: it must be a small part of what that can run
+    in its slots.
     """
     return min(max(slots // BUNDLES_AN_INSTANCE, 1), MAX_BATCH)
 
