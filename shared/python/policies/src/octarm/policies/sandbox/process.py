@@ -1,10 +1,12 @@
 """One child process as the host sees it: ask, and learn why it died when it does."""
 
 import asyncio
+import os
 import re
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -148,7 +150,9 @@ class ChildProcess:
     async def close(self) -> None:
         """Kill the child if it still runs, and reap it; again is the same."""
         if self._process.returncode is None:
-            self._process.kill()
+            # `Process.kill` would reap a child that has just ended, and lose its exit code.
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
         await self._process.wait()
         await self._listener
         self._writer.close()
