@@ -59,7 +59,8 @@ async def test_two_orchestrators_let_exactly_613_of_a_thousand_tasks_run(stack: 
     async def accepted(*tasks: SubmitTask) -> list[str]:
         answers: list[SubmitAnswer] = await orchestrator.submit_many("default", tasks)
         refused = {answer.problem.code for answer in answers if answer.problem is not None}
-        assert refused <= {"BUDGET_EXCEEDED"}
+        # A root has 1,000 descendants at most, and those that one commit refuses count in it.
+        assert refused <= {"BUDGET_EXCEEDED", "INVALID_PLAN"}
         return [answer.accepted.task_id for answer in answers if answer.accepted is not None]
 
     # They wait for a time that never comes on this arm, so that their budgets stay open.

@@ -140,6 +140,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 break
             with contextlib.suppress(Stuck):
                 self.run_until_complete(asyncio.wait(left, timeout=60.0))
+            for task in left:
+                # Killed processes find their connections gone: not told to the log, whose
+                # tracebacks are parsed, which fails when garbage is collected while parsing.
+                if task.done() and not task.cancelled():
+                    task.exception()
         self.close()
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:

@@ -125,7 +125,7 @@ class WatchArms:
             self._reread_at = now
             await self._reread()
         due = now - self._looked_at >= LOOK_EVERY_S
-        arm_ids = list(self._fleet) if due else list(self._beaten)
+        arm_ids = list(self._fleet) if due else sorted(self._beaten)
         self._beaten.clear()
         if due:
             self._looked_at = now
