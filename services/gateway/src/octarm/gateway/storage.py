@@ -20,6 +20,7 @@ from octarm.common.bus.task_history import (
     read_task_events,
     stream_seq,
 )
+from octarm.common.cancelling import end
 from octarm.common.telemetry import get_logger
 from octarm.gateway.usecases.ports import PassingChunk, StoredEvent
 from octarm.models.errors import Unavailable
@@ -94,9 +95,8 @@ class BusTaskEvents:
             # Shielded: for a client that is gone every further await is cancelled again.
             with anyio.move_on_after(CLEANUP_S, shield=True), suppress(NatsError):
                 await chunks.unsubscribe()
-            reader.cancel()
             with anyio.move_on_after(CLEANUP_S, shield=True):
-                await asyncio.wait([reader])
+                await end(reader)
 
     @asynccontextmanager
     async def endings(self, tenant: str, task_id: str) -> AsyncIterator[asyncio.Event]:

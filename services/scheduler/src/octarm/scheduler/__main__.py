@@ -8,6 +8,7 @@ from nats.aio.client import Client as NATS
 
 from octarm.common.bus.connection import connected_to, must_be_connected
 from octarm.common.bus.publisher import Publisher
+from octarm.common.cancelling import end
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped
 from octarm.models.hot import Heartbeat
@@ -103,9 +104,7 @@ async def _until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None
         if working.done():
             await working
     finally:
-        stopped.cancel()
-        working.cancel()
-        await asyncio.wait({working})
+        await end(stopped, working)
 
 
 if __name__ == "__main__":

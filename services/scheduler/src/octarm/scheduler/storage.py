@@ -237,5 +237,7 @@ class ArmDirectory:
 
 async def _next(watcher: KeyValue.KeyWatcher, timeout_s: float) -> KeyValue.Entry | None:
     """Give the next change; None once, when everything there was has been given."""
-    entry = await watcher.updates(timeout=timeout_s)  # type: ignore[no-untyped-call]
+    # Not by its `updates`: that may forget that we are cancelled.
+    async with asyncio.timeout(timeout_s):
+        entry = await anext(watcher)
     return entry if isinstance(entry, KeyValue.Entry) else None

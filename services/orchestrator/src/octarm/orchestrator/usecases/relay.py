@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from octarm.common.bus.publisher import PubAck, Publishes
+from octarm.common.cancelling import end
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.logs import get_logger
@@ -113,8 +114,7 @@ class Relay:
         finally:
             self._died |= not finished
             stopped.cancel()
-            deleting.cancel()
-            await asyncio.gather(deleting, return_exceptions=True)
+            await end(deleting)
             await self._delete_now()
 
     def _take(self) -> list[Entry]:

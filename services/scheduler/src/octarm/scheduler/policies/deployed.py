@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final, Protocol
 
+from octarm.common.cancelling import end
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import get_logger, metrics
 from octarm.models.errors import Unavailable
@@ -71,10 +72,7 @@ class DeployedPolicies:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await end(*self._tasks)
         await self._close()
 
     async def run(self) -> None:

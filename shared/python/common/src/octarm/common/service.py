@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from octarm.common import failpoints, telemetry
+from octarm.common.cancelling import end
 from octarm.common.telemetry import tracing
 from octarm.common.telemetry.logs import setup_logs
 from octarm.models.errors import OctarmError
@@ -239,8 +240,5 @@ async def until_stopped(stop: asyncio.Event, *work: Awaitable[None]) -> None:
         stop.set()
         await asyncio.gather(*tasks)
     finally:
-        stopped.cancel()
-        for task in tasks:
-            task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(stopped, *tasks)

@@ -17,6 +17,7 @@ from octarm.common.bus.connection import connect
 from octarm.common.bus.requests import ask_raw
 from octarm.common.bus.task_history import events_subject
 from octarm.common.bus.wire import listen
+from octarm.common.cancelling import end
 from octarm.models.errors import NotFound, OctarmError, TaskFailed
 from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.queries import Cancelled, FindTasks, TasksFound, TaskView
@@ -69,7 +70,7 @@ class Client:
             await self._nc.flush()
             lost = partial(self._nc.stats.__getitem__, "reconnects")
             sweeping = asyncio.create_task(self._fates.run(self._sweep_s, lost))
-            opened.push_async_callback(_ended, sweeping)
+            opened.push_async_callback(end, sweeping)
             self._opened = opened.pop_all()
         return self
 
@@ -228,8 +229,3 @@ async def _result(task: Task) -> ExecutionResult | TaskFailed | NotFound:
         return await task.result()
     except (TaskFailed, NotFound) as error:
         return error
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})

@@ -21,6 +21,7 @@ from octarm.common.bus.connection import connected_to, must_be_connected
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import arm_durable
+from octarm.common.cancelling import end
 from octarm.common.health import HealthServer
 from octarm.common.telemetry import get_logger, metrics
 from octarm.models import hot
@@ -130,7 +131,7 @@ class Instance:
                 await self._serve(stop, sending)
         finally:
             self._updates.close()
-            await _ended(sending)
+            await end(sending)
             if not self._nc.is_closed:
                 await control.unsubscribe()
             await self._publisher.close()
@@ -156,7 +157,7 @@ class Instance:
                     task.result()
         finally:
             for left in (stopped, lost, *work[1:]):
-                await _ended(left)
+                await end(left)
 
     async def _leave(
         self, leaving: asyncio.Event, beating: asyncio.Task[None], pulling: asyncio.Task[None]
@@ -178,7 +179,7 @@ class Instance:
                 await self._outbox.emptied()
         except TimeoutError:
             log.error("results_not_published", count=self._outbox.waiting())
-        await _ended(beating)
+        await end(beating)
         await self._presence.beat()
         if self._nc.is_connected:
             await self._nc.flush(timeout=LAST_WORDS_S)
@@ -258,8 +259,3 @@ async def serve(
 
 async def _first_of(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _ended(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.wait({task})

@@ -17,6 +17,7 @@ from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from octarm.common.bus.topology import LEADER_TTL_S
+from octarm.common.cancelling import end
 from octarm.common.clock import Clock, SystemClock, set_within
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.subjects import LEADERS_BUCKET
@@ -115,8 +116,7 @@ class Leadership:
         await asyncio.wait({leading, keeping}, return_when=asyncio.FIRST_COMPLETED)
         self.is_leader = False
         lost.set()
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        await end(keeping)
         await leading
 
     async def _keep(self, stop: asyncio.Event) -> None:
