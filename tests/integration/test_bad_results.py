@@ -1,7 +1,7 @@
 """Results that nobody should believe, on a real ledger: kept, counted, and never an end."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from random import Random
 
 import msgspec
@@ -163,6 +163,20 @@ class TestAnotherAttempt:
         assert outcome == Dead(FOREIGN)
         assert await ledger.state_of(task_id) == ("queued", 1)
         assert await attempts(ledger) == []
+        assert await kept(ledger) == (0, 0)
+
+    @pytest.mark.parametrize("forge", [a_result, a_failure])
+    async def test_that_still_waits_for_its_time_is_dead(
+        self, ledger: Ledger, forge: Callable[[str, int], bytes]
+    ) -> None:
+        task_id = await accepted(ledger)
+        await report(ledger, by("one", a_failure(task_id)))
+
+        (outcome,) = await report(ledger, by("one", forge(task_id, 2)))
+
+        assert outcome == Dead(FOREIGN)
+        assert await ledger.state_of(task_id) == ("waiting", 2)
+        assert await attempts(ledger) == [(1, "one", "failure", 0)]
         assert await kept(ledger) == (0, 0)
 
     async def test_that_was_given_up_is_late_and_the_next_still_counts(

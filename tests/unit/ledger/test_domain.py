@@ -269,3 +269,12 @@ def test_a_stray_is_a_duplicate_when_its_own_result_was_taken() -> None:
     assert stray("success").is_duplicate
     assert not stray("lost").is_duplicate
     assert not stray(None).is_duplicate
+
+
+def test_an_attempt_that_still_waits_is_nobodys() -> None:
+    def stray(state: TaskState, attempt: int) -> Stray:
+        return Stray(TASK, attempt, state, 2, None, arm_id=None)
+
+    assert stray(TaskState.WAITING, 2).is_foreign_to("one")
+    assert not stray(TaskState.WAITING, 1).is_foreign_to("one")
+    assert not stray(TaskState.QUEUED, 2).is_foreign_to("one")

@@ -94,8 +94,9 @@ class Stray:
     cancelling: bool = False
 
     def is_foreign_to(self, arm_id: str) -> bool:
-        """Whether `arm_id` speaks of an attempt that is another arm's, or not open yet."""
-        return self.attempt > self.current_attempt or self.arm_id not in (None, arm_id)
+        """Whether `arm_id` speaks of an attempt that is another arm's, or nobody's yet."""
+        awaited = self.state is TaskState.WAITING and self.attempt == self.current_attempt
+        return awaited or self.attempt > self.current_attempt or self.arm_id not in (None, arm_id)
 
     @property
     def is_duplicate(self) -> bool:
