@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from tests.support.servers import (
     a_fresh_database,
@@ -13,6 +14,10 @@ from tests.support.servers import (
     a_redis_server,
     flush,
 )
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("octarm", deadline=None)
+settings.load_profile("octarm")
 
 
 @pytest_asyncio.fixture

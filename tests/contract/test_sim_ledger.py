@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from octarm.ledger.domain.changes import Known, Stopped
+from octarm.ledger.domain.changes import Known, Stopped, Unwanted
 from octarm.ledger.domain.news import AttemptNews
 from octarm.ledger.domain.tasks import NewTask
 from octarm.ledger.storage import endings
@@ -42,6 +42,11 @@ CALLED_OFF: Final[dict[str, Any]] = {
 def proof(number: int, attempt: int, name: Any) -> Stopped:
     """A proof that an attempt has stopped."""
     return Stopped(task_id(number), attempt, name)
+
+
+def unwanted(number: int, attempt: int) -> Unwanted:
+    """An attempt that nobody is going to place."""
+    return Unwanted(task_id(number), attempt, ERROR)
 
 
 def task(number: int, variant: str, need: int | None) -> NewTask:
@@ -88,6 +93,7 @@ calls = st.lists(
         st.tuples(st.just("record"), st.lists(one_news, min_size=1, max_size=3)),
         st.tuples(st.just("record"), st.lists(one_news, min_size=1, max_size=3)),
         st.tuples(st.just("cancel"), numbers),
+        st.tuples(st.just("reject"), st.tuples(numbers, st.integers(1, 2))),
         st.tuples(
             st.just("stop"),
             st.tuples(
@@ -168,6 +174,8 @@ class Real:
                 answer = await it.attempts.record(items, [1.0] * len(items), lambda _: [])
             case "cancel":
                 answer = await it.cancelling.cancel(task_id(argument), "default", **CALLED_OFF)
+            case "reject":
+                answer = await it.rejecting.reject([unwanted(*argument)], lambda _: [])
             case "stop":
                 answer = await it.cancelling.stop([proof(*argument)], lambda _: [])
             case "renew":
@@ -248,6 +256,8 @@ class Simulated:
                 answer = it.record(items, [1.0] * len(items), lambda _: [])
             case "cancel":
                 answer = relatives.cancel(it, task_id(argument), "default", **CALLED_OFF)
+            case "reject":
+                answer = relatives.reject(it, [unwanted(*argument)], lambda _: [])
             case "stop":
                 stopped = relatives.stop(it, [proof(*argument)])
                 relatives.settle(it, stopped)

@@ -397,7 +397,9 @@ class TestEnding:
         parent = await accept(ledger, 100)
         child = await accept(ledger, 60, parent_task_id=parent)
         await ledger.execute(
-            "update ledger.task set state = 'rejected', terminal_at = now() where id = %s", child
+            "update ledger.task set state = 'rejected', error = '{}', terminal_at = now()"
+            " where id = %s",
+            child,
         )
 
         settle = SettleBudgets(PostgresSpending(ledger.pool))

@@ -16,6 +16,7 @@ from octarm.ledger.domain.changes import (
     Stopped,
     Stopping,
     Stray,
+    Unwanted,
     Woken,
 )
 from octarm.ledger.domain.news import AttemptNews
@@ -117,6 +118,12 @@ class SimLedger:
     async def cancel(self, task_id: str, tenant: str, **told: Any) -> tuple[int, Entry | None]:
         """`Cancelling`: call off a task and all below it."""
         return await self._commit(relatives.cancel, self.tables, task_id, tenant, **told)
+
+    async def reject(
+        self, unwanted: Sequence[Unwanted], announce: Announce
+    ) -> tuple[list[Moved], Entry | None]:
+        """`Rejecting`: end what is queued still."""
+        return await self._commit(relatives.reject, self.tables, unwanted, announce)
 
     async def stopping(
         self, force_s: float, task_ids: Sequence[str] | None = None

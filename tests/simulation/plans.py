@@ -12,6 +12,8 @@ ALWAYS: Final = {
     "result_twice": 0.03,
     "cancelled": 0.05,
     "work_is_long": 0.01,
+    "unwanted": 0.1,
+    "policy_fails": 0.05,
 }
 GROUPS: Final[dict[str, dict[str, float]]] = {
     "acks": {"puback_lost": 0.04, "puback_late": 0.03, "ack_lost": 0.06, "redelivered_early": 0.04},
@@ -33,7 +35,7 @@ REPLICATED: Final = ("orchestrator", "scheduler", "registry", "writer")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run: how much work, which faults, and of which services there are two."""
+    """One run: how much work, which faults, of which services two, whether a script decides."""
 
     tasks: int
     gap_s: float
@@ -44,6 +46,7 @@ class Plan:
     rates: dict[str, float] = field(default_factory=dict)
     deeds: tuple[str, ...] = ()
     name: str = ""
+    scripted: bool = False
 
     @property
     def has_faults(self) -> bool:
@@ -74,4 +77,6 @@ def plan_of(seed: int, *, tasks: int = 24) -> Plan:
         rates=rates,
         deeds=tuple(deed for kind in kinds for deed in DEEDS[kind]),
         name="+".join([*groups, *kinds]) or "calm",
+        # Drawn last: what else a seed means does not depend on it.
+        scripted=rng.random() < 0.3,
     )

@@ -1,7 +1,7 @@
 """What the end of a task means for others, on the tables of the simulated ledger.
 
-Each function is what one or two statements of `storage/relatives.py`, `cancelling.py` and
-`stopping.py` do; `tests/contract/test_sim_ledger.py` holds them to Postgres.
+Each function is what one or two statements of `storage/relatives.py`, `cancelling.py`,
+`rejecting.py` and `stopping.py` do; `tests/contract/test_sim_ledger.py` holds them to Postgres.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from octarm.common.bus.publisher import Outgoing
-from octarm.ledger.domain.changes import Entry, Moved, Stopped, Stopping, Stray
+from octarm.ledger.domain.changes import Entry, Moved, Stopped, Stopping, Stray, Unwanted
 from octarm.ledger.domain.news import AttemptNews, Step
 from octarm.ledger.storage.relatives import DEPENDENCY_FAILED, PARENT_ENDED
 from octarm.models.states import TERMINAL, TaskState
@@ -158,6 +158,22 @@ def cancel(
     rows = [top, *(r for r in tables.tasks.values() if _is_below(tables, r, {task_id}))]
     called_off, ended = call_off(tables, rows, lambda row: error if row is top else inherited)
     return len(called_off), tables.write_entry(announce(ended) + settle(tables, ended))
+
+
+def reject(
+    tables: "Tables", unwanted: Sequence[Unwanted], announce: Any
+) -> tuple[list[Moved], Entry | None]:
+    """End what is queued still at its attempt, as rejected."""
+    moved = []
+    for item in sorted(unwanted, key=lambda item: item.task_id):
+        row = tables.open.get(item.task_id)
+        if row is None or row.state is not S.QUEUED or row.attempt != item.attempt:
+            continue
+        if row.arm_id is None and row.cancelling_since is None:
+            row.error = item.error
+            change = replace(_end(tables, row, S.REJECTED), reason=None, instance_id=None)
+            moved.append(replace(change, error=item.error.encode()))
+    return moved, tables.write_entry(announce(moved) + settle(tables, moved))
 
 
 def stopping(

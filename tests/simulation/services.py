@@ -25,7 +25,7 @@ from octarm.common.bus.topology import (
 )
 from octarm.common.clock import Clock
 from octarm.common.service import until_stopped
-from octarm.models import hot, queries
+from octarm.models import hot, queries, rejections
 from octarm.models.errors import OctarmError
 from octarm.models.subjects import (
     CANCEL_TASK,
@@ -34,6 +34,7 @@ from octarm.models.subjects import (
     HEARTBEAT,
     INTAKE,
     REGISTER_ARM,
+    REJECT_TASKS,
     RESULTS,
 )
 from octarm.orchestrator.intake import IntakeConsumer, SubmitResponder, gathered
@@ -46,12 +47,14 @@ from octarm.orchestrator.usecases.cancelling import CancelTasks, StopAttempts
 from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.record import RecordNews
+from octarm.orchestrator.usecases.rejecting import RejectTasks
 from octarm.orchestrator.usecases.relay import Relay
 from octarm.scheduler import routes as scheduler_routes
 from octarm.scheduler.leader import ShardLeader
 from octarm.scheduler.settings import Settings as SchedulerSettings
 from octarm.scheduler.storage import ArmDirectory
 from tests.simulation.ledger import SimLedger
+from tests.simulation.scripts import SimScripts
 from tests.simulation.timeline import Process, VirtualClock
 from tests.simulation.wires import URL
 
@@ -107,6 +110,7 @@ async def _orchestrate(world: "World", nc: NATS, clock: Clock, stop: asyncio.Eve
     stopping = StopAttempts(ledger, relay, revoke.withdraw, leases.hears_beats, clock=clock)
     await hear_heartbeats(nc, leases, stopping.heard, clock=clock)
     await _answer_cancels(nc, CancelTasks(ledger, relay, stopping))
+    await _answer_rejections(nc, RejectTasks(ledger, relay))
     await _answer_states(nc, ledger)
     relaying = asyncio.Event()
     relay_task = asyncio.create_task(relay.run(relaying))
@@ -129,6 +133,15 @@ async def _answer_cancels(nc: NATS, cancel: CancelTasks) -> None:
         return b"true" if done else b"false"
 
     await _answer(nc, CANCEL_TASK.at(), answer)
+
+
+async def _answer_rejections(nc: NATS, reject: RejectTasks) -> None:
+    async def answer(data: bytes) -> bytes:
+        query = rejections.RejectTasks.model_validate_json(data)
+        ended = await reject(query.tasks)
+        return rejections.TasksRejected(task_ids=ended).model_dump_json().encode()
+
+    await _answer(nc, REJECT_TASKS.at(), answer)
 
 
 async def _answer_states(nc: NATS, ledger: SimLedger) -> None:
@@ -164,7 +177,8 @@ async def scheduler(world: "World", process: Process, stop: asyncio.Event) -> No
     clock = VirtualClock(world.loop, process)
     settings = SchedulerSettings(instance=process.name, nats_url=URL)
     async with connected_to(URL, name="scheduler", on_closed=stop.set) as nc:
-        leader = SimShardLeader(settings, nc, Publisher(nc), shard=0, clock=clock)
+        scripts = SimScripts(world.chances, world.plan.scripted)
+        leader = SimShardLeader(settings, nc, Publisher(nc), shard=0, clock=clock, scripts=scripts)
         world.leaders[process] = leader
 
         async def hear(beat: hot.Heartbeat) -> None:

@@ -22,6 +22,7 @@ from octarm.ledger.storage.endings import PostgresEndings
 from octarm.ledger.storage.intake import PostgresIntake
 from octarm.ledger.storage.outbox import PostgresOutbox
 from octarm.ledger.storage.reading import PostgresTasks
+from octarm.ledger.storage.rejecting import PostgresRejecting
 from octarm.ledger.storage.relatives import Relatives
 from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
@@ -42,6 +43,7 @@ class Ledger:
     attempts: PostgresAttempts
     endings: PostgresEndings
     cancelling: PostgresCancelling
+    rejecting: PostgresRejecting
     relatives: Relatives
     outbox: PostgresOutbox
     tasks: PostgresTasks
@@ -79,6 +81,7 @@ async def a_ledger(url: str, *, dispatch_lease_s: float = 15.0) -> AsyncGenerato
             attempts=attempts,
             endings=PostgresEndings(pool, relatives),
             cancelling=PostgresCancelling(pool, relatives),
+            rejecting=PostgresRejecting(pool, relatives),
             relatives=relatives,
             outbox=outbox,
             tasks=PostgresTasks(pool),

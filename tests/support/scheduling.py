@@ -1,5 +1,6 @@
 """Builders and fakes for the scheduler's tests."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from octarm.common.testing.fakes import NOON, FakeClock
 from octarm.models.errors import OctarmError
 from octarm.models.hot import Heartbeat, PlaceTasks, ReadyTask, RunningAttempt
 from octarm.models.ids import typeid, uuid7
+from octarm.models.rejections import Rejection
 from octarm.policies.builtin import DEFAULT
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.context import ArmFacts, ArmStatus
@@ -119,16 +121,19 @@ def a_desk(*arms: ArmFacts, slots: int = 1, capacity: int = 1000) -> Desk:
 
 
 class NoLedger:
-    """Takes every cancellation, and remembers it."""
+    """Takes every rejection, and remembers it."""
 
     def __init__(self) -> None:
-        self.cancelled: list[tuple[str, str]] = []
+        self.rejected: list[Rejection] = []
+        self.requests = 0
         self.failure: OctarmError | None = None
 
-    async def cancel(self, tenant: str, task_id: str, reason: str = "") -> None:
+    async def reject(self, tasks: Sequence[Rejection]) -> None:
+        self.requests += 1
+        await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
-        self.cancelled.append((task_id, reason))
+        self.rejected += tasks
 
 
 def a_placer(

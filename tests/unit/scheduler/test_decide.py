@@ -9,9 +9,10 @@ import pytest
 
 from octarm.common.bus.publisher import Fence
 from octarm.common.testing.fakes import RecordingPublisher
-from octarm.models.errors import NotFound, Unavailable
+from octarm.models.errors import Unavailable
 from octarm.models.hot import RunTasks
 from octarm.models.queries import WhyWaiting
+from octarm.models.rejections import Rejection
 from octarm.policies.actions import Checked, check
 from octarm.policies.builtin import DEFAULT, fair_share
 from octarm.policies.context import Context
@@ -135,23 +136,54 @@ async def test_nothing_is_placed_by_one_who_leads_no_more() -> None:
     assert not stage.sent()
 
 
+def reject(task: str, reason: str = "never") -> dict[str, Any]:
+    return {"action": "reject", "task": task, "reason": reason}
+
+
 async def test_a_rejected_task_is_ended_and_its_message_settled() -> None:
-    stage = Stage(lambda _: [{"action": "reject", "task": FIRST, "reason": "never"}])
+    stage = Stage(lambda _: [reject(FIRST)])
 
     assert await stage.placer.cycle() == 1
-    await wait_until(lambda: stage.ledger.cancelled)
+    await wait_until(lambda: stage.ledger.rejected)
 
-    assert stage.ledger.cancelled == [(FIRST, "rejected by mine@abc: never")]
+    assert stage.ledger.rejected == [
+        Rejection(
+            task_id=FIRST,
+            attempt=1,
+            code="POLICY_REJECTED",
+            reason="the policy mine@abc refuses it: never",
+        )
+    ]
     assert [task.task_id for task in stage.desk.queue] == [SECOND]
 
 
-@pytest.mark.parametrize(("error", "waits"), [(Unavailable("gone"), 2), (NotFound("none"), 1)])
-async def test_what_could_not_be_rejected_waits_again(error: Any, waits: int) -> None:
-    stage = Stage(lambda _: [{"action": "reject", "task": FIRST, "reason": "never"}])
-    stage.ledger.failure = error
+async def test_what_one_cycle_rejects_travels_together() -> None:
+    stage = Stage(lambda _: [reject(FIRST), reject(SECOND, "")])
 
     await stage.placer.cycle()
-    await wait_until(lambda: len(stage.desk.queue) == waits)
+    await wait_until(lambda: len(stage.ledger.rejected) == 2)
+
+    assert stage.ledger.requests == 1
+    assert stage.ledger.rejected[1].reason == "the policy mine@abc refuses it"
+
+
+async def test_what_could_not_be_rejected_waits_again() -> None:
+    stage = Stage(lambda _: [reject(FIRST)])
+    stage.ledger.failure = Unavailable("gone")
+
+    await stage.placer.cycle()
+    await wait_until(lambda: len(stage.desk.queue) == 2)
+
+
+async def test_what_ended_while_the_ledger_was_asked_does_not_wait_again() -> None:
+    stage = Stage(lambda _: [reject(FIRST), reject(SECOND)])
+    stage.ledger.failure = Unavailable("gone")
+
+    await stage.placer.cycle()
+    stage.desk.queue.call_off(FIRST, 1)
+    await wait_until(lambda: len(stage.desk.queue) == 1)
+
+    assert [task.task_id for task in stage.desk.queue] == [SECOND]
 
 
 async def test_says_why_a_task_waits() -> None:

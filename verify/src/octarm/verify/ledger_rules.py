@@ -80,6 +80,12 @@ LEDGER_RULES: Final = (
         f"select id, state from ledger.task where (terminal_at is null) <> (state in {_OPEN})",
     ),
     LedgerRule(
+        "I1",
+        "a rejected task does not say why",
+        "Who ends a task must tell its submitter the reason.",
+        "select id, attempt::text from ledger.task where state = 'rejected' and error is null",
+    ),
+    LedgerRule(
         "I2",
         "a result of a task that is not in the ledger",
         "Something wrote a result without an accepted task.",

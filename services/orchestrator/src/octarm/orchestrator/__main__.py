@@ -36,6 +36,7 @@ from octarm.ledger.storage.policies import TaskPolicies
 from octarm.ledger.storage.quotas import PostgresQuotas
 from octarm.ledger.storage.reading import PostgresTasks
 from octarm.ledger.storage.recovering import PostgresQueued
+from octarm.ledger.storage.rejecting import PostgresRejecting
 from octarm.ledger.storage.relatives import Relatives
 from octarm.ledger.storage.spending import PostgresSpending
 from octarm.models.errors import Unavailable
@@ -66,6 +67,7 @@ from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.quotas import ReleaseHeld
 from octarm.orchestrator.usecases.record import RecordNews
 from octarm.orchestrator.usecases.recover import Recover
+from octarm.orchestrator.usecases.rejecting import RejectTasks
 from octarm.orchestrator.usecases.relay import Relay
 from octarm.orchestrator.usecases.retention import KeepRetention
 from octarm.orchestrator.usecases.retrying import ChooseDelays
@@ -174,7 +176,8 @@ async def _serve(
     cancel = CancelTasks(cancelling, relay, stopping)
     recover = Recover(reconcile, PostgresQueued(pool), publisher, relatives.tells.ready)
     tasks = PostgresTasks(pool, way_in.tenants)
-    router = routes(tasks, cancel, recover, PostgresDecisions(pool))
+    reject = RejectTasks(PostgresRejecting(pool, relatives), relay)
+    router = routes(tasks, cancel, recover, PostgresDecisions(pool), reject=reject)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, way_in.accepting, way_in.planning).start()
     await hear_heartbeats(nc, leases, stopping.heard, clock=clock)

@@ -30,6 +30,8 @@ from octarm.models.queries import (
     TasksFound,
     TaskView,
 )
+from octarm.models.rejections import RejectTasks as RejectTasksQuery
+from octarm.models.rejections import TasksRejected
 from octarm.models.subjects import (
     CANCEL_TASK,
     FIND_DECISIONS,
@@ -38,10 +40,12 @@ from octarm.models.subjects import (
     GET_TASK,
     HEARTBEAT,
     RECONCILE_LEDGER,
+    REJECT_TASKS,
 )
 from octarm.orchestrator.usecases.cancelling import CancelTasks
 from octarm.orchestrator.usecases.reading import Decisions, Tasks
 from octarm.orchestrator.usecases.recover import Recover
+from octarm.orchestrator.usecases.rejecting import RejectTasks
 
 QUEUE: Final = "orchestrator"
 
@@ -50,9 +54,17 @@ _heartbeat = msgspec.json.Decoder(hot.Heartbeat).decode
 log = get_logger()
 
 
-def routes(tasks: Tasks, cancel: CancelTasks, recover: Recover, decisions: Decisions) -> NatsRouter:
+def routes(
+    tasks: Tasks,
+    cancel: CancelTasks,
+    recover: Recover,
+    decisions: Decisions,
+    *,
+    reject: RejectTasks,
+) -> NatsRouter:
     """The control plane; nothing connects until a broker includes it."""
     router = NatsRouter()
+    _answer_endings(router, tasks, cancel, reject)
 
     @answer(router, GET_TASK, queue=QUEUE)
     async def get_task(query: GetTask) -> TaskView:
@@ -69,14 +81,6 @@ def routes(tasks: Tasks, cancel: CancelTasks, recover: Recover, decisions: Decis
     async def get_states(query: GetStates) -> StatesFound:
         return StatesFound(outcomes=await tasks.outcomes(query.tenant, query.task_ids))
 
-    @answer(router, CANCEL_TASK, queue=QUEUE)
-    async def cancel_task(query: CancelTask) -> Cancelled:
-        await cancel(query.task_id, query.tenant, query.reason)
-        found = await tasks.called_off(query.tenant, query.task_id)
-        if found is None:
-            raise NotFound(f"there is no task {query.task_id}")
-        return found
-
     @answer(router, FIND_DECISIONS, queue=QUEUE)
     async def find_decisions(query: FindDecisions) -> DecisionsFound:
         return await decisions.find(query)
@@ -86,6 +90,22 @@ def routes(tasks: Tasks, cancel: CancelTasks, recover: Recover, decisions: Decis
         return await recover(assume_empty=query.assume_empty)
 
     return router
+
+
+def _answer_endings(
+    router: NatsRouter, tasks: Tasks, cancel: CancelTasks, reject: RejectTasks
+) -> None:
+    @answer(router, CANCEL_TASK, queue=QUEUE)
+    async def cancel_task(query: CancelTask) -> Cancelled:
+        await cancel(query.task_id, query.tenant, query.reason)
+        found = await tasks.called_off(query.tenant, query.task_id)
+        if found is None:
+            raise NotFound(f"there is no task {query.task_id}")
+        return found
+
+    @answer(router, REJECT_TASKS, queue=QUEUE)
+    async def reject_tasks(query: RejectTasksQuery) -> TasksRejected:
+        return TasksRejected(task_ids=await reject(query.tasks))
 
 
 Hears = Callable[[hot.Heartbeat], Awaitable[None]]

@@ -6,7 +6,8 @@ import time
 from typing import Final
 
 from octarm.common.telemetry import get_logger, metrics
-from octarm.scheduler.usecases.decide import Decide
+from octarm.scheduler.domain.tasks import QueuedTask
+from octarm.scheduler.usecases.decide import Decide, Decided
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.dispatch import Dispatch
 from octarm.scheduler.usecases.reject import RejectTasks
@@ -68,7 +69,7 @@ class PlaceTasks:
             if desk.full:
                 desk.more_room()
         if decided.rejected:
-            self._reject(decided.rejected, desk.policy)
+            self._reject(_refused(decided), "POLICY_REJECTED")
         self._again_s = decided.again_s
         return len(placements) + len(decided.rejected)
 
@@ -82,3 +83,8 @@ class PlaceTasks:
         if not waits:
             return None
         return asyncio.get_running_loop().call_later(max(min(waits), 0.001), desk.poke)
+
+
+def _refused(decided: Decided) -> list[tuple[QueuedTask, str]]:
+    by = f"the policy {decided.policy} refuses it"
+    return [(task, f"{by}: {reason}" if reason else by) for task, reason in decided.rejected]

@@ -26,6 +26,7 @@ from octarm.models.queries import (
     TasksFound,
     TaskView,
 )
+from octarm.models.rejections import Rejection, RejectTasks
 
 MAX_STATES: Final = 1000
 # What a large request may take longer than one of a single task, for each of its tasks.
@@ -108,6 +109,12 @@ class OrchestratorClient:
         """
         message = CancelTask(tenant=tenant, task_id=task_id, reason=reason)
         return await ask(self.nc, subjects.CANCEL_TASK, message, timeout_s=self.timeout_s)
+
+    async def reject(self, tasks: Sequence[Rejection]) -> list[str]:
+        """End up to 256 queued tasks; gives those that this has ended. Idempotent."""
+        message = RejectTasks(tasks=list(tasks))
+        reply = await ask(self.nc, subjects.REJECT_TASKS, message, timeout_s=self.timeout_s)
+        return reply.task_ids
 
     async def decisions(self, wanted: FindDecisions) -> tuple[list[bytes], str | None]:
         """Give a page of `DecisionRecord`s, each as its JSON, and where the next page begins."""

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from octarm.models import commands, events, policies, queries
+from octarm.models import commands, events, policies, queries, rejections
 from octarm.models.arms import ArmRecord, Heartbeat
 from octarm.models.ids import is_token
 from octarm.models.results import ExecutionResult
@@ -146,6 +146,9 @@ GET_TASK: Final = Query(f"{PREFIX}.qry.task.get", queries.GetTask, queries.TaskV
 FIND_TASKS: Final = Query(f"{PREFIX}.qry.task.find", queries.FindTasks, queries.TasksFound)
 GET_STATES: Final = Query(f"{PREFIX}.qry.task.states", queries.GetStates, queries.StatesFound)
 CANCEL_TASK: Final = Query(f"{PREFIX}.qry.task.cancel", queries.CancelTask, queries.Cancelled)
+REJECT_TASKS: Final = Query(
+    f"{PREFIX}.qry.task.reject", rejections.RejectTasks, rejections.TasksRejected
+)
 RECONCILE_LEDGER: Final = Query(
     f"{PREFIX}.qry.ledger.reconcile", queries.ReconcileLedger, queries.Reconciled
 )
@@ -211,6 +214,7 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     FIND_TASKS,
     GET_STATES,
     CANCEL_TASK,
+    REJECT_TASKS,
     RECONCILE_LEDGER,
     REGISTER_ARM,
     DEREGISTER_ARM,

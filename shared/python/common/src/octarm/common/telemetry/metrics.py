@@ -57,6 +57,9 @@ METRICS: Final = (
         "Actions of a policy that were not taken",
         ("policy", "kind"),
     ),
+    Metric(
+        "octarm_scheduler_rejected_total", "counter", "Waiting tasks that were ended", ("code",)
+    ),
     Metric("octarm_scheduler_policy_seconds", "histogram", "One question to a policy"),
     Metric(
         "octarm_scheduler_shadow_total",

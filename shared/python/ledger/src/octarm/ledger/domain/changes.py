@@ -132,4 +132,13 @@ class Stopped:
     arm_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """A queued attempt that nobody is going to place; `error` is the problem document."""
+
+    task_id: str
+    attempt: int
+    error: str
+
+
 Announce = Callable[[list[Moved]], list[Outgoing]]

@@ -16,6 +16,7 @@ from octarm.models import (
     memory,
     policies,
     queries,
+    rejections,
     results,
 )
 
@@ -29,6 +30,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     events,
     queries,
     policies,
+    rejections,
 )
 # What the others inherit from; none of these travels itself.
 ABSTRACT: Final[frozenset[type[BaseModel]]] = frozenset(
