@@ -1,17 +1,22 @@
 """The short way of an attempt, from queued to completed in one statement."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
 from typing import Any, LiteralString
 
 import pytest
 
-from octarm.common.storage import connected
+from octarm.common.storage import connected, transaction
 from octarm.ledger.storage.spending import PostgresSpending
 from octarm.models import hot
 from tests.support.ledger import Ledger, a_failure, a_ledger, a_result, accept, news, record
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
+WAITING: LiteralString = (
+    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+)
 
 
 @pytest.fixture
@@ -72,3 +77,21 @@ async def test_a_result_of_another_arm_completes_nothing(ledger: Ledger) -> None
 
     assert not await record(ledger, *news(a_result(task_id)))
     assert not await rows(ledger, "select from ledger.result")
+
+
+async def test_waits_for_nobody_while_it_holds_rows_that_others_may_wait_for(
+    ledger: Ledger,
+) -> None:
+    low, high = sorted([await accept(ledger), await accept(ledger)])
+    batch = news(a_failure(low, retryable=False), a_result(high))
+    async with transaction(ledger.pool) as other:
+        await other.execute("select from ledger.task where id = %b for update", [low])
+        recording = asyncio.create_task(record(ledger, *batch))
+        await wait_until(lambda: rows(ledger, WAITING), 60)
+
+        # Recording would deadlock with us if it had locked this one before.
+        await other.execute("select from ledger.task where id = %b for update nowait", [high])
+    await recording
+
+    assert await ledger.state_of(low) == ("failed", 1)
+    assert await ledger.state_of(high) == ("completed", 1)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from psycopg.errors import UniqueViolation
+from psycopg.errors import LockNotAvailable, UniqueViolation
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.failpoints import failpoint
@@ -27,22 +27,25 @@ from octarm.ledger.storage.statements import moved_row
 from octarm.ledger.storage.stopping import stop_by_results
 from octarm.models.states import TaskState
 
-# Rows are locked in the order of their ids, so two of these statements never deadlock. The
-# number of events added is that of `lifecycle.events_to`; a test holds the two equal.
+# The rows of all tasks given are locked first, in the order of their ids, so two transactions that
+# record news never deadlock, whatever they change afterwards. The number of events added is that
+# of `lifecycle.events_to`; a test holds the two equal.
 _MOVE: Final = """
 with given as (
     select * from unnest(%b::text[], %b::int[], %b::text[], %b::text[], %b::int[], %b::bool[],
         %b::bool[], %b::float8[], %b::bigint[], %b::timestamptz[], %b::text[])
     as given(id, attempt, arm_id, instance_id, step, ok, retry, delay_s, dispatch_seq, started_at,
         error)
+), locked as (
+    select id, attempt, arm_id, cancelling_since, state, event_seq from ledger.task
+    where id = any(%b::text[]) order by id for update
 ), r as (
-    select r.*, t.state as old_state, t.event_seq as old_seq from ledger.task t
-    join given r on t.id = r.id and t.attempt = r.attempt
+    select r.*, t.state as old_state, t.event_seq as old_seq
+    from locked t join given r on t.id = r.id and t.attempt = r.attempt
     where (t.arm_id is null or t.arm_id = r.arm_id) and t.cancelling_since is null and (
         (r.step = 0 and t.state = 'queued')
         or (r.step = 1 and t.state in ('queued', 'dispatched'))
         or (r.step = 2 and t.state = any(%b::text[])))
-    order by t.id for update of t
 )
 update ledger.task t set
     state = case r.step when 0 then 'dispatched' when 1 then 'running' else
@@ -70,6 +73,8 @@ returning t.id, t.tenant, r.attempt, r.old_state, t.state, r.old_seq + 1, t.even
     t.traceparent, t.goal, now(), r.arm_id, t.instance_id, t.not_before, null,
     coalesce((select true from ledger.budget b where b.task_id = t.id), false)
 """
+# For who has locked others before, and so must not wait.
+_MOVE_NOW: Final = _MOVE.replace("for update", "for update nowait")
 _ATTEMPTS: Final = """
 insert into ledger.attempt as a (task_id, attempt, arm_id, instance_id, placed_at, started_at,
     ended_at, outcome, reason, decision, tokens_used, cost_microdollars, llm_calls)
@@ -128,6 +133,10 @@ returning t.id, t.tenant, t.attempt, t.state, t.state, t.event_seq, t.event_seq,
 """
 
 
+class _Contended(Exception):
+    """Somebody else holds a row that we need and may not wait for."""
+
+
 class PostgresAttempts:
     """Writes what arms and scheduler report; leases are given in seconds."""
 
@@ -149,8 +158,9 @@ class PostgresAttempts:
         """
         try:
             return await self._record(news, delays_s, announce, short=True)
-        except UniqueViolation:
-            # Of some attempt there was something before its end, calls of a model perhaps.
+        except (UniqueViolation, _Contended):
+            # Of some attempt there was something before its end, calls of a model perhaps; or
+            # somebody else writes of a task, for whom we may not wait while he may for us.
             return await self._record(news, delays_s, announce, short=False)
 
     async def _record(
@@ -169,7 +179,7 @@ class PostgresAttempts:
             unbudgeted = {(m.task_id, m.attempt) for m in finished if not m.budgeted}
             rest = [n for n in news if n.key not in over] if over else news
             delays = {n.key: delay for n, delay in zip(news, delays_s, strict=True)} if rest else {}
-            moved = await self._move(connection, rest, delays)
+            moved = await self._move(connection, rest, delays, wait=not finished)
             by_task = {(m.task_id, m.attempt) for m in moved}
             strays = await self._strays(connection, [n for n in rest if n.key not in by_task])
             stopped = await stop_by_results(connection, strays, rest)
@@ -187,18 +197,27 @@ class PostgresAttempts:
         return settled.moved, strays, entry
 
     async def _move(
-        self, connection: Connection, news: Sequence[AttemptNews], delays_s: Mapping[Key, float]
+        self,
+        connection: Connection,
+        news: Sequence[AttemptNews],
+        delays_s: Mapping[Key, float],
+        *,
+        wait: bool,
     ) -> list[Moved]:
         if not news:
             return []
         rows = [move_row(item, delays_s[item.key]) for item in news]
         parameters = [
             *packed(MOVE_COLUMNS, rows),
+            [item.task_id for item in news],
             ATTEMPTED,
             self._dispatch_lease_s,
             self._run_lease_s,
         ]
-        cursor = await connection.execute(_MOVE, parameters)
+        try:
+            cursor = await connection.execute(_MOVE if wait else _MOVE_NOW, parameters)
+        except LockNotAvailable as error:
+            raise _Contended from error
         return [moved_row(row) for row in await cursor.fetchall()]
 
     async def _strays(self, connection: Connection, news: list[AttemptNews]) -> list[Stray]:
