@@ -119,7 +119,7 @@ class TestPostgresEpisodes(EpisodesContract):
     @pytest_asyncio.fixture
     async def kept(self, postgres_url: str) -> AsyncGenerator[Episodes, None]:
         upgrade(postgres_url, MIGRATIONS, SCHEMA)
-        pool = await open_pool(postgres_url, name="test")
+        pool = await open_pool(postgres_url, name="test", wait_s=60)
         yield PostgresEpisodes(pool)
         await pool.close()
 

@@ -200,7 +200,7 @@ class TestRacing:
         tasks = [
             a_new_task(parent_task_id=groups[n % 10], budget={"max_tokens": 1}) for n in range(1000)
         ]
-        pools = [await open_pool(postgres_url, name=f"racer-{n}", max_size=4) for n in range(2)]
+        pools = [await open_pool(postgres_url, name=f"racer-{n}", wait_s=60) for n in range(2)]
         intakes = [PostgresIntake(pool, ledger.relatives) for pool in pools]
 
         size = (7, 50, 200)[turn]

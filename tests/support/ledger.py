@@ -32,6 +32,8 @@ from octarm.orchestrator.usecases.relay import Relay
 from octarm.orchestrator.usecases.tell import TellOwn
 
 HASH = "0" * 64
+# A pool of tests waits: what a busy machine delays is no finding.
+PATIENCE_S = 60.0
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Ledger:
 async def a_ledger(url: str, *, dispatch_lease_s: float = 15.0) -> AsyncGenerator[Ledger, None]:
     """Migrate the database at `url` and open the ledger on it."""
     upgrade(url, MIGRATIONS, SCHEMA)
-    pool = await open_pool(url, name="test", max_size=8)
+    pool = await open_pool(url, name="test", max_size=8, wait_s=PATIENCE_S)
     bus, outbox = RecordingPublisher(), PostgresOutbox(pool)
     relatives = Relatives(TellOwn(1))
     attempts = PostgresAttempts(

@@ -338,7 +338,7 @@ async def a_world(postgres_url: str, nats_url: str, folder: Path) -> AsyncGenera
     """An empty world on servers that others may have used before."""
     async with connected_to(nats_url, name="test") as nc:
         await _empty(nc.jetstream())
-        pool = await open_pool(postgres_url, name="test", max_size=4)
+        pool = await open_pool(postgres_url, name="test", wait_s=60)
         world = World(postgres_url, nats_url, pool, nc, folder)
         try:
             names = ", ".join(f"ledger.{name}" for (name,) in await world.execute(TABLES))

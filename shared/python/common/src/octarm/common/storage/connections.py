@@ -33,8 +33,12 @@ _OPTIONS = (
 )
 
 
-async def open_pool(url: str, *, name: str, min_size: int = 1, max_size: int = 4) -> Pool:
+async def open_pool(
+    url: str, *, name: str, min_size: int = 1, max_size: int = 4, wait_s: float = WAIT_S
+) -> Pool:
     """Open a pool of autocommit connections; the caller closes it.
+
+    Whoever needs one waits `wait_s` seconds for it at most.
 
     Raises:
         Unavailable: Postgres does not answer in ten seconds.
@@ -44,7 +48,7 @@ async def open_pool(url: str, *, name: str, min_size: int = 1, max_size: int = 4
         min_size=min_size,
         max_size=max_size,
         open=False,
-        timeout=WAIT_S,
+        timeout=wait_s,
         reconnect_timeout=RECONNECT_S,
         kwargs={
             "application_name": f"octarm-{name}",
