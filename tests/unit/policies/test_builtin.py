@@ -1,10 +1,13 @@
 """By which criteria each built-in policy orders tasks and arms."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from octarm.policies.builtin import BUILTIN, DEFAULT, weighted
+from octarm.policies.builtin import BUILTIN, DEFAULT, priority, weighted
 from octarm.policies.queue.homes import Homes
 from tests.support.waiting import NOW, a_queue, a_task, an_arm, pairs, placed
 
@@ -173,3 +176,43 @@ def test_a_decision_says_when_there_was_no_choice() -> None:
 def test_a_key_that_begins_with_a_name_has_no_score() -> None:
     assert DEFAULT.score(("a-1",)) == 0.0
     assert DEFAULT.note(("a-1",)) == "share of slots in use a-1"
+
+
+@pytest.mark.parametrize(
+    ("latency_s", "together"),
+    [(0.0, 1), (1.0, 1), (0.9, 4), (0.03, 8), (0.001, 16), (1e-9, 16)],
+)
+def test_priority_gives_an_arm_together_what_is_over_at_once(
+    latency_s: float, together: int
+) -> None:
+    two = {name: {"slots": 16, "latency_s": latency_s} for name in "ab"}
+
+    first_turns = ["a"] * together + ["b"] * together
+    assert chosen("priority", two, 2 * together) == first_turns
+
+
+def test_arms_of_few_slots_get_short_work_one_by_one() -> None:
+    two = {name: {"slots": 4, "latency_s": 0.9} for name in "ab"}
+
+    assert chosen("priority", two, 4) == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize("policy", ["affinity", "fair_share", "fifo", "priority"])
+@settings(max_examples=30, deadline=None)
+@given(
+    latency_s=st.floats(0, 2),
+    slots=st.integers(1, 40),
+    arms=st.integers(2, 6),
+    share=st.floats(0, 1),
+)
+def test_equal_arms_never_differ_by_more_than_one_step(
+    policy: str, latency_s: float, slots: int, arms: int, share: float
+) -> None:
+    equal = {f"a-{n}": {"slots": slots, "latency_s": latency_s} for n in range(arms)}
+
+    used = Counter(chosen(policy, equal, int(share * slots * arms)))
+
+    step = 1.0
+    if 0 < latency_s < priority.SHORT_S:
+        step = max(priority.TOGETHER_S // max(latency_s, priority.SHORTEST_S), slots // 4, 1)
+    assert max(used.values(), default=0) - min(used[arm] for arm in equal) <= step

@@ -4,7 +4,7 @@ The waiting tasks are ordered as `priority` does: tier, priority with ageing, id
 
 Of the arms with room, prefer in this order:
 1. the cheapest tier;
-2. the smallest share of slots in use;
+2. the smallest share of slots in use, in the steps of `priority`;
 3. the smallest id.
 
 It does not wait for a cheap arm while a dear one has room; the example policy
@@ -23,7 +23,7 @@ CRITERIA: Final = ("cost tier", "share of slots in use")
 
 def prefer(arm: Arm, needs: frozenset[str]) -> Key:
     """Say how much an arm with room is liked."""
-    return arm.facts.cost_tier, arm.used / arm.slots, arm.facts.id
+    return arm.facts.cost_tier, priority.share(arm), arm.facts.id
 
 
 POLICY: Final = Builtin("cheapest", priority.rank, prefer, CRITERIA)

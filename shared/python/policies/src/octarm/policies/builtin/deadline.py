@@ -8,13 +8,14 @@ Of the waiting tasks, prefer in this order:
 
 Of the arms with room, prefer in this order:
 1. the one that answered fastest of late, in classes of tenths of a second;
-2. the smallest share of slots in use;
+2. the smallest share of slots in use, in the steps of `priority`;
 3. the cheapest tier;
 4. the smallest id.
 """
 
 from typing import Final
 
+from octarm.policies.builtin import priority
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.queue.arms import Arm
 from octarm.policies.queue.groups import Key
@@ -33,7 +34,7 @@ def prefer(arm: Arm, needs: frozenset[str]) -> Key:
     """Say how much an arm with room is liked."""
     return (
         round(arm.latency_s * 10),
-        arm.used / arm.slots,
+        priority.share(arm),
         arm.facts.cost_tier,
         arm.facts.id,
     )
