@@ -1,0 +1,144 @@
+"""What a flood of one tenant costs another under `fair_share`, on the real stack.
+
+Run: python -m bench.flood [tasks] [--equal] [--leave SLOTS]; one JSON line comes out. A quiet
+tenant submits ten tasks a second to twenty slots: alone, while another submits its flood as fast
+as it can, and while that waits. Waits count from asking to placing, acceptance included.
+
+Naps have mixed lengths, so that slots come free one after another. With --equal all take the
+same time: they start and end together, and a newcomer waits for the end of such a round,
+whoever decides. --leave keeps that many slots out of each tenant's reach by a limit on
+`task.tenant`, which is what keeps waits short then.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from bench.nap_arm import SLOTS
+from octarm.cli.stack.supervisor import Stack, running_stack
+from octarm.sdk import Client, Task
+
+MIXED_S: Final = (0.02, 0.08)
+EQUAL_S: Final = (0.05, 0.05)
+PROBES: Final = 150
+EVERY_S: Final = (0.05, 0.15)
+GIVE_UP_S: Final = 120.0
+ENV: Final = {
+    "OCTARM_TRACE_SAMPLE": "0",
+    "OCTARM_LOG_LEVEL": "error",
+    "OCTARM_POLICY": "fair_share",
+}
+PLACED: Final = """
+    select task_id, extract(epoch from placed_at)::float8 from ledger.attempt
+    where attempt = 1 and task_id = any(%s)
+"""
+LEFT: Final = """
+    select count(*) from ledger.task t where t.tenant = 'noisy' and not exists
+        (select 1 from ledger.attempt a where a.task_id = t.id)
+"""
+Asked = dict[str, float]
+
+
+class Quiet:
+    """The tenant whose waits are measured."""
+
+    def __init__(self, client: Client, length_s: tuple[float, float]) -> None:
+        self._client = client
+        self._length_s = length_s
+
+    async def probe(self, goes_on: Callable[[int], bool]) -> Asked:
+        """Submit a task every now and then while `goes_on`; gives when each was asked for."""
+        asked: Asked = {}
+        tasks: list[Task] = []
+        while goes_on(len(tasks)):
+            at = time.time()
+            (task,) = await self._client.submit_many([a_nap(self._length_s)], timeout=GIVE_UP_S)
+            asked[task.id] = at
+            tasks.append(task)
+            # At even distances they would meet each round of equal naps at the same point.
+            await asyncio.sleep(random.uniform(*EVERY_S))
+        for task in tasks:
+            await task.result(timeout=GIVE_UP_S)
+        return asked
+
+
+def a_nap(length_s: tuple[float, float]) -> dict[str, object]:
+    """A task for `bench.nap_arm`."""
+    seconds = random.uniform(*length_s)
+    return {"goal": "nap", "required_capabilities": ["nap"], "context": {"seconds": seconds}}
+
+
+async def flooded(stack: Stack, count: int, length_s: tuple[float, float]) -> dict[str, object]:
+    """Measure alone, while the flood comes, and while it waits."""
+    async with (
+        Client(stack.urls.nats, "quiet") as client,
+        Client(stack.urls.nats, "noisy") as noisy,
+    ):
+        quiet = Quiet(client, length_s)
+        await quiet.probe(lambda so_far: so_far < PROBES // 5)
+        alone = await quiet.probe(lambda so_far: so_far < PROBES)
+        began = time.perf_counter()
+        coming = asyncio.create_task(_flood(noisy, count, length_s))
+        while_it_comes = await quiet.probe(lambda _: not coming.done())
+        await coming
+        took_s = time.perf_counter() - began
+        beside = await quiet.probe(lambda so_far: so_far < PROBES)
+    with psycopg.connect(stack.urls.postgres) as ledger:
+        (left,) = ledger.execute(LEFT).fetchone() or (0,)
+        phases = {"alone": alone, "while_it_comes": while_it_comes, "beside": beside}
+        waits = {name: _waits_ms(ledger, asked) for name, asked in phases.items()}
+    first = waits["alone"]["p95_ms"]
+    ratios = {f"ratio_{name}": round(it["p95_ms"] / first, 2) for name, it in waits.items()}
+    return {**waits, **ratios, "flood_came_in_s": round(took_s, 1), "flood_left": left}
+
+
+async def _flood(noisy: Client, count: int, length_s: tuple[float, float]) -> None:
+    for _ in range(count // 1000):
+        await noisy.submit_many([a_nap(length_s) for _ in range(1000)], timeout=GIVE_UP_S)
+
+
+def _waits_ms(ledger: psycopg.Connection[Any], asked: Asked) -> dict[str, float]:
+    placed = ledger.execute(PLACED, (list(asked),)).fetchall()
+    waits = sorted((at - asked[task_id]) * 1000 for task_id, at in placed)
+    return {"p50_ms": _quantile(waits, 0.5), "p95_ms": _quantile(waits, 0.95), "n": len(waits)}
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)], 1)
+
+
+async def measure(count: int, length_s: tuple[float, float], leave: int) -> dict[str, object]:
+    """Measure on a stack of its own."""
+    arms = {"napper": (sys.executable, "-m", "bench.nap_arm")}
+    env = dict(ENV)
+    if leave:
+        limit = {"name": "headroom", "key": "task.tenant", "concurrency": SLOTS - leave}
+        env["OCTARM_LIMITS"] = json.dumps([limit])
+    with tempfile.TemporaryDirectory(prefix="octarm-flood-") as folder:
+        async with running_stack(Path(folder), extra_arms=arms, env=env) as stack:
+            return await flooded(stack, count, length_s)
+
+
+def main() -> None:
+    """Measure as asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("tasks", type=int, nargs="?", default=50_000)
+    parser.add_argument("--equal", action="store_true", help="all naps take the same time")
+    parser.add_argument("--leave", type=int, default=0, help="slots no tenant may fill alone")
+    given = parser.parse_args()
+    length_s = EQUAL_S if given.equal else MIXED_S
+    found = asyncio.run(measure(given.tasks, length_s, given.leave))
+    print(json.dumps({"equal": given.equal, "leave": given.leave, **found}))
+
+
+if __name__ == "__main__":
+    main()
