@@ -46,6 +46,22 @@ class TestBatcher:
 
         assert sizes == [1, 8, 8, 4]
 
+    async def test_a_flood_of_one_owner_does_not_keep_another_waiting(self) -> None:
+        flushed: list[list[str]] = []
+
+        async def slow(items: list[str]) -> list[str | Exception]:
+            flushed.append(items)
+            await asyncio.sleep(0)
+            return list(items)
+
+        batcher = Batcher(slow, max_items=4, owner_of=lambda item: item[0])
+        flood = batcher.put_many_nowait(["f"] * 40)
+        quiet = batcher.put_nowait("q")
+
+        assert await quiet == "q"
+        assert "q" in flushed[0]
+        assert await flood == ["f"] * 40
+
     async def test_those_who_come_again_go_together_and_not_by_turns(self) -> None:
         sizes: list[int] = []
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -58,7 +59,7 @@ def _never() -> bool:
 
 
 def gathered(accept: AcceptTasks, behind: Callable[[], bool] = _never) -> Accepting:
-    """Gather submissions for one commit; what waits for it is bounded.
+    """Gather submissions for one commit, of all tenants alike; what waits for it is bounded.
 
     While the orchestrator is `behind` with what arms report, that goes first, for half a second
     at most. Accepting takes one process and ending a task all of them: otherwise a machine that
@@ -81,6 +82,7 @@ def gathered(accept: AcceptTasks, behind: Callable[[], bool] = _never) -> Accept
         min_waiting=MIN_WAITING,
         max_bytes=MAX_WAITING_BYTES,
         size_of=lambda submitted: memoryview(submitted.item.submission).nbytes,
+        owner_of=attrgetter("tenant"),
     )
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
+from octarm.common.storage.turns import Turns
 from octarm.models.errors import Backpressure, OctarmError
 
 SPEED_WEIGHT: Final = 0.2
@@ -15,6 +16,10 @@ R = TypeVar("R")
 
 def _weightless(_: object) -> int:
     return 0
+
+
+def _of_nobody(_: object) -> str:
+    return ""
 
 
 class _Caller(Generic[R]):
@@ -54,6 +59,7 @@ class Batcher(Generic[T, R]):
     batch, and after anything else each item is flushed alone. Beyond `max_waiting` items, more
     than `max_wait_s` seconds' work at the speed seen so far (but `min_waiting` items in any case),
     or `max_bytes` as `size_of` measures them, an item is refused with `Backpressure`, at once.
+    Where more wait than one flush takes, each owner (`owner_of`) gets the same part of it.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class Batcher(Generic[T, R]):
         min_waiting: int = 0,
         max_bytes: int = 0,
         size_of: Callable[[T], int] = _weightless,
+        owner_of: Callable[[T], str] = _of_nobody,
     ) -> None:
         self._flush = flush
         self._max_items = max_items
@@ -81,7 +88,8 @@ class Batcher(Generic[T, R]):
         self._max_bytes = max_bytes
         self._size_of = size_of
         self._bytes = 0
-        self._waiting: list[tuple[T, _Caller[R], int]] = []
+        self._owner_of = owner_of
+        self._waiting: Turns[tuple[T, _Caller[R], int]] = Turns()
         self._flushing: set[asyncio.Task[None]] = set()
 
     async def put(self, item: T) -> R:
@@ -126,7 +134,8 @@ class Batcher(Generic[T, R]):
 
     def _take(self, entries: list[tuple[T, _Caller[R], int]]) -> None:
         self._bytes += sum(self._size_of(item) for item, _, _ in entries)
-        self._waiting += entries
+        for entry in entries:
+            self._waiting.add(self._owner_of(entry[0]), entry)
         if len(self._flushing) < self._concurrency:
             self._flushing.add(asyncio.create_task(self._run()))
 
@@ -135,8 +144,7 @@ class Batcher(Generic[T, R]):
             # One turn of the loop first, so that what arrived in the same read goes together.
             await asyncio.sleep(0)
             while self._waiting:
-                batch = self._waiting[: self._max_items]
-                del self._waiting[: self._max_items]
+                batch = self._waiting.take(self._max_items)
                 self._bytes -= sum(self._size_of(item) for item, _, _ in batch)
                 # Whoever has given up waiting does not want it any more.
                 await self._flush_batch([entry for entry in batch if not entry[1].future.done()])
