@@ -89,11 +89,11 @@ async def on_the_stack(load_file: Path, load: Load, seed: int) -> list[Figures]:
         async with running_stack(Path(folder), extra_arms=arms(load_file), env=ENV) as stack:
             found = [await _figures(stack, PLATFORM, await submitted(stack, jobs))]
             async with Client(stack.urls.nats) as client:
-                saved = await client.policies.save("cost_optimiser", OPTIMISER.read_text())
+                saved = await client.policies.save("cost-optimiser", OPTIMISER.read_text())
                 await client.policies.deploy(saved.policy.digest)
             # The scheduler follows within a tenth of a second.
             await asyncio.sleep(1)
-            found.append(await _figures(stack, "cost_optimiser", await submitted(stack, jobs)))
+            found.append(await _figures(stack, "cost-optimiser", await submitted(stack, jobs)))
             return found
 
 
