@@ -72,7 +72,7 @@ class Stand:
         async with asyncio.timeout(GIVE_UP_S):
             while (book := await self._store.book()).live is not None:
                 await throughput(self._client, 10)
-        return book.deployments[-1].because
+        return book.deployments[0].because
 
     def _cpu_s(self) -> float:
         """Count what ended children have used, too: those of policies live short."""

@@ -211,14 +211,19 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     for arms in FLEETS:
         line = [row for row in rows if row["arms"] == arms]
         queued = [row["queued"] for row in line]
-        by_length.plot(queued, [row["decision_p50_ms"] for row in line], "o-", label=f"{arms} arms")
-        by_length.plot(queued, [row["decision_p99_ms"] for row in line], "x:", color="grey")
-    by_length.set(xscale="log", xlabel="queued tasks", ylabel="ms a cycle (o p50, x p99)", ylim=0)
+        typical = [row["decision_p50_ms"] for row in line]
+        (drawn,) = by_length.plot(queued, typical, "o-", label=f"{arms:,} arms")
+        worst = [row["decision_p99_ms"] for row in line]
+        by_length.plot(queued, worst, "x:", color=drawn.get_color())
+    label = "ms a cycle (o p50, x p99)"
+    by_length.set(xscale="log", xlabel="queued tasks", ylabel=label, ylim=0)
     by_length.set_title("priority: a cycle against the queue's length")
     for length in LENGTHS:
         line = [row for row in rows if row["queued"] == length]
         arms_of = [row["arms"] for row in line]
-        by_arms.plot(arms_of, [row["decision_p50_ms"] for row in line], "o-", label=f"{length:,}")
+        by_arms.plot(
+            arms_of, [row["decision_p50_ms"] for row in line], "o-", label=f"{length:,} queued"
+        )
     by_arms.set(xscale="log", xlabel="arms", ylabel="ms a cycle (p50)", ylim=0)
     by_arms.set_title("priority: a cycle against the number of arms")
     for axis in (by_length, by_arms):
