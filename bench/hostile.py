@@ -3,8 +3,8 @@
 Run: python -m bench.hostile [tasks] [--rounds N]; a JSON line for each script comes out. Rounds
 with and without it take turns, and medians of pairs are given: `throughput` by the wall clock,
 `cpu` by the processor time that a task costs all processes, which other work on the machine
-disturbs less. A script is deployed while tasks come, and what became of it is told, too. Starting its
-processes and failing thrice costs the same however long a round is: by default some ten seconds.
+disturbs less. A script is deployed while tasks come; what became of it is told, too. To start
+its processes and to fail thrice costs the same however long a round is: ten seconds by default.
 """
 
 import argparse
