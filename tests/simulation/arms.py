@@ -30,6 +30,7 @@ from octarm.models.subjects import (
     RESULT,
     result_msg_id,
 )
+from octarm.sdk.instance import IDLE_HEARTBEAT_S
 from tests.simulation.timeline import Process, VirtualClock
 from tests.simulation.wires import URL
 
@@ -69,6 +70,7 @@ class ArmInstance:
             self.handle,
             batch=self.slots,
             capacity=self._room,
+            idle_heartbeat_s=IDLE_HEARTBEAT_S,
             clock=self.clock,
         )
 

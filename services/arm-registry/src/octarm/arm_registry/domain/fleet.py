@@ -165,9 +165,9 @@ def _change(arm: _Arm, now: float, wall: datetime) -> Change | None:
     held = any(not one.heard for one in arm.instances.values())
     after = settled(before, found, held=held)
     flipped = after.status != before.status
-    infos = [_info(one, arm.seen) for _, one in sorted(arm.instances.items())]
-    if not flipped and not _worth_writing(arm, infos, now):
+    if not flipped and not _worth_writing(arm, now):
         return None
+    infos = [_info(one, arm.seen) for _, one in sorted(arm.instances.items())]
     changed_at = wall if flipped else record.changed_at
     update = {
         "status": after.status,
@@ -189,7 +189,7 @@ def _info(instance: Instance, seen: Mapping[str, datetime]) -> InstanceInfo:
     beat = instance.beat
     return InstanceInfo(
         instance_id=beat.instance_id,
-        status="draining" if beat.draining else "ready",
+        status=_status(beat),
         slots=beat.slots,
         running=beat.running,
         host=beat.host,
@@ -198,19 +198,27 @@ def _info(instance: Instance, seen: Mapping[str, datetime]) -> InstanceInfo:
     )
 
 
-def _worth_writing(arm: _Arm, infos: list[InstanceInfo], now: float) -> bool:
-    written = arm.stored.record.instances
-    if [(one.instance_id, one.status) for one in infos] != [
-        (one.instance_id, one.status) for one in written
-    ]:
+def _worth_writing(arm: _Arm, now: float) -> bool:
+    """Tell whether the directory should say something else; asked of every arm each second."""
+    written = {one.instance_id: one for one in arm.stored.record.instances}
+    instances = arm.instances
+    if written.keys() != instances.keys():
+        return True
+    beats = [(written[name], one.beat) for name, one in instances.items()]
+    if any(info.status != _status(beat) for info, beat in beats):
         return True
     age_s = now - arm.written_at
-    if age_s >= SEEN_EVERY_S:
-        return infos != written
-    return age_s >= FIGURES_EVERY_S and [_figures(one) for one in infos] != [
-        _figures(one) for one in written
-    ]
+    if age_s >= SEEN_EVERY_S and any(
+        info.seen_at != arm.seen[info.instance_id] for info in written.values()
+    ):
+        return True
+    return age_s >= FIGURES_EVERY_S and any(_differ(info, beat) for info, beat in beats)
 
 
-def _figures(info: InstanceInfo) -> tuple[int, int, str, float]:
-    return info.slots, info.running, info.host, info.interval_s
+def _status(beat: Beat) -> Literal["ready", "draining"]:
+    return "draining" if beat.draining else "ready"
+
+
+def _differ(info: InstanceInfo, beat: Beat) -> bool:
+    said = beat.slots, beat.running, beat.host, beat.interval_s
+    return said != (info.slots, info.running, info.host, info.interval_s)

@@ -40,6 +40,8 @@ from octarm.sdk.worker import Identity, Worker
 
 LAST_WORDS_S: Final = 5
 ASK_S: Final = 2.0
+# Of a fleet most arms wait: each would be told every second that there is nothing to do.
+IDLE_HEARTBEAT_S: Final = 3.0
 
 log = get_logger()
 
@@ -106,6 +108,7 @@ class Instance:
             self._doubts,
             batch=max(2, -(-arm.slots // bundle_size(arm.slots))),
             capacity=self.worker.capacity,
+            idle_heartbeat_s=IDLE_HEARTBEAT_S,
         )
         self.worker.wake = self._runner.wake
         self._presence = Presence(

@@ -15,7 +15,7 @@ from octarm.models.subjects import HEARTBEAT
 
 FIRST_BACKOFF_S: Final = 0.2
 MAX_BACKOFF_S: Final = 5.0
-BEATS_PER_CHECK: Final = 3
+BEATS_PER_CHECK: Final = 6
 
 log = get_logger()
 _encode = msgspec.json.Encoder().encode
@@ -79,7 +79,7 @@ class Presence:
                 return
 
     async def run(self) -> None:
-        """Beat until cancelled; every third beat asks whether the registry knows the arm."""
+        """Beat until cancelled; every sixth beat asks whether the registry knows the arm."""
         beats = 0
         while True:
             await self.beat()

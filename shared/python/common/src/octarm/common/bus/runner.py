@@ -1,9 +1,8 @@
 """PullRunner: the one loop by which the task flow consumes JetStream.
 
-It keeps a long-lived pull request open and tops it up (about 1.5 times the throughput of repeated
-fetches), hands batches to a handler, settles each message by the handler's outcome, notices a dead
-subscription, and drains within a bound. Liveness is progress: a batch that is not finished in
-`stall_after_s` seconds, or a server that stays silent, makes `healthy()` false.
+It keeps a pull request open and tops it up (1.5 times the throughput of repeated fetches), hands
+batches to a handler, settles each message by its outcome, notices a dead subscription, and drains
+within a bound. A batch that takes over `stall_after_s`, or a silent server, makes it unhealthy.
 """
 
 import asyncio
@@ -30,13 +29,11 @@ from octarm.models.errors import OctarmError, Unavailable
 
 EXPIRES_S: Final = 30.0
 IDLE_HEARTBEAT_S: Final = 1.0
-SILENT_AFTER_S: Final = 3 * IDLE_HEARTBEAT_S
 MAX_SILENCES: Final = 15
 MAX_DELIVERIES: Final = 6
 MAX_BACKOFF_S: Final = 2.0
 FIRST_PAUSE_S: Final = 0.5
 DRAIN_S: Final = 20.0
-_TIMES_NS: Final = (int(EXPIRES_S * 1e9), int(IDLE_HEARTBEAT_S * 1e9))
 
 Handler = Callable[[list[Delivery]], Awaitable[Sequence[Outcome]]]
 
@@ -57,6 +54,7 @@ class PullRunner:
     `capacity` (None: unbounded) says how many messages may be asked for now; call `wake` when
     it has grown. Up to `concurrency` batches are handled at the same time. After each there is a
     rest of `rest_s` seconds, so that more gathers for the next: for work that nobody waits for.
+    The server shows each `idle_heartbeat_s` that it lives; after three without, it is asked anew.
     """
 
     def __init__(
@@ -71,9 +69,12 @@ class PullRunner:
         concurrency: int = 1,
         rest_s: float = 0.0,
         stall_after_s: float = 30.0,
+        idle_heartbeat_s: float = IDLE_HEARTBEAT_S,
         clock: Clock | None = None,
     ) -> None:
         self._nc = nc
+        self._silent_s = 3 * idle_heartbeat_s
+        self._times_ns = (int(EXPIRES_S * 1e9), int(idle_heartbeat_s * 1e9))
         self._clock = clock or SystemClock()
         self._consumer = consumer
         self._handle = handle
@@ -177,7 +178,7 @@ class PullRunner:
         if self._reconnects != self._nc.stats["reconnects"]:
             self._reconnects = self._nc.stats["reconnects"]
             self._requests.clear()
-        if self._nc.is_connected and self._clock.monotonic() - self._heard_at > SILENT_AFTER_S:
+        if self._nc.is_connected and self._clock.monotonic() - self._heard_at > self._silent_s:
             if not self._requests:
                 self._heard_at = self._clock.monotonic()
                 return
@@ -194,13 +195,12 @@ class PullRunner:
         taken = len(self._buffer) + self._unbegun
         want = min(self._batch, self._capacity() - taken) - outstanding
         low_water = outstanding and want < self._batch // 2 and outstanding > 1
-        if want <= 0 or low_water or not self._nc.is_connected:
-            return
-        if self._clock.monotonic() < self._ask_not_before:
+        may_ask = self._nc.is_connected and self._clock.monotonic() >= self._ask_not_before
+        if want <= 0 or low_water or not may_ask:
             return
         self._request_no += 1
         reply = f"{self._inbox}.{self._request_no}"
-        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (want, *_TIMES_NS)
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (want, *self._times_ns)
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._consumer.stream}.{self._consumer.durable}"
         self._requests[reply] = want
         try:
