@@ -20,7 +20,7 @@ from tests.chaos.stage import LEASE_S, Stage, a_stage
 
 pytestmark = [
     pytest.mark.chaos,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(600),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 

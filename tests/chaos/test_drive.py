@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.drive import run, tell
 from tests.chaos.faults import PLANS
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 
 async def test_no_task_is_lost_with_its_messages(tmp_path: Path) -> None:

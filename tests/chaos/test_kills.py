@@ -12,7 +12,7 @@ from octarm.sdk import Client, Task
 from octarm.verify.check import Sources, verify
 from tests.support.wait import wait_until
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 TASKS = 1000
 NAP_S = 6.0

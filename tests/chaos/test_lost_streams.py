@@ -17,7 +17,7 @@ from octarm.verify.check import Sources, verify
 from octarm.verify.history import HistoryWriter
 from octarm.verify.invariants import Mode
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 TASKS = 250
 ROOT = Path(__file__).parents[2]

@@ -25,7 +25,7 @@ from octarm.models.subjects import SUBMIT_TASK
 from octarm.sdk import Client
 from tests.support.wait import wait_until
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 NAPPER = [sys.executable, "-m", "tests.support.napping_arm"]

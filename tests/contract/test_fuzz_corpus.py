@@ -30,9 +30,9 @@ def test_the_corpus_and_its_like_find_nothing(name: str) -> None:
     ]
 
     for data in [b"", *known, *fresh]:
-        began = time.perf_counter()
+        began = time.process_time()
         target(data)
-        assert time.perf_counter() - began < HANG_S, data[:300]
+        assert time.process_time() - began < HANG_S, data[:300]
 
 
 def test_every_target_has_inputs() -> None:

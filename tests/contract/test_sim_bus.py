@@ -97,13 +97,13 @@ async def nak_brings_it_back_and_not_before_its_delay(nc: NATS) -> None:
 
 
 async def in_progress_puts_redelivery_off(nc: NATS) -> None:
-    await a_queue(nc, ack_wait_s=1.0)
+    await a_queue(nc, ack_wait_s=4.0)
     await put(nc, "a")
 
     (message,) = await pull(nc, 1)
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(2.2)
     await message.in_progress()
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(2.2)
 
     assert await pull(nc, timeout_s=0.1) == []
 
@@ -257,14 +257,14 @@ async def a_deleted_key_is_gone_and_may_be_created_again(nc: NATS) -> None:
 
 
 async def an_entry_ends_with_its_buckets_age(nc: NATS) -> None:
-    bucket = await nc.jetstream().create_key_value(KeyValueConfig(bucket="b", history=1, ttl=1.0))
+    bucket = await nc.jetstream().create_key_value(KeyValueConfig(bucket="b", history=1, ttl=4.0))
     revision = await bucket.create("k", b"1")
 
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(2.2)
     await bucket.update("k", b"2", last=revision)
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(2.2)
     assert (await bucket.get("k")).value == b"2"
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(4.0)
 
     assert await bucket.create("k", b"3") == revision + 2
 

@@ -325,7 +325,7 @@ async def compare(real: Real, sequence: list[Call]) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_same_calls_same_answers(postgres_url: str) -> None:
     with asyncio.Runner() as runner:
         context = a_ledger(postgres_url, dispatch_lease_s=LEASE_S)

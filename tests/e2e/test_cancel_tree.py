@@ -10,7 +10,7 @@ from octarm.sdk import Arm, Client, Context, TaskContract
 from tests.e2e.conftest import Up
 from tests.support.wait import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 class Workers:

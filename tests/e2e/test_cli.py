@@ -16,7 +16,7 @@ from octarm.models.ids import is_task_id
 from tests.e2e.conftest import Up
 from tests.support.wait import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 SHELL = ("--needs", "shell", "-c")
 

@@ -14,7 +14,7 @@ from octarm.sdk import Client
 from tests.e2e.conftest import Up
 from tests.support.wait import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 BODY: dict[str, Any] = {
     "goal": "say hello",

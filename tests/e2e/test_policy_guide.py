@@ -15,7 +15,7 @@ import pytest
 from tests.support.guide import Command, File, steps
 from tests.support.sources import ROOT
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 GUIDE = ROOT / "docs/guides/policies.md"
 START_S, STOP_S, COMMAND_S = 90.0, 60.0, 90.0
 

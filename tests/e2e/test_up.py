@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.wait import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 OCTARM = (sys.executable, "-m", "octarm.cli")
 ROLES = {
     *("supervisor", "nats", "redis", "postgres"),

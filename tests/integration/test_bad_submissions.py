@@ -119,7 +119,7 @@ async def test_one_on_intake_is_buried_and_its_neighbours_are_accepted(
         for seq, body in enumerate((GOOD, spoilt, GOOD))
     ]
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         before, buried, behind = await IntakeConsumer(gathered(accepting(ledger)))(batch)
 
     assert (before, behind) == (ACK, ACK)

@@ -8,7 +8,7 @@ import pytest
 from bench.peers import harness
 from bench.peers.session import servers_in
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 FEW = 20
 
 

@@ -383,7 +383,7 @@ class TestLeadership:
         bucket = await bus.js.key_value("octarm_leaders")
         await bucket.put("shard-0", b"b")
 
-        await asyncio.wait_for(lost_seen.wait(), 5)
+        await asyncio.wait_for(lost_seen.wait(), 60)
         stop.set()
         await running
 

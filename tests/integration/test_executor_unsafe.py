@@ -33,16 +33,16 @@ async def test_ends_the_whole_group_at_a_limit() -> None:
     outcome = await Unsafe().run(a_shell_line("sleep 60 & sleep 60"), Limits(wall_s=0.3))
 
     assert outcome.limit == "time"
-    assert outcome.duration_ms < 5000
+    assert outcome.duration_ms < 30_000
 
 
 async def test_does_not_wait_for_a_child_that_left_the_group() -> None:
     started = time.monotonic()
 
-    outcome = await Unsafe().run(a_shell_line("setsid sleep 8 & echo out"), Limits())
+    outcome = await Unsafe().run(a_shell_line("setsid sleep 60 & echo out"), Limits())
 
     assert outcome.stdout == "out\n"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 async def test_is_gone_when_the_caller_is_cancelled() -> None:
@@ -52,4 +52,4 @@ async def test_is_gone_when_the_caller_is_cancelled() -> None:
     run.cancel()
 
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(run, 5)
+        await asyncio.wait_for(run, 60)

@@ -111,8 +111,9 @@ class TestTasks:
         assert (unknown.status_code, unknown.json()["code"]) == (404, "TASK_NOT_FOUND")
 
     async def test_a_result_is_waited_for_and_comes_at_once(
-        self, nats_url: str, bus: Client
+        self, nats_url: str, bus: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("octarm.gateway.usecases.follow.SWEEP_S", 60.0)
         tasks = FakeTasks()
         async with an_orchestrator(nats_url, tasks), a_gateway(nats_url) as client:
             task_id = tasks.add(state=TaskState.RUNNING)
@@ -129,7 +130,7 @@ class TestTasks:
             response = await waiting
 
         assert response.json()["state"] == "completed"
-        assert (datetime.now(UTC) - before).total_seconds() < 1.5
+        assert (datetime.now(UTC) - before).total_seconds() < 20
 
 
 class TestEvents:
@@ -245,7 +246,7 @@ class TestEvents:
             async with httpx.AsyncClient(base_url=gateway.url) as client:
                 waiting = asyncio.create_task(client.get(f"/v1/tasks/{task_id}/result?wait=60"))
                 await wait_until(lambda: tasks.asked)
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     await gateway.drain()
                 response = await waiting
 

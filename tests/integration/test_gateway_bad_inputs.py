@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 GOAL = {"goal": "Summarise"}
 MIB = 2**20
 # The design says 50 ms; the machine that runs the tests is shared.
-SOON_S = 0.5
+SOON_S = 2.0
 
 
 @dataclass

@@ -36,7 +36,7 @@ async def a_process(**settings: str) -> AsyncGenerator[asyncio.subprocess.Proces
 async def refusal_of(**settings: str) -> str:
     """The one line with which it refuses to start."""
     async with a_process(**settings) as process:
-        _, said = await asyncio.wait_for(process.communicate(), 30)
+        _, said = await asyncio.wait_for(process.communicate(), 60)
     lines = [line for line in said.decode().splitlines() if not line.startswith("{")]
     assert process.returncode == EX_CONFIG, said
     assert len(lines) == 1, lines
@@ -117,7 +117,7 @@ class TestSignals:
             await wait_until(lambda: tasks.requests)
             process.send_signal(signal.SIGTERM)
             in_hand = await submitting
-            await asyncio.wait_for(process.wait(), 15)
+            await asyncio.wait_for(process.wait(), 60)
 
             assert in_hand.status_code == 202
             assert process.returncode == 0
@@ -136,7 +136,7 @@ class TestSignals:
             process.send_signal(signal.SIGTERM)
             await wait_until(lambda: _refused(client))
             process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), 5)
+            await asyncio.wait_for(process.wait(), 60)
             with pytest.raises(httpx.TransportError):
                 await submitting
 
@@ -150,13 +150,13 @@ class TestSignals:
             path.write_text("[gateway]\nnonsense = [\n")
             process.send_signal(signal.SIGHUP)
             assert process.stderr is not None
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while b"reload_refused" not in await process.stderr.readline():
                     pass
 
             assert await is_up(client)
             process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), 15)
+            await asyncio.wait_for(process.wait(), 60)
             assert process.returncode == 0
 
 
@@ -176,7 +176,7 @@ class TestTracing:
             await client.post("/v1/tasks", json={"goal": "x"}, headers=headers)
             await client.post("/v1/tasks", json={"goal": "not sampled"})
             process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), 15)
+            await asyncio.wait_for(process.wait(), 60)
 
         (span,) = spans_in(tmp_path)
         carried = tasks.submitted[0].traceparent

@@ -256,7 +256,7 @@ class TestAPlan:
             codes = {a.code for a in answers if isinstance(a, InvalidRequest)}
             assert codes == {"INVALID_PLAN"}
 
-    @pytest.mark.timeout(120)
+    @pytest.mark.timeout(600)
     async def test_of_ten_thousand_tasks_falls_in_one_commit(self, ledger: Ledger) -> None:
         root = await accept(ledger)
         layers = [[root]]

@@ -111,7 +111,7 @@ class TestTryingAgain:
 
         assert isinstance(error, Backpressure)
         assert (error.retryable, error.retry_after_s, error.code) == (True, 600, "RATE_LIMITED")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 60
 
     async def test_gives_up_after_its_tries(self) -> None:
         async with an_openai_server(*[refuses(500)] * 9) as server:

@@ -109,7 +109,7 @@ async def test_a_hostile_source_hurts_nobody(
 
     assert says in found.problems[0].message + found.problems[0].hint
     assert found.digest == digest(source)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert (await policies.validate(CHEAPEST)).problems == []
 
 

@@ -129,7 +129,7 @@ async def _is_empty(stage: Stage, stream: str) -> bool:
     return await stage.left(stream) == 0
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 async def test_ten_thousand_results_redriven_again_and_again_end_each_task_once(
     stage: Stage, nats_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

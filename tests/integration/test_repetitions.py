@@ -21,7 +21,7 @@ from octarm.sdk import Arm, Client, TaskContract
 from octarm.verify.check import Sources, verify
 from tests.support.wait import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 TASKS: Final = 40
 WINDOW_S: Final = 0.1

@@ -67,7 +67,7 @@ class TestPlacing:
             await bus.result(first, "one")
             assert await bus.placed(2) == [first, second]
 
-        assert asyncio.get_running_loop().time() - began < 1
+        assert asyncio.get_running_loop().time() - began < 4
         assert (why.position, why.reason) == (0, "every capable arm is full")
         assert why.arms == {"one": "one is full: 0 of 1 slots free, 1 wanted"}
 

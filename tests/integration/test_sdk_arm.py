@@ -232,7 +232,7 @@ class TestComingAndGoing:
         await wait_until(lambda: stage.registrations)
         stop.set()
 
-        await asyncio.wait_for(serving, 5)
+        await asyncio.wait_for(serving, 60)
 
         assert stage.beats == []
 

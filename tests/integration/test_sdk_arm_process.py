@@ -72,7 +72,7 @@ async def test_leaves_on_sigterm_though_a_handler_ignores_everything(
         metrics = await asyncio.to_thread(page, port, "/metrics")
         process.send_signal(signal.SIGTERM)
         handed_back = await stage.result_of(stubborn, 15)
-        code = await asyncio.wait_for(process.wait(), 15)
+        code = await asyncio.wait_for(process.wait(), 60)
         last_beat = stage.beats[-1]
 
     assert finished.output == "done"

@@ -216,7 +216,7 @@ class TestEvents:
         await asyncio.sleep(0.1)
         await stage.announce(events.TaskAccepted, second.id)
 
-        event = await asyncio.wait_for(coming, 5)
+        event = await asyncio.wait_for(coming, 60)
         await stream.aclose()
 
         assert event.task_id == second.id

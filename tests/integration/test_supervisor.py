@@ -27,7 +27,7 @@ from tests.support.fake_service import JOURNAL
 from tests.support.fake_system import a_fake_role, a_fake_system
 from tests.support.wait import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 SERVERS = {"nats", "redis", "postgres"}
 EVERYTHING = SERVERS | {"supervisor", "arm-registry", "orchestrator", "gateway", "echo"}
@@ -100,7 +100,7 @@ class TestUp:
             await up.ready()
 
             up.process.terminate()
-            exit_code = await asyncio.wait_for(up.process.wait(), 30)
+            exit_code = await asyncio.wait_for(up.process.wait(), 60)
 
             assert exit_code == 0
             assert len(up.family) >= len(EVERYTHING)
@@ -113,7 +113,7 @@ class TestUp:
             await up.ready()
 
             up.process.send_signal(signal.SIGINT)
-            await asyncio.wait_for(up.process.wait(), 30)
+            await asyncio.wait_for(up.process.wait(), 60)
 
         first, second, *others = journal.read_text().splitlines()
         assert (first, second) == ("echo leaves", "gateway leaves")
@@ -127,7 +127,7 @@ class TestUp:
             await wait_until(lambda: not psutil.pid_exists(up.pids().get("echo", 0)))
 
             up.process.terminate()
-            exit_code = await asyncio.wait_for(up.process.wait(), 10)
+            exit_code = await asyncio.wait_for(up.process.wait(), 60)
 
             assert exit_code == 130
             await wait_until(lambda: not up.left_over())
@@ -148,7 +148,7 @@ class TestUp:
 
             up.process.terminate()
 
-            assert await asyncio.wait_for(up.process.wait(), 30) == 0
+            assert await asyncio.wait_for(up.process.wait(), 60) == 0
             assert not psutil.pid_exists(up.process.pid)
 
     async def test_goes_on_when_nobody_reads_what_it_prints(self, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ class TestUp:
 
         up.terminate()
 
-        assert await asyncio.wait_for(up.wait(), 30) == 0
+        assert await asyncio.wait_for(up.wait(), 60) == 0
 
     async def test_no_process_outlives_a_killed_supervisor(self, tmp_path: Path) -> None:
         async with an_up(tmp_path) as up:
@@ -212,7 +212,7 @@ class TestSecondUp:
             await first.ready()
 
             async with an_up(tmp_path) as second:
-                _, complaint = await asyncio.wait_for(second.process.communicate(), 20)
+                _, complaint = await asyncio.wait_for(second.process.communicate(), 60)
 
             assert second.process.returncode == 1
             assert f"process {first.process.pid} already runs" in complaint.decode()
@@ -226,7 +226,7 @@ class TestSecondUp:
             await first.ready()
             await _store(str(first.state()["nats"]))
             first.process.send_signal(how)
-            await asyncio.wait_for(first.process.wait(), 30)
+            await asyncio.wait_for(first.process.wait(), 60)
 
         async with an_up(tmp_path) as second:
             await second.ready()
@@ -240,14 +240,14 @@ class TestRefusals:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             async with an_up(tmp_path, "--http-port", str(port)) as up:
-                _, complaint = await asyncio.wait_for(up.process.communicate(), 20)
+                _, complaint = await asyncio.wait_for(up.process.communicate(), 60)
 
         assert up.process.returncode == 1
         assert complaint.decode().splitlines()[0] == f"error: port {port} is in use"
 
     async def test_ends_everything_when_a_service_does_not_start(self, tmp_path: Path) -> None:
         async with an_up(tmp_path, "--fail", "orchestrator") as up:
-            _, complaint = await asyncio.wait_for(up.process.communicate(), 30)
+            _, complaint = await asyncio.wait_for(up.process.communicate(), 60)
 
         assert up.process.returncode == 1
         assert "orchestrator" in complaint.decode()

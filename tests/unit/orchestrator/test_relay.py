@@ -163,7 +163,7 @@ async def test_leaves_its_rows_to_others_when_it_ends_without_a_connection() -> 
     relay.hand_in(outbox.entries[1])
     stop.set()
 
-    await asyncio.wait_for(relay.run(stop), 5)
+    await asyncio.wait_for(relay.run(stop), 60)
 
     assert list(outbox.entries) == [1]
 

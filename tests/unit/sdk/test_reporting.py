@@ -58,7 +58,7 @@ class TestOutbox:
         outbox.put(structs.replace(a_message(1, "large"), head=b"x: y\r\n"))
         outbox.put(structs.replace(a_message(2), head=b"x: y\r\n"))
 
-        await asyncio.wait_for(outbox.emptied(), 2)
+        await asyncio.wait_for(outbox.emptied(), 60)
         running.cancel()
 
         assert [message.msg_id for message in publisher.published] == ["m:2"]

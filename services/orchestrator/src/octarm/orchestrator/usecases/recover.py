@@ -17,7 +17,7 @@ from octarm.models.queries import Reconciled
 from octarm.orchestrator.usecases.endings import Reconcile
 
 TOLD_AGAIN: Final = "queued tasks told again"
-# An arm asks a bus that refuses its reports again after five seconds at most.
+# An arm waits five seconds for an acknowledgement of its reports, and a second before the next.
 REPORTED_WITHIN_S: Final = 6.0
 
 log = get_logger()

@@ -11,7 +11,8 @@ from octarm.sdk.bundles import Bundle, bundles
 
 WINDOW: Final = 512
 FIRST_BACKOFF_S: Final = 0.1
-MAX_BACKOFF_S: Final = 5.0
+# A stream whose leader died has another one within ten seconds; nobody should wait much longer.
+MAX_BACKOFF_S: Final = 1.0
 MAX_HINTS: Final = 1000
 
 log = get_logger()
