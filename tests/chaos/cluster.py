@@ -51,7 +51,8 @@ class Cluster:
             f'ping_interval: "2s"\nping_max: 2\n'
             f"jetstream {{ store_dir: {json.dumps(str(folder / 'store'))} }}\n"
             f'cluster {{ name: "{CLUSTER}", listen: "{address(node)}:6222",\n'
-            f'  ping_interval: "2s", ping_max: 2, routes: {json.dumps(routes)} }}\n'
+            f'  ping_interval: "2s", ping_max: 2, write_deadline: "2s",\n'
+            f"  routes: {json.dumps(routes)} }}\n"
         )
 
     async def kill(self, node: int) -> None:
