@@ -70,7 +70,9 @@ class _Leaf:
 
     def lanes(self) -> list[Lane]:
         """Give the lanes that stand here, in no order."""
-        return [item[3] for item in self._items if self._stands(item)]
+        order = self._order
+        # As `_stands`, without its calls: a script's window asks this of every lane.
+        return [it[3] for it in self._items if it[3].stamp == it[2] and it[3].order is order]
 
     def _stands(self, item: _Entry) -> bool:
         return item[3].stamp == item[2] and item[3].order is self._order

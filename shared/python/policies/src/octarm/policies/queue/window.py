@@ -1,8 +1,8 @@
 """What a scripted policy sees of the queue, and how its actions take effect."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heapreplace, merge
+from heapq import heapify, heappop, heapreplace
 from typing import Final
 
 from octarm.policies.actions import Action, Dispatch, Dropped, Reject, Wait
@@ -17,6 +17,7 @@ from octarm.policies.context import (
 from octarm.policies.eligibility import Refusal
 from octarm.policies.queue.arms import Arm
 from octarm.policies.queue.cycle import limit_of
+from octarm.policies.queue.groups import Group
 from octarm.policies.queue.lanes import Lane
 from octarm.policies.queue.queue import Queue
 from octarm.policies.queue.tasks import BATCH, INTERACTIVE, Task
@@ -52,16 +53,22 @@ def window(queue: Queue, now: float, *, size: int = WINDOW) -> list[Task]:
     """
     board = queue.board
     board.wake_all(now)
-    lanes = []
+    rooms: dict[Group, bool] = {}
+    tiers: tuple[list[Lane], list[Lane]] = ([], [])
     for lane in board.awake.lanes():
-        blocker = limit_of(lane, now) if lane.group.best(1) else lane.group
+        group = lane.group
+        room = rooms.get(group)
+        if room is None:
+            room = rooms[group] = group.has_room(now)
+        blocker = limit_of(lane, now) if room else group
         if blocker is None:
-            lanes.append(lane)
+            tiers[lane.tier].append(lane)
         else:
             board.sleep(lane, blocker, now=now)
     found: list[Task] = []
     for tier in (INTERACTIVE, BATCH):
-        found += _fairly([lane for lane in lanes if lane.tier == tier], size - len(found))
+        if len(found) < size:
+            found += _fairly(tiers[tier], size - len(found))
     return found
 
 
@@ -73,7 +80,7 @@ def _fairly(lanes: Sequence[Lane], size: int) -> list[Task]:
     turns = []
     for name, theirs in by_tenant.items():
         path = theirs[0].path
-        tasks = merge(*[lane.walk() for lane in theirs], key=_order)
+        tasks = _merged(theirs)
         turns.append(
             (path[0].virtual if path else 0.0, name, path[0].weight if path else 1.0, tasks)
         )
@@ -89,6 +96,26 @@ def _fairly(lanes: Sequence[Lane], size: int) -> list[Task]:
             heapreplace(turns, (virtual + task.slots / weight, name, weight, tasks))
     taken.sort(key=_order)
     return taken
+
+
+def _merged(lanes: Sequence[Lane]) -> Iterator[Task]:
+    """Give the tasks of lanes in order; of most lanes only the first is ever looked at."""
+    heads: list[tuple[float, str, Task, Lane, Iterator[Task] | None]] = []
+    for lane in lanes:
+        first = lane.first()
+        heads.append((first.rank, first.task_id, first, lane, None))
+    heapify(heads)
+    while heads:
+        _, _, task, lane, rest = heads[0]
+        yield task
+        if rest is None:
+            rest = lane.walk()
+            next(rest)
+        after = next(rest, None)
+        if after is None:
+            heappop(heads)
+        else:
+            heapreplace(heads, (after.rank, after.task_id, after, lane, rest))
 
 
 def _order(task: Task) -> tuple[float, str]:
