@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from octarm.models import arms, commands, events, hot, queries, results
 from octarm.models.schemas.catalogue import models_of
 from tests.support.json_strategies import json_of
-from tests.support.messages import golden, with_value
+from tests.support.messages import golden, grown, with_value
 
 TWINS: dict[type[msgspec.Struct], type[BaseModel]] = {
     hot.ReadyTask: commands.ReadyTask,
@@ -95,7 +95,7 @@ class TestTwin:
     def test_refuses_the_same_bad_values(
         self, twin: type[msgspec.Struct], model: type[BaseModel]
     ) -> None:
-        message = golden(model.__name__)
+        message = grown(model.__name__)
 
         for path in _checked_paths(twin, message):
             for bad in SPOILERS:
@@ -140,9 +140,9 @@ def test_a_result_key_is_part_of_a_result() -> None:
 
     key = msgspec.json.decode(json.dumps(message).encode(), type=hot.ResultKey)
 
-    assert msgspec.to_builtins(key) == {
-        name: message[name] for name in ("task_id", "attempt", "arm_id")
-    }
+    names = ("task_id", "attempt", "arm_id", "tokens_used", "llm_calls")
+    assert {name: getattr(key, name) for name in names} == {name: message[name] for name in names}
+    assert json.loads(bytes(key.error)) == message.get("error")
 
 
 def _reads(twin: type[msgspec.Struct], text: bytes) -> bool:

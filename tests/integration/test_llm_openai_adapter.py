@@ -1,6 +1,7 @@
 """The adapter for OpenAI-compatible servers, against a server that misbehaves."""
 
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -38,7 +39,13 @@ pytestmark = pytest.mark.integration
 KEY = "sk-very-secret"
 
 
-async def ask(server: OpenAIServer, *, timeout_s: float = 5, tries: int = 3) -> list[Chunk]:
+async def ask(
+    server: OpenAIServer,
+    *,
+    timeout_s: float = 5,
+    tries: int = 3,
+    throttled: Callable[[float], object] = lambda _: None,
+) -> list[Chunk]:
     provider = OpenAICompatible(
         base_url=server.url,
         model="fake",
@@ -47,7 +54,8 @@ async def ask(server: OpenAIServer, *, timeout_s: float = 5, tries: int = 3) -> 
         timeout_s=timeout_s,
         backoff=Backoff(tries=tries, initial_s=0.01, max_s=3),
     )
-    request = Request(messages=(Message("user", "Hello"),), max_output_tokens=4)
+    asked = (Message("user", "Hello"),)
+    request = Request(messages=asked, max_output_tokens=4, throttled=throttled)
     try:
         async with aclosing(provider.complete(request)) as chunks:
             return [chunk async for chunk in chunks]
@@ -104,6 +112,16 @@ class TestTryingAgain:
             await ask(server)
 
         assert time.monotonic() - started >= 0.9  # the header has whole seconds
+
+    async def test_says_each_time_that_it_is_refused_for_too_many_requests(self) -> None:
+        said: list[float] = []
+        replies = [refuses(429, headers={"Retry-After": "1"}), refuses(429)]
+        async with an_openai_server(*replies) as server:
+            await ask(server, throttled=said.append)
+
+        assert said[0] == 1
+        assert len(said) == 2
+        assert said[1] > 0
 
     async def test_leaves_a_long_wait_to_the_caller(self) -> None:
         started = time.monotonic()

@@ -18,6 +18,13 @@ def golden(name: str) -> Any:
     return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def grown(name: str) -> Any:
+    """Read the golden message of a model with the fields that came later."""
+    later = sorted(GOLDEN.glob(f"{name}.*.json"))
+    parts = [json.loads(path.read_text(encoding="utf-8")) for path in later]
+    return {key: value for part in [golden(name), *parts] for key, value in part.items()}
+
+
 def golden_names() -> list[str]:
     return sorted(path.name.removesuffix(".json") for path in GOLDEN.glob("*.json"))
 

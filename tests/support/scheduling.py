@@ -101,9 +101,19 @@ def beat(
     instance: str = "i-1",
     status: str = "ready",
     interval_s: float = 5.0,
+    provider_wait_s: float = 0.0,
 ) -> Heartbeat:
     reported = [RunningAttempt(task, attempt) for task, attempt in running]
-    return Heartbeat(arm_id, instance, 1, status, slots, reported, interval_s=interval_s)
+    return Heartbeat(
+        arm_id,
+        instance,
+        1,
+        status,
+        slots,
+        reported,
+        interval_s=interval_s,
+        provider_wait_s=provider_wait_s,
+    )
 
 
 def a_fleet(*arms: ArmFacts, slots: int = 1) -> Fleet:

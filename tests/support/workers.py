@@ -46,6 +46,9 @@ class RecordingReports:
     def chunk(self, task_id: str, attempt: int, seq: int, text: str) -> None:
         self.said.append((seq, text))
 
+    def throttled(self, retry_after_s: float) -> None:
+        self.said.append(("throttled", retry_after_s))
+
     def spent(self, task_id: str, attempt: int, call: Call) -> None:
         self.said.append(call)
 

@@ -66,6 +66,9 @@ class AnAttempt:
     def emit(self, text: str) -> None:
         self.emitted.append(text)
 
+    def throttled(self, retry_after_s: float) -> None:
+        pass
+
     def spend(self, *, tokens: int, llm_calls: int, call_no: int) -> None:
         self._spending.book(Spent(tokens=tokens, llm_calls=llm_calls), call_no)
         self._spending.check()

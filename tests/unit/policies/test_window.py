@@ -207,12 +207,12 @@ def test_a_task_waits_for_headroom_until_a_time() -> None:
     queue.arms.stay_away(arm, 9.0, now=NOW)
     queue.add(a_task("t"), now=NOW)
 
-    assert reason(queue) == ("headroom", "no headroom at p//")
+    assert reason(queue) == ("headroom", "provider p// is out of headroom until 00:16:49 UTC")
     hold = why_waiting(queue, "t", now=NOW)
     assert hold is not None
     assert (hold.again_at, hold.arms) == (
         NOW + 9,
-        {"a": "a is full: 0 of 1 slots free, 1 wanted"},
+        {"a": "its provider p// is out of headroom"},
     )
 
 

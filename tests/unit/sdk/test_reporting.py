@@ -22,6 +22,7 @@ from octarm.sdk.chunks import Chunks
 from octarm.sdk.outbox import MAX_HINTS, Outbox
 from octarm.sdk.presence import Presence
 from octarm.sdk.recent import CalledOff, RecentResults
+from octarm.sdk.throttle import Throttle
 from octarm.sdk.updates import Updates
 from tests.support.wait import wait_until
 
@@ -197,6 +198,34 @@ class TestUpdates:
         assert hints.updates[-1] == ("progress", 0.3)
 
 
+class TestThrottle:
+    def test_the_longest_wait_counts_and_is_told_once(self) -> None:
+        now, told = [100.0], list[float]()
+        throttle = Throttle(lambda: told.append(now[0]), monotonic=lambda: now[0])
+
+        throttle.put(30)
+        throttle.put(20)
+        now[0] += 10
+
+        assert (throttle.left_s(), told) == (20.0, [100.0])
+        throttle.put(1e9)
+        assert throttle.left_s() == 86_400.0
+        now[0] += 1e6
+        assert throttle.left_s() == 0.0
+
+    async def test_news_do_not_wait_for_the_next_beat(self) -> None:
+        sent: list[str] = []
+        presence = a_presence(FakeRegistry(), sent, interval_s=60.0)
+        beating = asyncio.create_task(presence.run())
+        await wait_until(lambda: len(sent) == 1)
+
+        presence.hurry()
+        await wait_until(lambda: len(sent) == 2)
+
+        beating.cancel()
+        await asyncio.wait({beating})
+
+
 async def test_chunks_are_sent_in_order() -> None:
     sent: list[bytes] = []
 
@@ -233,7 +262,7 @@ class FakeRegistry:
         return ArmRecord(arm=arm, status="online", registered_at=NOON, changed_at=NOON)
 
 
-def a_presence(registry: FakeRegistry, sent: list[str]) -> Presence:
+def a_presence(registry: FakeRegistry, sent: list[str], *, interval_s: float = 0.001) -> Presence:
     async def send(subject: str, payload: bytes) -> None:
         sent.append(subject)
 
@@ -243,7 +272,7 @@ def a_presence(registry: FakeRegistry, sent: list[str]) -> Presence:
         key="",
         state=lambda: hot.Heartbeat("worker", "i-1", 1, "ready", 1, []),
         send=send,
-        interval_s=0.001,
+        interval_s=interval_s,
     )
 
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from octarm.common.service import read_settings, refuse
 from octarm.llm.answer import AnswerTask
@@ -11,7 +12,7 @@ from octarm.llm.provider import Provider
 from octarm.llm.question import Defaults
 from octarm.llm.results import result_of
 from octarm.llm.settings import Settings
-from octarm.models.contracts import TaskContract
+from octarm.models.contracts import MAX_LABEL_CHARS, TaskContract
 from octarm.models.errors import OctarmError
 from octarm.models.results import ExecutionResult
 from octarm.sdk import Arm, Context
@@ -43,9 +44,29 @@ def provider_of(settings: Settings) -> Provider:
     return local
 
 
+def labels_of(settings: Settings) -> dict[str, str]:
+    """Give the labels by which the scheduler knows whose headroom a call takes.
+
+    None for the local model, which nobody else calls.
+    """
+    if settings.provider != "openai":
+        return {}
+    named = {
+        "provider": urlsplit(settings.base_url).netloc.rpartition("@")[2],
+        "credential": settings.credential,
+        "model": settings.model,
+    }
+    return {name: value[:MAX_LABEL_CHARS] for name, value in named.items() if value}
+
+
 def llm(settings: Settings, provider: Provider) -> Arm:
     """Wire the arm."""
-    arm = Arm(settings.arm_id, capabilities={"llm", "summarise", "answer"}, slots=settings.slots)
+    arm = Arm(
+        settings.arm_id,
+        capabilities={"llm", "summarise", "answer"},
+        slots=settings.slots,
+        labels=labels_of(settings),
+    )
     defaults = Defaults(
         max_output_tokens=settings.max_output_tokens, temperature=settings.temperature
     )

@@ -44,6 +44,9 @@ class Attempt(Protocol):
     def emit(self, text: str) -> Any:
         """Stream a piece of the answer."""
 
+    def throttled(self, retry_after_s: float) -> Any:
+        """Tell the fleet that the provider wants no requests for that long."""
+
     def spend(self, *, tokens: int, llm_calls: int, call_no: int) -> Any:
         """Book a call; raises BudgetExceeded when the budget is now overspent."""
 
@@ -175,6 +178,7 @@ class _Conversation:
             messages=messages,
             max_output_tokens=self._room_for_answer(prompt_tokens),
             temperature=self._question.temperature,
+            throttled=self._attempt.throttled,
         )
         if self._constrained and self._question.schema is not None:
             request = replace(request, output_schema=self._question.schema.document)

@@ -77,6 +77,8 @@ class OpenAICompatible:
                 return failure
             tries_made += 1
             delay_s = self.backoff.delay_s(tries_made, failure.retry_after_s)
+            if isinstance(failure, Backpressure):
+                request.throttled(failure.retry_after_s or delay_s or self.backoff.max_s)
             if not failure.retryable or delay_s is None:
                 raise failure
             await asyncio.sleep(delay_s)

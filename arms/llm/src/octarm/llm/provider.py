@@ -1,6 +1,6 @@
 """What this arm needs from a language model, whoever runs it."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -21,14 +21,22 @@ class Message:
     content: str
 
 
+def _nobody(retry_after_s: float) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One call; with `output_schema` the provider is asked to write JSON that conforms to it."""
+    """One call; with `output_schema` the provider is asked to write JSON that conforms to it.
+
+    `throttled` is called with seconds whenever the provider refuses because of too many requests.
+    """
 
     messages: tuple[Message, ...]
     max_output_tokens: int
     temperature: float = 0.0
     output_schema: Mapping[str, JsonValue] | None = None
+    throttled: Callable[[float], object] = _nobody
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,11 @@ class Settings(BaseSettings):
     base_url: str = Field(default="", description="openai: up to and with /v1")
     api_key: SecretStr = Field(default=SecretStr(""), description="openai: sent as bearer token")
     model: str = Field(default="", description="Name (openai) or path of a GGUF file (local)")
+    credential: str = Field(
+        default="",
+        max_length=64,
+        description="openai: a name for the key; arms with the same one share its headroom",
+    )
     context_tokens: int = Field(
         default=2048, ge=512, le=2_000_000, description="Tokens of one task, in and out"
     )

@@ -35,7 +35,7 @@ from octarm.scheduler.usecases.ask_first import AskFirst
 from octarm.scheduler.usecases.decide import Decide, NoScripts, Scripts
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.dispatch import Dispatch
-from octarm.scheduler.usecases.follow import EndAttempts, FreeSlot, SweepFlights
+from octarm.scheduler.usecases.follow import CountSpend, EndAttempts, FreeSlot, SweepFlights
 from octarm.scheduler.usecases.place import PlaceTasks
 from octarm.scheduler.usecases.reject import RejectTasks
 from octarm.scheduler.usecases.rivals import Rivals
@@ -100,7 +100,9 @@ class ShardLeader:
         """Place the shard's tasks until `lost`."""
         shards = self._settings.shards
         rivals = Rivals(self.desk, shards) if shards > 1 else None
-        endings = Endings(FreeSlot(self.desk), EndAttempts(self.desk), rivals)
+        # Without grants to count by, what is spent does not matter here.
+        spends = CountSpend(self.desk) if self._settings.providers else None
+        endings = Endings(FreeSlot(self.desk), EndAttempts(self.desk), rivals, spends)
         subscriptions = await endings.subscribe(self._nc)
         try:
             if (fence := await self._take_over(lost)) is not None:

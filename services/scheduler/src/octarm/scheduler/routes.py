@@ -23,12 +23,13 @@ from octarm.models.subjects import (
     RESULT,
     RESULTS_REPORTED,
     RUN_TASKS,
+    SPEND_REPORTED,
     STOPPED,
     TASK_EVENTS,
     WHY_WAITING,
 )
 from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
-from octarm.scheduler.usecases.follow import EndAttempts, FreeSlot, Stopped
+from octarm.scheduler.usecases.follow import CountSpend, EndAttempts, FreeSlot, Spends, Stopped
 from octarm.scheduler.usecases.rivals import Placements, Rivals
 
 M = TypeVar("M")
@@ -66,6 +67,7 @@ class Endings:
     free_slot: FreeSlot
     end_attempts: EndAttempts
     rivals: Rivals | None = None
+    count_spend: CountSpend | None = None
 
     async def subscribe(self, nc: NATS) -> list[Subscription]:
         """Begin; the caller unsubscribes.
@@ -92,6 +94,8 @@ class Endings:
         ]
         if self.rivals is not None:
             subscriptions.append(await _listen_to_rivals(nc, self.rivals))
+        if self.count_spend is not None:
+            subscriptions.append(await _listen_to_spends(nc, self.count_spend))
         return subscriptions
 
     def _free(self, key: ResultKey) -> None:
@@ -105,6 +109,13 @@ async def _listen_to_rivals(nc: NATS, rivals: Rivals) -> Subscription:
         rivals.placed(made)
 
     return await _listen(nc, RUN_TASKS.pattern, Placements, placed)
+
+
+async def _listen_to_spends(nc: NATS, count_spend: CountSpend) -> Subscription:
+    async def spent(spends: Spends) -> None:
+        count_spend(spends)
+
+    return await _listen(nc, SPEND_REPORTED.pattern, Spends, spent)
 
 
 async def _listen(

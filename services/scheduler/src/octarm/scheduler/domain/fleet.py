@@ -14,9 +14,8 @@ from octarm.models.hot import Heartbeat
 from octarm.policies.context import ArmFacts
 from octarm.policies.queue.arms import Arm, Arms
 from octarm.policies.queue.queue import Queue
+from octarm.scheduler.domain.headroom import Headroom, Key
 from octarm.scheduler.domain.tasks import QueuedTask
-
-Key = tuple[str, int]  # task id, attempt
 
 BEATS_MISSED: Final = 3
 SUSPECT_AFTER_S: Final = 15.0
@@ -91,6 +90,7 @@ class Fleet:
         self.arms = arms
         self.queue = queue
         self.pools: dict[str, Pool] = {}
+        self.headroom = Headroom(arms)
         self._flights: dict[Key, Flight] = {}
         self._paused: set[Pool] = set()
 
@@ -185,6 +185,9 @@ class Fleet:
         pool = self.pools[arm_id]
         key = task.task_id, task.attempt
         self._flights[key] = pool.flights[key] = Flight(pool, now)
+        if pool.arm.governor is not None:
+            placed = self.queue.flight(*key)
+            self.headroom.placed(key, 0 if placed is None else placed.tokens)
         return pool
 
     def reserve(self, pool: Pool, key: Key, *, now: float) -> Flight:
@@ -205,6 +208,8 @@ class Fleet:
         if flight is None:
             return False
         del flight.pool.flights[key]
+        if len(self.headroom):
+            self.headroom.forget(key)
         if self.queue.land(task_id, attempt) is None:
             self.arms.give_back(flight.pool.arm, 1)
         return True
@@ -224,7 +229,7 @@ class Fleet:
 
     def pause(self, pool: Pool, *, until: float) -> None:
         """Place nothing on the arm until then, or until `resume` is called later."""
-        pool.paused_until = until
+        pool.paused_until = max(pool.paused_until, until)
         self._paused.add(pool)
         # Its end is judged here, by a clock that is never set.
         self.arms.pause(pool.arm, until=inf)

@@ -4,19 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Protocol
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, json
 
 from octarm.common.telemetry import get_logger
 from octarm.models.hot import Heartbeat, ResultKey
-from octarm.models.hot_types import TaskId
+from octarm.models.hot_types import NOT_UNDERSTOOD, TaskId
 from octarm.models.queries import Outcome
 from octarm.models.states import TaskState
-from octarm.scheduler.domain.fleet import Flight, Key
+from octarm.scheduler.domain.fleet import Flight
+from octarm.scheduler.domain.headroom import LONGEST_S, Key
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.ports import Dispatched
 
 LAST_ATTEMPT: Final = 1_000_000
+RATE_LIMITED: Final = "RATE_LIMITED"
+# For how long to keep away from a provider that does not say how long.
+UNSAID_S: Final = 1.0
 
 log = get_logger()
 
@@ -49,21 +53,98 @@ class HearHeartbeat:
         now = self.desk.clock.monotonic()
         fleet = self.desk.fleet
         fleet.beat(beat, now=now)
+        if beat.provider_wait_s:
+            self._stay_away(beat)
         if fleet.arms.freed:
             self.desk.poke()
         return self.desk.leading and bool(fleet.suspects(beat.arm_id, now=now))
 
+    def _stay_away(self, beat: Heartbeat) -> None:
+        """Keep away from its provider, or from the arm alone when it names none."""
+        desk, fleet = self.desk, self.desk.fleet
+        pool, wait_s = fleet.pool(beat.arm_id), min(beat.provider_wait_s, LONGEST_S)
+        if not fleet.headroom.stay_away(pool.arm, wait_s, now=desk.now_s()) and pool.listed:
+            fleet.pause(pool, until=desk.clock.monotonic() + wait_s)
+        desk.poke()
+
 
 @dataclass(frozen=True, slots=True)
 class FreeSlot:
-    """An attempt's result came: its slot is free."""
+    """An attempt's result came: its slot is free, and it says what a provider was asked for."""
 
     desk: Desk
 
     def __call__(self, result: ResultKey) -> None:
         """Free it; again does nothing."""
+        if len(self.desk.fleet.headroom):
+            self._settle(result)
         if self.desk.fleet.release(result.task_id, result.attempt):
             self.desk.poke()
+
+    def _settle(self, result: ResultKey) -> None:
+        fleet, key, now = self.desk.fleet, (result.task_id, result.attempt), self.desk.now_s()
+        flight = fleet.flight(*key)
+        if flight is None:
+            return
+        arm, tokens, calls = flight.pool.arm, result.tokens_used, result.llm_calls
+        if (retry_after_s := _rate_limited(result)) is not None:
+            # Before its slot is free, or something would be placed on it.
+            fleet.headroom.stay_away(arm, retry_after_s, now=now)
+        fleet.headroom.ended(key, arm, tokens=tokens, calls=calls, now=now)
+
+
+class _Refusal(Struct):
+    """The part of an error that tells of a provider's 429."""
+
+    code: str = ""
+    retry_after_seconds: float | None = None
+
+
+_refusal = json.Decoder(_Refusal).decode
+
+
+def _rate_limited(result: ResultKey) -> float | None:
+    if bytes(result.error) == b"null":
+        return None
+    try:
+        error = _refusal(result.error)
+    except NOT_UNDERSTOOD:
+        return None
+    return error.retry_after_seconds or UNSAID_S if error.code == RATE_LIMITED else None
+
+
+class Spend(Struct, frozen=True):
+    """The part of a reported call that matters here."""
+
+    task_id: TaskId
+    attempt: Annotated[int, Meta(ge=0, le=LAST_ATTEMPT)]
+    tokens: Annotated[int, Meta(ge=0)] = 0
+    llm_calls: Annotated[int, Meta(ge=0)] = 0
+
+
+class Spends(Struct, frozen=True):
+    """Calls that were reported together."""
+
+    calls: list[Spend]
+
+
+@dataclass(frozen=True, slots=True)
+class CountSpend:
+    """Calls were made by attempts that go on: their providers have granted them.
+
+    What is heard twice is put right when the attempt ends.
+    """
+
+    desk: Desk
+
+    def __call__(self, spends: Spends) -> None:
+        """Count them."""
+        fleet, now = self.desk.fleet, self.desk.now_s()
+        for it in spends.calls:
+            key = (it.task_id, it.attempt)
+            if (flight := fleet.flight(*key)) is not None:
+                arm = flight.pool.arm
+                fleet.headroom.spent(key, arm, tokens=it.tokens, calls=it.llm_calls, now=now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from octarm.models.hot import ResultKey
 from octarm.models.hot_types import TaskId
-from octarm.scheduler.domain.fleet import Key
+from octarm.scheduler.domain.headroom import Key
 from octarm.scheduler.domain.turns import yield_s
 from octarm.scheduler.usecases.desk import Desk
 
@@ -49,7 +49,9 @@ class Rivals:
         for it in made.tasks:
             key = (it.task_id, it.attempt)
             if key not in self._ended and fleet.flight(*key) is None:
-                fleet.reserve(fleet.pool(made.arm_id), key, now=now)
+                flight = fleet.reserve(fleet.pool(made.arm_id), key, now=now)
+                if (arm := flight.pool.arm).governor is not None:
+                    fleet.headroom.placed_elsewhere(key, arm, now=self.desk.now_s())
 
     def ending(self, result: ResultKey) -> None:
         """Hear of a result before its slot is freed."""
@@ -68,4 +70,4 @@ class Rivals:
         wait_s = yield_s(pool.arm_id, shard=desk.shard, shards=self.shards, at_s=at_s)
         if wait_s:
             until = desk.clock.monotonic() + wait_s
-            desk.fleet.pause(pool, until=max(pool.paused_until, until))
+            desk.fleet.pause(pool, until=until)

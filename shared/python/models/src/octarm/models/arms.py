@@ -80,6 +80,9 @@ class Heartbeat(BaseModel):
         default=5.0, gt=0, le=60, strict=True, description="Seconds until the next one"
     )
     host: Annotated[str, StringConstraints(max_length=255)] = ""
+    provider_wait_s: float = Field(
+        default=0.0, ge=0, strict=True, description="Seconds for which its provider wants nothing"
+    )
 
 
 class InstanceInfo(BaseModel):

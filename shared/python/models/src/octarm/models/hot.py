@@ -172,11 +172,14 @@ class ResultsReported(Struct, frozen=True):
 
 
 class ResultKey(Struct, frozen=True):
-    """The part of a result that frees a slot; it is only looked up."""
+    """The part of a result that frees a slot, and says what a provider was asked for."""
 
     task_id: str
     attempt: int
     arm_id: str
+    tokens_used: int = 0
+    llm_calls: int = 0
+    error: Raw = NULL
 
 
 class ResultKeys(Struct, frozen=True):
@@ -207,6 +210,7 @@ class Heartbeat(Struct, frozen=True, omit_defaults=True):
     uptime_s: Annotated[float, Meta(ge=0)] = 0.0
     interval_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
     host: Annotated[str, Meta(max_length=255)] = ""
+    provider_wait_s: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class TaskEvent(Struct, frozen=True, omit_defaults=True):

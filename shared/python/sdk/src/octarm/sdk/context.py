@@ -51,6 +51,10 @@ class Reports(Protocol):
         """Report what a call has cost."""
         ...
 
+    def throttled(self, retry_after_s: float) -> None:
+        """Report that the provider wants no requests for a while."""
+        ...
+
 
 class Context:
     """One attempt at one task, as its handler sees it.
@@ -160,6 +164,16 @@ class Context:
         failpoint("spend_booked")
         if call is not None:
             self._spending.check()
+        return DONE
+
+    def throttled(self, retry_after_s: float) -> Immediate:
+        """Say that the provider behind this arm answered 429 and wants nothing for that long.
+
+        The fleet is told at once: until then no task is placed on any arm that names the same
+        provider in its labels (`provider`, `credential`, `model`), or on this arm if it names none.
+        """
+        if retry_after_s > 0:
+            self._on_loop(self._reports.throttled, float(retry_after_s))
         return DONE
 
     @property

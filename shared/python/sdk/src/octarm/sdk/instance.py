@@ -35,6 +35,7 @@ from octarm.sdk.handlers import Runnable
 from octarm.sdk.outbox import Outbox
 from octarm.sdk.presence import Presence
 from octarm.sdk.recall import Recall
+from octarm.sdk.throttle import Throttle
 from octarm.sdk.updates import Updates
 from octarm.sdk.worker import Identity, Worker
 
@@ -86,8 +87,13 @@ class Instance:
         self._outbox = Outbox(self._publisher, arm.arm_id)
         me = Identity(arm.arm_id, around.instance_id)
         self._chunks = Chunks(self._send)
+        self._throttle = Throttle(self._beat_soon)
         self._updates = Updates(
-            self._outbox, self._chunks, arm_id=me.arm_id, instance_id=me.instance_id
+            self._outbox,
+            self._chunks,
+            arm_id=me.arm_id,
+            instance_id=me.instance_id,
+            throttled=self._throttle.put,
         )
         memory = MemoryClient(nc)
         self.worker = Worker(
@@ -219,7 +225,11 @@ class Instance:
             uptime_s=tally.uptime_s(),
             interval_s=self._around.heartbeat_s,
             host=self._host,
+            provider_wait_s=self._throttle.left_s(),
         )
+
+    def _beat_soon(self) -> None:
+        self._presence.hurry()
 
     def _health(self) -> AbstractAsyncContextManager[object]:
         if not self._around.http_port:

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from octarm.common.clock import set_within
 from octarm.common.telemetry import get_logger
 from octarm.models import hot
 from octarm.models.arms import ArmCapability, ArmRecord
@@ -16,6 +17,7 @@ from octarm.models.subjects import HEARTBEAT
 FIRST_BACKOFF_S: Final = 0.2
 MAX_BACKOFF_S: Final = 5.0
 BEATS_PER_CHECK: Final = 6
+GATHER_S: Final = 0.05
 
 log = get_logger()
 _encode = msgspec.json.Encoder().encode
@@ -55,6 +57,7 @@ class Presence:
         self._state = state
         self._send = send
         self._interval_s = interval_s
+        self._hurry = asyncio.Event()
         self.registered = False
 
     async def register(self) -> None:
@@ -86,7 +89,14 @@ class Presence:
             beats += 1
             if beats % BEATS_PER_CHECK == 0:
                 await self._check()
-            await asyncio.sleep(self._interval_s)
+            if await set_within(self._hurry, self._interval_s):
+                # What comes within this time goes with one beat.
+                await asyncio.sleep(min(GATHER_S, self._interval_s))
+                self._hurry.clear()
+
+    def hurry(self) -> None:
+        """Let the next beat come soon: it has news."""
+        self._hurry.set()
 
     async def beat(self) -> None:
         """Send one heartbeat now."""

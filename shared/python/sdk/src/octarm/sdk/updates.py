@@ -40,6 +40,10 @@ class SendsHints(Protocol):
         ...
 
 
+def _nobody(retry_after_s: float) -> None:
+    """Nobody wants to know."""
+
+
 class _Reported(msgspec.Struct, gc=False):
     started_at: datetime
     progress: hot.AttemptUpdate | None = None
@@ -60,12 +64,14 @@ class Updates:
         *,
         arm_id: str,
         instance_id: str,
+        throttled: Callable[[float], None] = _nobody,
         gather_s: float = GATHER_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = outbox
         self._chunks = chunks
         self._spends = Spends(outbox, arm_id=arm_id, instance_id=instance_id)
+        self._throttled = throttled
         self._arm_id = arm_id
         self._instance_id = instance_id
         self._subject = ATTEMPTS_UPDATED.at(arm_id=arm_id)
@@ -102,6 +108,10 @@ class Updates:
     def spent(self, task_id: str, attempt: int, call: Call) -> None:
         """Report soon what a call has cost, also of an attempt that has been settled."""
         self._spends.put(task_id, attempt, call)
+
+    def throttled(self, retry_after_s: float) -> None:
+        """Report with the next heartbeat, which comes soon, that the provider wants nothing."""
+        self._throttled(retry_after_s)
 
     def flush(self) -> None:
         """Hand over at once what has been spent."""

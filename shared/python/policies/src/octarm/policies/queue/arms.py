@@ -148,16 +148,22 @@ class Arms:
             arm.slots, arm.load, arm.latency_s, arm.success = said
             self._improved(arm)
 
-    def take(self, arm: Arm, slots: int, tokens: int, *, now: float) -> None:
-        """Take slots of an arm, and headroom of its provider."""
+    def take(self, arm: Arm, slots: int, tokens: int, *, now: float) -> int:
+        """Take slots of an arm, and headroom of its provider; gives the tokens thought of."""
         self._turn += 1
         arm.turn = self._turn
         arm.used += slots
         arm.version += 1
         arm.free = 0 if arm.paused_until else max(arm.slots - arm.used, 0)
-        if arm.governor is not None:
-            arm.governor.take(tokens, now)
-            self.providers.watch(arm.governor, now)
+        return 0 if arm.governor is None else self.take_headroom(arm, tokens, now=now)
+
+    def take_headroom(self, arm: Arm, tokens: int, *, now: float) -> int:
+        """Take headroom of an arm's provider alone; gives the tokens thought of."""
+        if arm.governor is None:
+            return 0
+        thought = arm.governor.take(tokens, now)
+        self.providers.watch(arm.governor, now)
+        return thought
 
     def hold(self, arm: Arm, slots: int) -> None:
         """Count slots that others have placed on, or that were found in use."""
@@ -189,6 +195,12 @@ class Arms:
             self.pause(arm, until=now + retry_after_s)
         else:
             arm.governor.stay_away(retry_after_s, now)
+            self.providers.watch(arm.governor, now)
+
+    def use(self, arm: Arm, *, tokens: int, requests: int, now: float) -> None:
+        """Count what a task uses of its provider beyond what was counted before."""
+        if arm.governor is not None:
+            arm.governor.use(tokens, requests, now)
             self.providers.watch(arm.governor, now)
 
     def settle(self, arm: Arm, *, thought: int, used: int, now: float) -> None:

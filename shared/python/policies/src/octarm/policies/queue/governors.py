@@ -57,21 +57,28 @@ class Governor:
         self.retry_at = 0.0
         self.open = True
 
-    def take(self, tokens: int, now: float) -> None:
-        """Count a request that is about to be made, with the tokens it is thought to need."""
-        if self._requests is not None:
-            self._requests.take(1, now)
-        if self._tokens is not None:
-            self._tokens.take(tokens, now)
-        known = self.typical_tokens
-        self.typical_tokens = tokens if not known else known + _SMOOTHING * (tokens - known)
+    def take(self, tokens: int, now: float) -> int:
+        """Count a request that is about to be made, with the tokens it is thought to need.
+
+        Of one that says nothing (0) that is what was typical of late. Gives what was counted.
+        """
+        thought = tokens or round(self.typical_tokens)
+        self._count(thought, 1, now)
+        if tokens:
+            self._learn(tokens)
         self.open = self.opens_at(now) <= now
+        return thought
+
+    def use(self, tokens: int, requests: int, now: float) -> None:
+        """Count tokens and requests; a negative number of tokens puts back what was not used."""
+        self._count(tokens, requests, now)
+        self.open = self.open and self.opens_at(now) <= now
 
     def settle(self, thought: int, used: int, now: float) -> None:
-        """Count what a request really used."""
-        if self._tokens is not None:
-            self._tokens.take(used - thought, now)
-            self.open = self.open and self.opens_at(now) <= now
+        """Count what a task really used, in the place of what was counted for it before."""
+        self.use(used - thought, 0, now)
+        if used:
+            self._learn(used)
 
     def stay_away(self, retry_after_s: float, now: float) -> None:
         """Honour a provider's `Retry-After`, for every arm that shares this key."""
@@ -86,6 +93,22 @@ class Governor:
         if self._tokens is not None:
             at = max(at, self._tokens.ready_at(max(self.typical_tokens, 1), now))
         return at
+
+    def empty(self, since: float) -> None:
+        """Take that everything had been used up at that time, as far as nobody knows better."""
+        for bucket in (self._requests, self._tokens):
+            if bucket is not None:
+                bucket.empty(since)
+
+    def _count(self, tokens: int, requests: int, now: float) -> None:
+        if self._requests is not None:
+            self._requests.take(requests, now)
+        if self._tokens is not None:
+            self._tokens.take(tokens, now)
+
+    def _learn(self, tokens: int) -> None:
+        known = self.typical_tokens
+        self.typical_tokens = tokens if not known else known + _SMOOTHING * (tokens - known)
 
 
 class Providers:

@@ -1,6 +1,8 @@
 """Why a task waits, as data."""
 
+import math
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 
 from octarm.policies.eligibility import Refusal, eligible, refusal
@@ -71,6 +73,8 @@ def _arms(queue: Queue, task: Task, now: float) -> dict[str, str]:
 def _said(arm: Arm, refused: Refusal) -> str:
     if refused.kind != "arm_full":
         return refused.why
+    if arm.governor is not None and not arm.governor.open:
+        return f"its provider {arm.governor.key} is out of headroom"
     if not arm.slots:
         return f"{arm.facts.id} has no live instance that takes work"
     return f"{arm.facts.id} is paused for a moment" if arm.paused_until else refused.why
@@ -98,9 +102,12 @@ def _arms_hold(queue: Queue, task: Task, now: float) -> Found | None:
         return "too_large", f"{pinned}no capable arm has {task.slots} slots", None
     closed = [it.governor for it in members if it.governor is not None and not it.governor.open]
     if any(arm.free >= task.slots for arm in members) and closed:
-        names = ", ".join(sorted({governor.key for governor in closed}))
-        at = min(governor.opens_at(now) for governor in closed)
-        return "headroom", f"{pinned}no headroom at {names}", at
+        # The same until whoever asks: every task that waits for it is to say the same.
+        first = min(closed, key=lambda it: (it.opens_at(now), it.key))
+        at = first.opens_at(now)
+        until = datetime.fromtimestamp(math.ceil(at), UTC)
+        why = f"provider {first.key} is out of headroom until {until:%H:%M:%S} UTC"
+        return "headroom", f"{pinned}{why}", at
     return "full", f"{pinned}every capable arm is full", None
 
 

@@ -35,11 +35,15 @@ class Rules:
 
 
 class Flight(Struct, frozen=True):
-    """An attempt that was placed and has not ended; what it holds is given back then."""
+    """An attempt that was placed and has not ended; what it holds is given back then.
+
+    `tokens` is what it was thought to need of a provider.
+    """
 
     task: Task
     arm: Arm
     limits: tuple[Limit, ...]
+    tokens: int = 0
 
 
 class Queue:
@@ -124,11 +128,11 @@ class Queue:
         """Place a waiting task on an arm: it leaves, and holds what it needs until it lands."""
         lane = task.lane
         assert lane is not None, "it waits"
-        self._flights[task.task_id, task.attempt] = Flight(task, arm, lane.limits)
         self.running[task.tenant] += 1
         for limit in lane.limits:
             limit.take(now)
-        self.arms.take(arm, task.slots, task.tokens, now=now)
+        tokens = self.arms.take(arm, task.slots, task.tokens, now=now)
+        self._flights[task.task_id, task.attempt] = Flight(task, arm, lane.limits, tokens)
         if arm.reserved is lane.group:
             self.arms.unreserve(arm)
         if lane.path is not None:
