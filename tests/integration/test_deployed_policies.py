@@ -15,12 +15,13 @@ from octarm.common.testing.fakes import FakeClock, RecordingPublisher
 from octarm.models.errors import Unavailable
 from octarm.models.hot import RunTasks
 from octarm.models.ids import new_id
-from octarm.models.policies import PolicyVersion, SavePolicy
+from octarm.models.policies import DifferencesFound, PolicyVersion, SavePolicy
 from octarm.policies import book as books
 from octarm.policies.book import Act, Book
 from octarm.policies.sandbox.engine import Engine
 from octarm.policies.sandbox.limits import Limits
 from octarm.policies.store.store import PolicyStore
+from octarm.policies.supervisor import PLATFORM
 from octarm.policies.versions import digest
 from octarm.scheduler.policies.deployed import DeployedPolicies
 from octarm.scheduler.usecases.dispatch import Dispatch
@@ -223,9 +224,15 @@ async def test_a_shadow_is_asked_and_decides_nothing() -> None:
         host = stage.deployed._host
         assert host is not None
         assert (host.tally.cycles, host.tally.only_live) == (1, 2)
+        told = stage.deployed.differences()
+        assert (told.shadow, told.cycles, told.placed_live) == (named(LAZY), 1, 2)
+        assert [it.shadow for it in told.differences] == ["(waits)"] * 2
+        assert stage.deployed.active == PLATFORM
 
         await stage.deployed.follow(stage.store.shadow(None))
         assert not stage.deployed.watching
+        assert stage.deployed.differences() == DifferencesFound()
+        assert stage.deployed.active == PLATFORM
 
 
 async def test_a_book_is_followed_until_the_end() -> None:

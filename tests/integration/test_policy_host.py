@@ -152,7 +152,7 @@ async def test_a_shadow_that_decides_otherwise_is_seen(host: Host) -> None:
     await host.compare(CONTEXT, verdict.checked)
 
     assert (host.tally.cycles, host.tally.rejected, host.tally.only_live) == (1, 1, 1)
-    assert [it.task for it in host.tally.examples] == ["t1", "t2"]
+    assert [it.task for it in host.tally.recent] == ["t1", "t2"]
 
 
 async def test_a_wrong_shadow_is_not_watched(host: Host) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from octarm.models.policies import DifferencesFound
 from octarm.policies.actions import Action, Checked, Dispatch, Reject, check
 from octarm.policies.context import Context
 from octarm.policies.eligibility import refusal
@@ -45,3 +46,12 @@ class SimScripts:
     def name(self, version: str) -> str:
         """Give it a name."""
         return f"first@{version}"
+
+    @property
+    def active(self) -> str:
+        """Name what decides."""
+        return self.name("sim")
+
+    def differences(self) -> DifferencesFound:
+        """Nobody watches."""
+        return DifferencesFound()

@@ -7,6 +7,7 @@ from octarm.common.testing.fakes import NOON
 from octarm.models.errors import InvalidRequest
 from octarm.models.ids import new_id
 from octarm.models.policies import (
+    DifferencesFound,
     PoliciesFound,
     PolicyDeleted,
     PolicyDeployed,
@@ -56,6 +57,9 @@ class FakePolicies:
         problem = PolicyProblem(severity="error", message="wrong", line=1, hint="right it")
         problems = [problem] if "wrong" in source else []
         return PolicyValidated(digest=digest(source, kind), problems=problems)
+
+    async def differences(self, shard: int = 0) -> DifferencesFound:
+        return DifferencesFound(shadow=self.book.shadow or "", cycles=shard)
 
     async def list(self, name: str | None = None) -> PoliciesFound:
         return PoliciesFound(policies=self.book.listed(name), deployments=[*self.book.deployments])

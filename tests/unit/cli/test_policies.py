@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -201,10 +201,53 @@ def test_a_rollback_is_never_sent_twice(cli: Cli, gateway: FakeGateway) -> None:
     assert len(gateway.requests) == 1
 
 
-@pytest.mark.parametrize("words", [("shadow",), ("shadow", "mine", "--off")])
-def test_a_shadow_is_named_or_ended(cli: Cli, gateway: FakeGateway, words: tuple[str, ...]) -> None:
-    assert cli("policy", *words).code == 3
+def test_a_shadow_is_named_or_ended(cli: Cli, gateway: FakeGateway) -> None:
+    assert cli("policy", "shadow", "mine", "--off").code == 3
     assert gateway.requests == []
+
+
+class TestDifferences:
+    FOUND: ClassVar[dict[str, Any]] = {
+        "shadow": f"mine@{DIGEST}",
+        "cycles": 7,
+        "equal": 5,
+        "failed": {"timeout": 1},
+        "placed_live": 9,
+        "placed_shadow": 8,
+        "moved": 1,
+        "only_live": 1,
+        "only_shadow": 0,
+        "rejected": 0,
+        "differences": [
+            {
+                "at": "2026-11-21T12:00:01Z",
+                "task_id": "tsk_01",
+                "live": "a",
+                "shadow": "(waits)",
+                "reason": "too dear",
+            }
+        ],
+    }
+
+    def test_shows_where_the_shadow_differs(self, cli: Cli, gateway: FakeGateway) -> None:
+        gateway.on("GET /v1/policies/shadow/differences", Reply(body=self.FOUND))
+
+        ran = cli("policy", "shadow", "--shard", "1")
+
+        assert gateway.requests[0].query == {"shard": ["1"]}
+        assert f"mine@{DIGEST}" in ran.out
+        assert "7, 5 of them the same" in ran.out
+        assert "1 timeout" in ran.out
+        assert "12:00:01\ttsk_01\ta\t(waits)\ttoo dear" in ran.out
+        assert cli("policy", "shadow", "--json").json == self.FOUND
+
+    def test_says_that_nothing_shadows(self, cli: Cli, gateway: FakeGateway) -> None:
+        gateway.on("GET /v1/policies/shadow/differences", Reply(body=self.FOUND | {"shadow": ""}))
+
+        ran = cli("policy", "shadow")
+
+        assert (ran.out, ran.code) == ("", 0)
+        assert "nothing shadows" in ran.err
 
 
 class TestSimulating:

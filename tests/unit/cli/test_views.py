@@ -150,13 +150,26 @@ class TestTasks:
 
     def test_explains_what_a_task_waits_for(self, cli: Cli, gateway: FakeGateway) -> None:
         waiting = {"position": 3, "reason": "every arm is full", "arms": {"llm": "no free slot"}}
+        placed = {"policy": "mine@aa", "reason": "cheap"}
         answer = {"task_id": TASK_ID, "state": "queued", "attempts": [], "waiting": waiting}
+        answer |= placed
         gateway.on(f"GET /v1/tasks/{TASK_ID}/explain", Reply(body=answer))
 
         ran = cli("tasks", "explain", TASK_ID)
 
         assert "every arm is full" in ran.out
         assert "  llm: no free slot" in ran.out
+        assert "mine@aa" not in ran.out
+
+    def test_says_what_placed_a_task_that_has_ended(self, cli: Cli, gateway: FakeGateway) -> None:
+        placed = {"policy": "mine@aa", "reason": "cheap", "attempts": list[object]()}
+        answer = {"task_id": TASK_ID, "state": "completed", "waiting": None, **placed}
+        gateway.on(f"GET /v1/tasks/{TASK_ID}/explain", Reply(body=answer))
+
+        ran = cli("tasks", "explain", TASK_ID)
+
+        assert "mine@aa" in ran.out
+        assert "cheap" in ran.out
 
 
 @pytest.mark.usefixtures("url")

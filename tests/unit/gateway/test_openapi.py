@@ -62,6 +62,7 @@ class TestDocument:
             "POST /v1/policies/simulate",
             "POST /v1/policies/rollback",
             "POST /v1/policies/end-shadow",
+            "GET /v1/policies/shadow/differences",
             "GET /v1/policies/{ref}",
             "DELETE /v1/policies/{ref}",
             "POST /v1/policies/{ref}/deploy",

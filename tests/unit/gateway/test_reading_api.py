@@ -5,6 +5,7 @@ import pytest
 
 from octarm.models.errors import Problem
 from octarm.models.ids import new_id
+from octarm.models.queries import AttemptView
 from octarm.models.states import TaskState
 from tests.support.fleet import FakeFleet
 from tests.support.gateway import a_client
@@ -144,6 +145,22 @@ class TestTasks:
         assert response.status_code == 200
         assert response.json()["waiting"] is None
         assert response.json()["waiting_problem"]["code"] == "SERVICE_UNAVAILABLE"
+
+    async def test_names_the_policy_that_placed_the_last_attempt(self) -> None:
+        fake = FakeFleet()
+        task_id = fake.tasks.add(state=TaskState.COMPLETED)
+        attempts = [
+            AttemptView(attempt=1, decision={"policy": "mine@aa", "reason": "cheap"}),
+            AttemptView(attempt=2, decision={"policy": "mine@bb", "reason": "near"}),
+            AttemptView(attempt=3),
+        ]
+        for key, view in fake.tasks.views.items():
+            fake.tasks.views[key] = view.model_copy(update={"attempts": attempts})
+        async with a_client(fake) as client:
+            explained = (await client.get(f"/v1/tasks/{task_id}/explain")).json()
+
+        assert (explained["policy"], explained["reason"]) == ("mine@bb", "near")
+        assert explained["waiting"] is None
 
     async def test_asks_no_scheduler_about_a_task_that_does_not_wait(self) -> None:
         fake = FakeFleet()

@@ -11,6 +11,7 @@ from octarm.common.bus.publisher import Fence
 from octarm.common.testing.fakes import RecordingPublisher
 from octarm.models.errors import Unavailable
 from octarm.models.hot import RunTasks
+from octarm.models.policies import DifferencesFound
 from octarm.models.queries import WhyWaiting
 from octarm.models.rejections import Rejection
 from octarm.policies.actions import Checked, check
@@ -19,6 +20,7 @@ from octarm.policies.context import Context
 from octarm.policies.outcomes import PolicyFailed
 from octarm.policies.sandbox.host import Verdict
 from octarm.scheduler.usecases.answer import ExplainWait
+from octarm.scheduler.usecases.decide import NoScripts
 from octarm.scheduler.usecases.desk import STALLED_AFTER_S
 from octarm.scheduler.usecases.dispatch import Dispatch
 from tests.support.scheduling import (
@@ -63,6 +65,13 @@ class FakeScripts:
 
     def name(self, version: str) -> str:
         return f"mine@{version}"
+
+    @property
+    def active(self) -> str:
+        return self.name("now")
+
+    def differences(self) -> DifferencesFound:
+        return DifferencesFound()
 
 
 class Stage:
@@ -237,3 +246,8 @@ async def test_an_empty_window_asks_nobody() -> None:
     stage.scripts.answer = lambda _: pytest.fail("asked")
 
     assert await stage.placer.cycle() == 0
+    assert stage.desk.policy == "mine@now"
+    stage.scripts.deciding, stage.scripts.watching = False, True
+    await stage.placer.cycle()
+    assert stage.desk.policy == DEFAULT.name
+    assert NoScripts().differences() == DifferencesFound()

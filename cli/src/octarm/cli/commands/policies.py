@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from octarm.cli.command import Session, command, sub_app
+from octarm.cli.commands.shadows import show_differences
 from octarm.cli.commands.simulation import simulate
 from octarm.cli.describe import age
 from octarm.cli.output import note, print_lines, stderr, table
@@ -45,7 +46,11 @@ def register(app: typer.Typer) -> None:
         "octarm policy simulate cheapest fair_share --since 2d --plot policies.png",
     )
     command(group, "simulate", examples=simulate_examples)(simulate)
-    shadow_examples = ("octarm policy shadow cheapest", "octarm policy shadow --off")
+    shadow_examples = (
+        "octarm policy shadow cheapest",
+        "octarm policy shadow",
+        "octarm policy shadow --off",
+    )
     command(group, "shadow", examples=shadow_examples)(shadow)
     command(group, "deploy", examples=("octarm policy deploy cheapest",))(deploy)
     command(group, "rollback", examples=("octarm policy rollback",))(rollback)
@@ -142,10 +147,14 @@ def shadow(
     session: Session,
     ref: Annotated[str, typer.Argument(metavar="[REF]", help="As for deploy.")] = "",
     off: Annotated[bool, typer.Option("--off", help="End the shadow.")] = False,
+    shard: Annotated[int, typer.Option("--shard", min=0, max=63, help="Which to show.")] = 0,
 ) -> None:
-    """Ask a version beside the one that decides, and count how they differ."""
-    if bool(ref) == off:
+    """Ask a version beside the one that decides; without a name, show how they have differed."""
+    if ref and off:
         raise InvalidRequest("name a policy, or say --off", "See 'octarm policy list'.")
+    if not (ref or off):
+        show_differences(session, shard)
+        return
     with session.gateway() as gateway:
         answer = gateway.post(f"{PATH}/end-shadow" if off else f"{_path(ref)}/shadow")
     if not session.answer(answer):

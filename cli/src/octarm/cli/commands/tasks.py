@@ -121,7 +121,8 @@ def explain(session: Session, task_id: TaskId) -> None:
     if session.answer(answer):
         return
     waiting = answer.get("waiting") if isinstance(answer.get("waiting"), dict) else {}
-    why = {**answer, **waiting}
+    # What placed an earlier attempt does not say what this one waits for.
+    why = {**answer, **({"policy": "", "reason": ""} | waiting if waiting else {})}
     pairs(
         [
             ("task", task_id),

@@ -224,6 +224,10 @@ class Explanation(_Answer):
     status: JobStatus
     attempt: int
     attempts: list[AttemptView] = Field(description="Each with its decision: policy and scores")
+    policy: str = Field(
+        default="", description="What placed its last attempt: name, or name@digest of a version"
+    )
+    reason: str = Field(default="", description="Why it went to that arm")
     waiting: Waiting | None = Field(default=None, description="Present while it is queued")
     waiting_problem: Problem | None = Field(
         default=None, description="Why the scheduler did not say what it waits for"

@@ -175,7 +175,8 @@ class ShardLeader:
     def _answering(self) -> AbstractAsyncContextManager[object]:
         """Answer questions about the shard's queue while inside."""
         show, explain = ShowQueue(self.desk, self._settings.instance), ExplainWait(self.desk)
-        router = questions(show, explain, shard=self.desk.shard)
+        differences = self._scripts.differences
+        router = questions(show, explain, differences, shard=self.desk.shard)
         return control_plane(self._settings.nats_url, router, name="scheduler")
 
     def _connection(self) -> int:

@@ -16,6 +16,7 @@ from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import get_logger
 from octarm.models.hot import Heartbeat, ResultKey, ResultKeys
 from octarm.models.hot_types import NOT_UNDERSTOOD
+from octarm.models.policies import DifferencesFound, GetDifferences
 from octarm.models.queries import GetQueue, QueueView, Waiting, WhyWaiting
 from octarm.models.subjects import (
     GET_QUEUE,
@@ -23,6 +24,7 @@ from octarm.models.subjects import (
     RESULT,
     RESULTS_REPORTED,
     RUN_TASKS,
+    SHADOW_DIFFERENCES,
     SPEND_REPORTED,
     STOPPED,
     TASK_EVENTS,
@@ -37,7 +39,13 @@ M = TypeVar("M")
 log = get_logger()
 
 
-def questions(show_queue: ShowQueue, explain_wait: ExplainWait, *, shard: int) -> NatsRouter:
+def questions(
+    show_queue: ShowQueue,
+    explain_wait: ExplainWait,
+    differences: Callable[[], DifferencesFound],
+    *,
+    shard: int,
+) -> NatsRouter:
     """Answer for the shard that this process leads; nobody else may."""
     router = NatsRouter()
 
@@ -48,6 +56,10 @@ def questions(show_queue: ShowQueue, explain_wait: ExplainWait, *, shard: int) -
     @answer(router, WHY_WAITING, queue="", at={"shard": shard})
     async def why_waiting(question: WhyWaiting) -> Waiting:
         return await explain_wait(question)
+
+    @answer(router, SHADOW_DIFFERENCES, queue="", at={"shard": shard})
+    async def shadow_differences(_: GetDifferences) -> DifferencesFound:
+        return differences()
 
     return router
 

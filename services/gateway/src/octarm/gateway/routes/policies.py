@@ -12,6 +12,7 @@ from octarm.gateway.routes.caller import FromCaller
 from octarm.gateway.usecases.ports import Policies
 from octarm.models.errors import Forbidden
 from octarm.models.policies import (
+    DifferencesFound,
     PoliciesFound,
     PolicyDeleted,
     PolicyDeployed,
@@ -23,6 +24,7 @@ from octarm.models.policies import (
     PolicyVersion,
     SimulatePolicy,
 )
+from octarm.models.subjects import MAX_SHARDS
 
 IsOperator = Callable[[str], bool]
 Ref = Annotated[PolicyRef, Path(description="A digest, eight digits of it or more, or a name")]
@@ -54,6 +56,13 @@ def policy_routes(policies: Policies, is_operator: IsOperator, *, everybody: boo
     async def get_policy(ref: Ref) -> PolicyVersion:
         """Show a version with its source."""
         return await policies.get(ref)
+
+    @router.get("/shadow/differences", responses=openapi.OPERATORS_ONLY)
+    async def shadow_differences(
+        shard: Annotated[int, Query(ge=0, lt=MAX_SHARDS, description="Whose leader is asked")] = 0,
+    ) -> DifferencesFound:
+        """Say how the shadow has differed from what decides, with the last fifty tasks."""
+        return await policies.differences(shard)
 
     _add_trying(router, policies, lambda tenant: None if is_operator(tenant) else tenant)
     _add_changes(router, policies)

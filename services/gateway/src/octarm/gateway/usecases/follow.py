@@ -2,16 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from pydantic import JsonValue
 
 from octarm.gateway.documents import Explanation
 from octarm.gateway.usecases.ports import Fleet, PassingChunk, StoredEvent
 from octarm.models.errors import NotFound, OctarmError
 from octarm.models.events import TERMINAL_VERBS
-from octarm.models.queries import Outcome, Waiting
+from octarm.models.queries import AttemptView, Outcome, Waiting
 from octarm.models.states import TaskState, job_status
 from octarm.models.subjects import shard_of
 
@@ -149,8 +151,11 @@ class ExplainTask:
                 waiting = await self.fleet.queue.why_waiting(task_id, shard)
             except OctarmError as error:
                 problem = error.problem()
+        decision = _last_decision(view.attempts)
         return Explanation(
             task_id=task_id,
+            policy=str(decision.get("policy", "")),
+            reason=str(decision.get("reason", "")),
             state=view.state,
             status=job_status(view.state),
             attempt=view.attempt,
@@ -158,6 +163,11 @@ class ExplainTask:
             waiting=waiting,
             waiting_problem=problem,
         )
+
+
+def _last_decision(attempts: Sequence[AttemptView]) -> Mapping[str, JsonValue]:
+    made = [it for it in attempts if it.decision]
+    return max(made, key=lambda it: it.attempt).decision or {} if made else {}
 
 
 async def outcome_of(fleet: Fleet, tenant: str, task_id: str) -> Outcome:

@@ -11,6 +11,7 @@ from octarm.common.bus.dead_letter_box import Handled, StoredLetter, Wanted
 from octarm.models.arms import ArmRecord
 from octarm.models.commands import SubmitTask
 from octarm.models.policies import (
+    DifferencesFound,
     PoliciesFound,
     PolicyDeleted,
     PolicyDeployed,
@@ -197,6 +198,10 @@ class Policies(Protocol):
 
     async def shadow(self, ref: str | None) -> PolicyDeployed:
         """Let a version be asked too; None ends that."""
+        ...
+
+    async def differences(self, shard: int = 0) -> DifferencesFound:
+        """Say how the shadow has differed from what decides."""
         ...
 
     async def roll_back(self) -> PolicyDeployed:

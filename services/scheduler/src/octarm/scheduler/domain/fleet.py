@@ -13,8 +13,8 @@ from octarm.models.commands import MAX_BATCH, bundle_size
 from octarm.models.hot import Heartbeat
 from octarm.policies.context import ArmFacts
 from octarm.policies.queue.arms import Arm, Arms
+from octarm.policies.queue.headroom import Headroom, Key
 from octarm.policies.queue.queue import Queue
-from octarm.scheduler.domain.headroom import Headroom, Key
 from octarm.scheduler.domain.tasks import QueuedTask
 
 BEATS_MISSED: Final = 3

@@ -12,10 +12,11 @@ from octarm.common.cancelling import end
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import get_logger, metrics
 from octarm.models.errors import Unavailable
-from octarm.models.policies import PolicyVersion
+from octarm.models.policies import DifferencesFound, PolicyVersion
 from octarm.policies.actions import Checked
 from octarm.policies.book import Book
 from octarm.policies.context import Context
+from octarm.policies.desk.differing import found
 from octarm.policies.problems import Loaded
 from octarm.policies.sandbox.engine import Engine
 from octarm.policies.sandbox.host import Host, Verdict
@@ -95,9 +96,19 @@ class DeployedPolicies:
         """The child processes, for those who want to know what they take."""
         return self._engine.pids if self._host is not None else []
 
+    @property
+    def active(self) -> str:
+        """Name what decides."""
+        return PLATFORM if self._host is None else self.name(self._host.supervisor.active)
+
     def name(self, version: str) -> str:
         """Give name@digest."""
         return self._names.get(version, version)
+
+    def differences(self) -> DifferencesFound:
+        """Say how the shadow has differed from what decides."""
+        host = self._host if self._shadow else None
+        return DifferencesFound() if host is None else found(self.name(self._shadow), host.tally)
 
     async def follow(self, book: Book) -> None:
         """Let what the book says decide and watch from the next cycle on.
@@ -205,8 +216,7 @@ class DeployedPolicies:
                 await self._open.enter_async_context(engine)
             except (Died, OSError) as error:
                 raise Unavailable(f"no child process for policies: {error}") from error
-            self._engine = engine
-            self._host = Host(engine, self._clock)
+            self._engine, self._host = engine, Host(engine, self._clock)
         return self._host
 
     async def _close(self) -> None:

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from octarm.common.telemetry import get_logger, metrics
 from octarm.models.hot import Score
+from octarm.models.policies import DifferencesFound
 from octarm.policies.actions import Checked, Dispatch, Dropped, Wait
 from octarm.policies.builtin import fair_share
 from octarm.policies.builtin.policy import Builtin
@@ -13,6 +14,7 @@ from octarm.policies.context import Config, Context
 from octarm.policies.queue.homes import Homes
 from octarm.policies.queue.window import Applied, Sent, apply, context, window
 from octarm.policies.sandbox.host import Verdict
+from octarm.policies.supervisor import PLATFORM
 from octarm.scheduler.domain.cycle import Placement, place
 from octarm.scheduler.domain.tasks import QueuedTask
 from octarm.scheduler.usecases.desk import Desk
@@ -47,6 +49,15 @@ class Scripts(Protocol):
         """Give name@digest."""
         ...
 
+    @property
+    def active(self) -> str:
+        """Name what decides."""
+        ...
+
+    def differences(self) -> DifferencesFound:
+        """Say how the shadow has differed from what decides."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class NoScripts:
@@ -54,10 +65,11 @@ class NoScripts:
 
     deciding: bool = False
     watching: bool = False
+    active: str = PLATFORM
 
     async def decide(self, seen: Context) -> Verdict:
         """Leave it to the platform."""
-        return Verdict("platform")
+        return Verdict(PLATFORM)
 
     def show(self, seen: Context, decided: Checked) -> None:
         """Nobody watches."""
@@ -65,6 +77,10 @@ class NoScripts:
     def name(self, version: str) -> str:
         """Give what was given."""
         return version
+
+    def differences(self) -> DifferencesFound:
+        """Nothing has."""
+        return DifferencesFound()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +119,7 @@ class Decide:
             return self._by_platform()
         seen = self._seen()
         if not seen.queue:
-            return Decided((), queue.policy.name)
+            return Decided((), scripts.active if scripts.deciding else queue.policy.name)
         if not scripts.deciding:
             decided = self._by_platform()
             scripts.show(seen, _as_actions(decided.placements))

@@ -4,23 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Protocol
 
-from msgspec import Meta, Struct, json
+from msgspec import Meta, Struct
 
 from octarm.common.telemetry import get_logger
 from octarm.models.hot import Heartbeat, ResultKey
-from octarm.models.hot_types import NOT_UNDERSTOOD, TaskId
+from octarm.models.hot_types import TaskId
 from octarm.models.queries import Outcome
 from octarm.models.states import TaskState
+from octarm.policies.queue.headroom import LONGEST_S, Key, refused_for_s
 from octarm.scheduler.domain.fleet import Flight
-from octarm.scheduler.domain.headroom import LONGEST_S, Key
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.ports import Dispatched
 
 LAST_ATTEMPT: Final = 1_000_000
-RATE_LIMITED: Final = "RATE_LIMITED"
-# For how long to keep away from a provider that does not say how long.
-UNSAID_S: Final = 1.0
 
 log = get_logger()
 
@@ -87,30 +84,10 @@ class FreeSlot:
         if flight is None:
             return
         arm, tokens, calls = flight.pool.arm, result.tokens_used, result.llm_calls
-        if (retry_after_s := _rate_limited(result)) is not None:
+        if (retry_after_s := refused_for_s(result.error)) is not None:
             # Before its slot is free, or something would be placed on it.
             fleet.headroom.stay_away(arm, retry_after_s, now=now)
         fleet.headroom.ended(key, arm, tokens=tokens, calls=calls, now=now)
-
-
-class _Refusal(Struct):
-    """The part of an error that tells of a provider's 429."""
-
-    code: str = ""
-    retry_after_seconds: float | None = None
-
-
-_refusal = json.Decoder(_Refusal).decode
-
-
-def _rate_limited(result: ResultKey) -> float | None:
-    if bytes(result.error) == b"null":
-        return None
-    try:
-        error = _refusal(result.error)
-    except NOT_UNDERSTOOD:
-        return None
-    return error.retry_after_seconds or UNSAID_S if error.code == RATE_LIMITED else None
 
 
 class Spend(Struct, frozen=True):

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from octarm.models.hot import ResultKey
 from octarm.models.hot_types import TaskId
-from octarm.scheduler.domain.headroom import Key
+from octarm.policies.queue.headroom import Key
 from octarm.scheduler.domain.turns import yield_s
 from octarm.scheduler.usecases.desk import Desk
 
@@ -50,8 +50,7 @@ class Rivals:
             key = (it.task_id, it.attempt)
             if key not in self._ended and fleet.flight(*key) is None:
                 flight = fleet.reserve(fleet.pool(made.arm_id), key, now=now)
-                if (arm := flight.pool.arm).governor is not None:
-                    fleet.headroom.placed_elsewhere(key, arm, now=self.desk.now_s())
+                fleet.headroom.placed_elsewhere(key, flight.pool.arm, now=self.desk.now_s())
 
     def ending(self, result: ResultKey) -> None:
         """Hear of a result before its slot is freed."""

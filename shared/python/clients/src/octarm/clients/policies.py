@@ -12,7 +12,9 @@ from octarm.models.errors import InvalidRequest, field_errors
 from octarm.models.policies import (
     DeletePolicy,
     DeployPolicy,
+    DifferencesFound,
     EndShadow,
+    GetDifferences,
     GetPolicy,
     ListPolicies,
     PoliciesFound,
@@ -92,6 +94,14 @@ class PolicyClient:
             return await self._ask(subjects.END_SHADOW, EndShadow(by=self.by))
         wanted = _made(DeployPolicy, ref=ref, by=self.by, shadow=True)
         return await self._ask(subjects.DEPLOY_POLICY, wanted)
+
+    async def differences(self, shard: int = 0) -> DifferencesFound:
+        """Say how the shadow has differed from what decides, at the leader of a shard."""
+        wanted = _made(GetDifferences, shard=shard)
+        at = {"shard": shard}
+        return await ask(
+            self.nc, subjects.SHADOW_DIFFERENCES, wanted, timeout_s=self.timeout_s, at=at
+        )
 
     async def roll_back(self) -> PolicyDeployed:
         """Let the version before decide again.

@@ -138,6 +138,40 @@ class PolicyDeployed(Message):
     shadow: Sha256 | None = None
 
 
+class GetDifferences(Message):
+    """Show where the shadow has differed from what decides, at the leader of a shard."""
+
+    shard: int = Field(default=0, ge=0, lt=64, strict=True)
+
+
+class ShadowDifference(Message):
+    """A task that both decided about, otherwise; each names an arm, or says what it did instead."""
+
+    at: Instant
+    task_id: TaskId
+    live: str = Field(description="An arm, `(waits)` or `(rejected)`")
+    shadow: str = Field(description="The same of the shadow")
+    reason: str = Field(default="", description="What the shadow said of it")
+
+
+class DifferencesFound(Message):
+    """What a shadow has amounted to since it began at this leader."""
+
+    shadow: str = Field(default="", description="name@digest; empty: nothing shadows here")
+    cycles: Count = 0
+    equal: Count = Field(default=0, description="Cycles in which both did the same")
+    failed: dict[str, int] = Field(default_factory=dict, description="Why it gave nothing → cycles")
+    placed_live: Count = 0
+    placed_shadow: Count = 0
+    moved: Count = Field(default=0, description="Tasks that it would have placed elsewhere")
+    only_live: Count = Field(default=0, description="Tasks that it would have let wait")
+    only_shadow: Count = Field(default=0, description="Tasks that it would not have let wait")
+    rejected: Count = Field(default=0, description="Tasks that only one of them rejected")
+    differences: list[ShadowDifference] = Field(
+        default_factory=list, max_length=50, description="The newest first"
+    )
+
+
 class DeletePolicy(Message):
     """Forget a version that neither decides nor shadows; again is the same."""
 

@@ -177,6 +177,11 @@ DEPLOY_POLICY: Final = Query(
 END_SHADOW: Final = Query(
     f"{PREFIX}.qry.policy.unshadow", policies.EndShadow, policies.PolicyDeployed
 )
+SHADOW_DIFFERENCES: Final = Query(
+    f"{PREFIX}.qry.policy.differences.{{shard}}",
+    policies.GetDifferences,
+    policies.DifferencesFound,
+)
 ROLL_BACK_POLICY: Final = Query(
     f"{PREFIX}.qry.policy.rollback", policies.RollBackPolicy, policies.PolicyDeployed
 )
@@ -231,6 +236,7 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     GET_POLICY,
     DEPLOY_POLICY,
     END_SHADOW,
+    SHADOW_DIFFERENCES,
     ROLL_BACK_POLICY,
     DELETE_POLICY,
     SIMULATE_POLICY,

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from octarm.clients.policies import PolicyClient
 from octarm.models.policies import (
+    DifferencesFound,
     PoliciesFound,
     PolicyDeleted,
     PolicyDeployed,
@@ -60,6 +61,10 @@ class SyncPolicies:
     def shadow(self, ref: str | None) -> PolicyDeployed:
         """Ask a version too; None ends that."""
         return self.call(self.client.shadow(ref))
+
+    def differences(self, shard: int = 0) -> DifferencesFound:
+        """Say how the shadow has differed from what decides."""
+        return self.call(self.client.differences(shard))
 
     def roll_back(self) -> PolicyDeployed:
         """Let the version before decide."""

@@ -155,10 +155,6 @@ class Arms:
         arm.used += slots
         arm.version += 1
         arm.free = 0 if arm.paused_until else max(arm.slots - arm.used, 0)
-        return 0 if arm.governor is None else self.take_headroom(arm, tokens, now=now)
-
-    def take_headroom(self, arm: Arm, tokens: int, *, now: float) -> int:
-        """Take headroom of an arm's provider alone; gives the tokens thought of."""
         if arm.governor is None:
             return 0
         thought = arm.governor.take(tokens, now)
@@ -195,12 +191,6 @@ class Arms:
             self.pause(arm, until=now + retry_after_s)
         else:
             arm.governor.stay_away(retry_after_s, now)
-            self.providers.watch(arm.governor, now)
-
-    def use(self, arm: Arm, *, tokens: int, requests: int, now: float) -> None:
-        """Count what a task uses of its provider beyond what was counted before."""
-        if arm.governor is not None:
-            arm.governor.use(tokens, requests, now)
             self.providers.watch(arm.governor, now)
 
     def settle(self, arm: Arm, *, thought: int, used: int, now: float) -> None:

@@ -26,11 +26,6 @@ class Bucket:
         self._level = min(self.level(now) - amount, self.burst)
         self._at = max(now, self._at)
 
-    def empty(self, since: float) -> None:
-        """Take that nothing was in it at that time."""
-        self._level = 0.0
-        self._at = since
-
     def ready_at(self, amount: float, now: float) -> float:
         """Say when that much, or all it can hold, will be in it."""
         missing = min(amount, self.burst) - self.level(now)

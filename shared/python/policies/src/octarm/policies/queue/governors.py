@@ -94,12 +94,6 @@ class Governor:
             at = max(at, self._tokens.ready_at(max(self.typical_tokens, 1), now))
         return at
 
-    def empty(self, since: float) -> None:
-        """Take that everything had been used up at that time, as far as nobody knows better."""
-        for bucket in (self._requests, self._tokens):
-            if bucket is not None:
-                bucket.empty(since)
-
     def _count(self, tokens: int, requests: int, now: float) -> None:
         if self._requests is not None:
             self._requests.take(requests, now)

@@ -96,4 +96,5 @@ class Host:
         if isinstance(outcome, PolicyFailed):
             tally.add_failure(outcome.reason)
         else:
-            tally.add(live, check(outcome.actions, context))
+            at_s = context.now_ms / 1000
+            tally.add(live, check(outcome.actions, context), at_s=at_s)

@@ -2,14 +2,37 @@
 
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct, json
 
+from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.policies.queue.arms import Arm, Arms
 
 Key = tuple[str, int]  # task id, attempt
 
 # A provider that asks for longer is looked at again by then; its arms go on saying so.
 LONGEST_S: Final = 3600.0
+RATE_LIMITED: Final = "RATE_LIMITED"
+# For how long to keep away from a provider that does not say how long.
+UNSAID_S: Final = 1.0
+
+
+class _Refusal(Struct):
+    """The part of an error that tells of a provider's 429."""
+
+    code: str = ""
+    retry_after_seconds: float | None = None
+
+
+_refusal = json.Decoder(_Refusal).decode
+
+
+def refused_for_s(error: Raw) -> float | None:
+    """Read from a result's error for how many seconds a provider wants nothing; None: it does."""
+    try:
+        said = _refusal(error)
+    except NOT_UNDERSTOOD:
+        return None
+    return said.retry_after_seconds or UNSAID_S if said.code == RATE_LIMITED else None
 
 
 class Usage(Struct, gc=False):
@@ -39,7 +62,9 @@ class Headroom:
 
     def placed_elsewhere(self, key: Key, arm: Arm, *, now: float) -> None:
         """Count an attempt that another leader has placed."""
-        self.placed(key, self._arms.take_headroom(arm, 0, now=now))
+        if (governor := arm.governor) is not None:
+            self.placed(key, governor.take(0, now))
+            self._arms.providers.watch(governor, now)
 
     def spent(self, key: Key, arm: Arm, *, tokens: int, calls: int, now: float) -> None:
         """Count some of the calls of an attempt."""
@@ -51,7 +76,7 @@ class Headroom:
         known.calls += calls
         more = max(known.tokens, known.thought) - max(before, known.thought)
         requests = max(known.calls, 1) - max(asked, 1)
-        self._arms.use(arm, tokens=more, requests=requests, now=now)
+        self._use(arm, more, requests, now)
 
     def ended(self, key: Key, arm: Arm, *, tokens: int, calls: int, now: float) -> None:
         """Count all that an attempt has used, in the place of what was counted till now."""
@@ -59,10 +84,14 @@ class Headroom:
         if known is None:
             return
         requests = max(calls, known.calls, 1) - max(known.calls, 1)
-        if requests:
-            self._arms.use(arm, tokens=0, requests=requests, now=now)
+        self._use(arm, 0, requests, now)
         counted = max(known.tokens, known.thought)
         self._arms.settle(arm, thought=counted, used=max(tokens, known.tokens), now=now)
+
+    def _use(self, arm: Arm, tokens: int, requests: int, now: float) -> None:
+        if (governor := arm.governor) is not None:
+            governor.use(tokens, requests, now)
+            self._arms.providers.watch(governor, now)
 
     def forget(self, key: Key) -> None:
         """Expect nothing more of an attempt; what was counted stays counted."""
