@@ -19,7 +19,7 @@ SERVICES = {
     "gateway": 2_250,
     # Queue, placing and failover are one matter; it answers for the policies too, which are a
     # member of their own.
-    "scheduler": 2_400,
+    "scheduler": 2_500,
     "arm-registry": SERVICE_LINES,
     "memory": SERVICE_LINES,
     # It accepts, records, ends, retries, tells and repairs; the ledger is a member of its own.

@@ -140,7 +140,7 @@ def test_a_result_key_is_part_of_a_result() -> None:
 
     key = msgspec.json.decode(json.dumps(message).encode(), type=hot.ResultKey)
 
-    names = ("task_id", "attempt", "arm_id", "tokens_used", "llm_calls")
+    names = ("task_id", "attempt", "arm_id", "instance_id", "tokens_used", "llm_calls")
     assert {name: getattr(key, name) for name in names} == {name: message[name] for name in names}
     assert json.loads(bytes(key.error)) == message.get("error")
 

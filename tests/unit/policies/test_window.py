@@ -1,12 +1,12 @@
 """What a scripted policy sees, what its actions do, and why tasks wait."""
 
 from octarm.policies.actions import Action, Dispatch, Reject, Start, Wait
-from octarm.policies.context import TenantLimits
+from octarm.policies.context import InstanceFacts, TenantLimits
 from octarm.policies.queue.governors import ProviderLimits
 from octarm.policies.queue.holds import why_waiting
 from octarm.policies.queue.limits import LimitRule
 from octarm.policies.queue.queue import Queue
-from octarm.policies.queue.window import apply, context, window
+from octarm.policies.queue.window import Heard, apply, context, window
 from tests.support.waiting import NOW, a_queue, a_task, an_arm, pairs, placed
 
 
@@ -232,3 +232,32 @@ def test_a_task_waits_within_its_limits_and_for_its_turn() -> None:
     hold = why_waiting(queue, "t", now=NOW + 5)
     assert hold is not None
     assert (hold.kind, hold.position, hold.arms) == ("turn", 0, {"a": "has room"})
+
+
+def test_what_was_heard_is_seen() -> None:
+    queue = a_queue()
+    an_arm(queue.arms, "a")
+    queue.add(a_task("t", queued_at=NOW - 4), now=NOW)
+    queue.add(a_task("u", queued_at=NOW - 2), now=NOW)
+    instance = InstanceFacts("a-1", runs=3)
+    told = Heard({"a": (instance,)}, {"a": 250}, placed=5, completed=4, failed=1)
+
+    seen = context(queue, window(queue, NOW), now=NOW, heard=told)
+
+    (arm,) = seen.arms
+    assert (arm.instances, arm.heartbeat_age_ms) == ((instance,), 250)
+    metrics = seen.metrics
+    assert (metrics.placed_last_minute, metrics.completed_last_minute) == (5, 4)
+    assert (metrics.failed_last_minute, metrics.avg_wait_ms) == (1, 3000.0)
+
+
+def test_the_average_wait_is_looked_at_once_a_second() -> None:
+    queue = a_queue()
+    assert queue.average_wait_s(NOW) == 0.0
+    queue.add(a_task("t", queued_at=NOW - 4), now=NOW)
+
+    assert queue.average_wait_s(NOW) == 4.0
+    assert queue.average_wait_s(NOW + 0.9) == 4.0
+    assert queue.average_wait_s(NOW + 1) == 5.0
+    # A clock that was set back.
+    assert queue.average_wait_s(NOW) == 4.0

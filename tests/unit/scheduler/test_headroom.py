@@ -194,6 +194,16 @@ class TestTokens:
 
         assert self.opens_in_s(desk) == pytest.approx(0.1)
 
+    def test_an_arm_that_does_not_name_its_provider_any_more_uses_nothing_of_it(self) -> None:
+        desk = self.limited()
+        wait_for_placing(desk, 1)
+        placed(desk)
+        desk.fleet.learn(facts("one"), at_s=NOON_S)
+
+        FreeSlot(desk)(ResultKey(task_id(1), 1, "one", tokens_used=600, llm_calls=9))
+
+        assert self.opens_in_s(desk) == 0.0
+
 
 class TestRequests:
     def test_each_call_of_an_attempt_is_a_request(self) -> None:

@@ -32,6 +32,14 @@ class Instance:
     load: float = 0.0
     latency_s: float = 0.0
     success: float = 1.0
+    beat_at: float = 0.0
+    used_at: float | None = None
+    runs: int = 0
+
+    def use(self, runs: int, *, now: float) -> None:
+        """Note that it has done something: `runs` attempts that were not known before."""
+        self.used_at = now
+        self.runs += runs
 
 
 @dataclass(slots=True)
@@ -137,7 +145,13 @@ class Fleet:
             beat.load,
             beat.avg_latency_ms / 1000,
             1 - beat.error_rate,
+            now,
+            before.used_at if before else None,
+            before.runs if before else 0,
         )
+        if running or (before and before.running):
+            fresh = running - before.running if before else running
+            pool.instances[beat.instance_id].use(len(fresh), now=now)
         # The slots of a draining instance do not count, so neither does its work.
         ended = running if not ready else before.running - running if before else ()
         for key in ended:

@@ -1,9 +1,11 @@
 """How fast a shard has been placing of late."""
 
+from collections import deque
 from math import exp
 from typing import Final
 
 OVER_S: Final = 30.0
+MINUTE_S: Final = 60
 
 
 class Pace:
@@ -31,3 +33,23 @@ class Pace:
 
     def _left(self, now: float) -> float:
         return self._count * exp(-(now - self._at) / OVER_S)
+
+
+class Minute:
+    """Counts what happened within the last minute, to the second."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[list[int]] = deque(maxlen=MINUTE_S + 1)
+
+    def add(self, count: int, *, now: float) -> None:
+        """Count what happened now."""
+        seconds, second = self._seconds, int(now)
+        if seconds and seconds[-1][0] == second:
+            seconds[-1][1] += count
+        else:
+            seconds.append([second, count])
+
+    def count(self, now: float) -> int:
+        """Say how much it was."""
+        since = int(now) - MINUTE_S
+        return sum(count for second, count in self._seconds if second > since)

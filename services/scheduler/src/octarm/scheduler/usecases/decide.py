@@ -113,6 +113,8 @@ class Decide:
         queue, scripts = self.desk.queue, self.scripts
         wanted = fair_share.POLICY if scripts.deciding else self.platform
         self.desk.scripted = scripts.deciding
+        # A shadow that is busy is not asked, and sees afterwards what has ended meanwhile.
+        self.desk.seen = self.desk.seen or scripts.deciding or scripts.watching
         if queue.policy is not wanted:
             queue.use(wanted, now=self.desk.now_s())
         if not (scripts.deciding or scripts.watching):
@@ -169,7 +171,8 @@ class Decide:
         self._cycle += 1
         queue, now = self.desk.queue, self.desk.now_s()
         tasks = window(queue, now)
-        return context(queue, tasks, now=now, cycle=self._cycle, config=self.config)
+        heard = self.desk.recent.heard(self.desk.fleet, now=self.desk.clock.monotonic(), now_s=now)
+        return context(queue, tasks, now=now, cycle=self._cycle, config=self.config, heard=heard)
 
     def _note(self, name: str, checked: Checked, dropped: Sequence[Dropped]) -> None:
         """Keep what the policy said of those that wait, for those who ask why."""

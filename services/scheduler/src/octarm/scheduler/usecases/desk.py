@@ -11,6 +11,7 @@ from octarm.models.hot import ReadyTask
 from octarm.policies.context import ArmFacts
 from octarm.policies.queue.cycle import placeable
 from octarm.scheduler.domain.fleet import Fleet
+from octarm.scheduler.domain.heard import Recent
 from octarm.scheduler.domain.pace import Pace
 from octarm.scheduler.domain.queue import ShardQueue
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
@@ -33,7 +34,7 @@ class Desk:
     `work` is set when a cycle may have something to do. `holds` are the READY messages that
     are still unacknowledged, by stream sequence. `notes` are what a script said of tasks that
     wait, by id, `policy` is who decided last, `pace` how fast; while `scripted` it may let work
-    wait that could be placed.
+    wait that could be placed, while `seen` a script is shown what ended in `recent` time.
     """
 
     shard: int
@@ -45,6 +46,8 @@ class Desk:
     work: asyncio.Event = field(default_factory=asyncio.Event)
     leading: bool = False
     scripted: bool = False
+    seen: bool = False
+    recent: Recent = field(default_factory=Recent)
     notes: dict[str, str] = field(default_factory=dict)
     policy: str = ""
     pace: Pace = field(default_factory=Pace)

@@ -75,8 +75,22 @@ class FreeSlot:
         """Free it; again does nothing."""
         if len(self.desk.fleet.headroom):
             self._settle(result)
+        if self.desk.seen:
+            self._show(result)
         if self.desk.fleet.release(result.task_id, result.attempt):
             self.desk.poke()
+
+    def _show(self, result: ResultKey) -> None:
+        """Let scripts see of it what they may."""
+        desk = self.desk
+        flight, now = desk.fleet.flight(result.task_id, result.attempt), desk.clock.monotonic()
+        if flight is None:
+            return
+        desk.recent.ended(result, now=now)
+        instance = flight.pool.instances.get(result.instance_id)
+        if instance is not None:
+            seen_running = (result.task_id, result.attempt) in instance.running
+            instance.use(0 if seen_running else 1, now=now)
 
     def _settle(self, result: ResultKey) -> None:
         fleet, key, now = self.desk.fleet, (result.task_id, result.attempt), self.desk.now_s()

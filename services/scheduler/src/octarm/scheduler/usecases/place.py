@@ -65,6 +65,7 @@ class PlaceTasks:
             if placed:
                 desk.progress_at = desk.clock.monotonic()
                 desk.pace.add(placed, now=desk.progress_at)
+                desk.recent.placed.add(placed, now=desk.progress_at)
                 metrics.inc("octarm_scheduler_placements_total", placed, policy=desk.policy)
             if desk.full:
                 desk.more_room()

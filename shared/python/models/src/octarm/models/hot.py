@@ -177,6 +177,7 @@ class ResultKey(Struct, frozen=True):
     task_id: str
     attempt: int
     arm_id: str
+    instance_id: str = ""
     tokens_used: int = 0
     llm_calls: int = 0
     error: Raw = NULL

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from octarm.policies.context import ArmFacts, TaskFacts
+from octarm.policies.context import ArmFacts, InstanceFacts, TaskFacts
 from octarm.policies.queue.governors import Governor, ProviderLimits, Providers, provider_key
 from octarm.policies.queue.groups import Group, Key, Ranked
 from octarm.policies.queue.orders import Order
@@ -55,7 +55,9 @@ class Arm:
         self.entry: Ranked = (-1, self)
         self.groups: dict[Group, None] = {}
 
-    def seen(self) -> ArmFacts:
+    def seen(
+        self, *, instances: tuple[InstanceFacts, ...] = (), heartbeat_age_ms: int = 0
+    ) -> ArmFacts:
         """Give what a policy sees of it."""
         closed = self.reserved is not None or (self.governor is not None and not self.governor.open)
         return msgspec.structs.replace(
@@ -66,6 +68,8 @@ class Arm:
             load=self.load,
             avg_latency_ms=self.latency_s * 1000,
             success_rate=self.success,
+            instances=instances,
+            heartbeat_age_ms=heartbeat_age_ms,
         )
 
 

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -15,6 +16,7 @@ from octarm.policies.queue.limits import Limit, Limits
 from octarm.policies.queue.shares import Shares
 from octarm.policies.queue.tasks import BATCH, INTERACTIVE, Task
 
+AVERAGE_AGAIN_S: Final = 1.0
 FullPolicy = Literal["reject", "drop_lru", "shed_batch"]
 
 
@@ -77,6 +79,8 @@ class Queue:
         self.least_batch = BatchHeap()
         self._tasks: dict[str, Task] = {}
         self._deadlines = LazyHeap()
+        self._averaged_at = -inf
+        self._average_wait_s = 0.0
         self._flights: dict[tuple[str, int], Flight] = {}
 
     @property
@@ -165,6 +169,19 @@ class Queue:
         self.arms.resume(now)
         self.board.tick(now)
         return overdue
+
+    def average_wait_s(self, now: float) -> float:
+        """Say how long those that wait have waited, as it was up to a second ago.
+
+        Looking at all of them takes some milliseconds when there are many.
+        """
+        if not self._tasks:
+            return 0.0
+        if not 0.0 <= now - self._averaged_at < AVERAGE_AGAIN_S:
+            self._averaged_at = now
+            waited_s = sum([max(now - task.queued_at, 0.0) for task in self])
+            self._average_wait_s = waited_s / len(self._tasks)
+        return self._average_wait_s
 
     def next_timer(self) -> float | None:
         """Say when `tick` next has something to do."""

@@ -8,8 +8,10 @@ from typing import Final
 from octarm.policies.actions import Action, Dispatch, Dropped, Reject, Wait
 from octarm.policies.context import (
     WINDOW,
+    ArmFacts,
     Config,
     Context,
+    InstanceFacts,
     Metrics,
     TenantFacts,
     TenantLimits,
@@ -23,6 +25,23 @@ from octarm.policies.queue.queue import Queue
 from octarm.policies.queue.tasks import BATCH, INTERACTIVE, Task
 
 NO_LIMITS: Final = TenantLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the queue itself does not know: by arm its instances and the age of its last beat.
+
+    The counts are of the last minute.
+    """
+
+    instances: Mapping[str, tuple[InstanceFacts, ...]] = field(default_factory=dict)
+    beat_age_ms: Mapping[str, int] = field(default_factory=dict)
+    placed: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+NOTHING_HEARD: Final = Heard()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +149,7 @@ def context(
     cycle: int = 0,
     limits: Mapping[str, TenantLimits] | None = None,
     config: Config | None = None,
+    heard: Heard = NOTHING_HEARD,
 ) -> Context:
     """Give what a policy sees of a window, the arms and those whose tasks wait or run."""
     arms = queue.arms.by_id
@@ -146,9 +166,9 @@ def context(
     return Context(
         now_ms=int(now * 1000),
         queue=tuple([task.facts(now) for task in tasks]),
-        arms=tuple([arms[arm_id].seen() for arm_id in sorted(arms)]),
+        arms=tuple([_seen(arms[arm_id], heard) for arm_id in sorted(arms)]),
         tenants=tenants,
-        metrics=_metrics(queue, now),
+        metrics=_metrics(queue, now, heard),
         config=config or Config(),
         cycle=cycle,
     )
@@ -202,7 +222,14 @@ def _refusal(task: Task, arm_id: str, now: float) -> Refusal | None:
     return None
 
 
-def _metrics(queue: Queue, now: float) -> Metrics:
+def _seen(arm: Arm, heard: Heard) -> ArmFacts:
+    name = arm.facts.id
+    return arm.seen(
+        instances=heard.instances.get(name, ()), heartbeat_age_ms=heard.beat_age_ms.get(name, 0)
+    )
+
+
+def _metrics(queue: Queue, now: float, heard: Heard) -> Metrics:
     arms = list(queue.arms.by_id.values())
     by_status = [arm.facts.status for arm in arms]
     # The queue keeps the order of arrival, so the first is as good as the oldest.
@@ -220,4 +247,8 @@ def _metrics(queue: Queue, now: float) -> Metrics:
         slots=sum(arm.slots for arm in arms),
         slots_free=sum(arm.free for arm in arms),
         running=sum(arm.used for arm in arms),
+        avg_wait_ms=queue.average_wait_s(now) * 1000,
+        placed_last_minute=heard.placed,
+        completed_last_minute=heard.completed,
+        failed_last_minute=heard.failed,
     )
