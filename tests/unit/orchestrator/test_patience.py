@@ -30,11 +30,14 @@ class Ledger:
     def __init__(self) -> None:
         self.news: list[list[AttemptNews]] = []
         self.is_away = False
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
 
     async def __call__(self, news: list[AttemptNews]) -> dict[Key, str]:
         if self.is_away:
             raise Unavailable("the ledger is away")
         self.news.append(news)
+        await self.may_go_on.wait()
         return {}
 
     def steps(self) -> list[list[Step]]:
@@ -136,6 +139,31 @@ class TestConsumer:
         assert letter.settled
         assert stage.ledger.news[-1][0].placement is not None
 
+    async def test_what_is_being_recorded_with_its_result_is_not_recorded_alone(self) -> None:
+        stage = Stage()
+        stop = asyncio.Event()
+        first, second = new_id("tsk"), new_id("tsk")
+        early, late = stage.letter(first), stage.letter(second)
+        await stage.consumer([early, late])
+        running = asyncio.create_task(stage.consumer.run(stop))
+        stage.clock.advance(PATIENCE_S)
+        await wait_until(lambda: len(stage.recalled) == 2)
+
+        stage.ledger.may_go_on.clear()
+        ending = asyncio.create_task(stage.result(first))
+        await wait_until(lambda: stage.ledger.news[1:])
+        recalled = asyncio.create_task(stage.consumer(stage.recalled))
+        await wait_until(lambda: stage.ledger.news[2:])
+        stage.ledger.may_go_on.set()
+        outcomes, _ = await asyncio.gather(recalled, ending)
+        stop.set()
+        await running
+
+        assert outcomes == [HELD, ACK]
+        assert early.settled
+        assert stage.ledger.steps()[1:] == [[Step.ENDED], [Step.PLACED]]
+        assert stage.ledger.news[2][0].task_id == second
+
     async def test_all_are_handed_back_when_the_process_stops(self) -> None:
         stage = Stage()
         stop = asyncio.Event()
@@ -187,6 +215,17 @@ class TestHeldPlacements:
         held.overtake([(new.task_id, 1)])
 
         assert held.overtaken([old, new]) == [(new.task_id, 1)]
+
+    def test_a_letter_is_not_ripe_while_some_of_it_is_taken(self) -> None:
+        held: HeldPlacements[str] = HeldPlacements()
+        one, two = (a_placement(new_id("tsk")) for _ in range(2))
+        held.hold("letter", [one, two], now=1.0)
+
+        taken = held.take([(one.task_id, 1)])
+        assert held.is_taken("letter")
+        assert held.ripe(since=1.0) == []
+        held.put_back(taken)
+        assert held.ripe(since=1.0) == ["letter"]
 
     def test_what_is_left_of_a_letter_is_given_back(self) -> None:
         held: HeldPlacements[str] = HeldPlacements()

@@ -169,7 +169,7 @@ async def _serve(
     done = ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS)
     result_runner = PullRunner(nc, publisher, done, results, concurrency=2, batch=RESULTS_BATCH)
     sent = ConsumerRef(DISPATCH, ORCHESTRATOR_DISPATCH)
-    dispatch_runner = PullRunner(nc, publisher, sent, recorded, concurrency=2, batch=RESULTS_BATCH)
+    dispatch_runner = PullRunner(nc, publisher, sent, recorded, concurrency=4, batch=RESULTS_BATCH)
     way_in.reports.extend((result_runner, dispatch_runner))
     cancelling = PostgresCancelling(pool, relatives)
     stopping = StopAttempts(cancelling, relay, revoke.withdraw, leases.hears_beats, clock=clock)

@@ -121,7 +121,10 @@ class ResultsConsumer:
         gathering.placed(along)
         if self._patience_s:
             self._held.overtake(gathering.unplaced())
-        await self._write(gathering, results, outcomes)
+        try:
+            await self._write(gathering, results, outcomes)
+        finally:
+            self._held.put_back(along)
         failpoint("results_before_ack")
         for delivery in self._held.recorded(along):
             delivery.ack()
@@ -133,6 +136,8 @@ class ResultsConsumer:
             return False
         if delivery in self._recalled:
             self._recalled.discard(delivery)
+            if self._held.is_taken(delivery):
+                return True
             own = self._held.release(delivery)
             gathering.placed(own)
             # Without any, a later delivery of the message speaks for it, and is to settle it.

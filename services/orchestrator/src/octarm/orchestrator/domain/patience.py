@@ -23,6 +23,7 @@ class HeldPlacements(Generic[L]):
         self._held: dict[Key, tuple[Placement, L]] = {}
         self._letters: dict[L, tuple[float, set[Key]]] = {}
         self._overtaken: dict[Key, None] = {}
+        self._taken: set[Key] = set()
 
     def __len__(self) -> int:
         return len(self._letters)
@@ -52,8 +53,14 @@ class HeldPlacements(Generic[L]):
         return late
 
     def take(self, keys: Iterable[Key]) -> list[Placement]:
-        """Take what is held of these attempts; say `recorded` or `put_back` later."""
-        return [self._held[key][0] for key in keys if key in self._held]
+        """Take what is held of these attempts; say `put_back` later, and `recorded` if it is."""
+        taken = [key for key in keys if key in self._held]
+        self._taken.update(taken)
+        return [self._held[key][0] for key in taken]
+
+    def put_back(self, placements: Iterable[Placement]) -> None:
+        """Let placements that were taken wait on."""
+        self._taken.difference_update((one.task_id, one.attempt) for one in placements)
 
     def recorded(self, placements: Iterable[Placement]) -> list[L]:
         """Forget placements that are recorded; gives the letters that are done with."""
@@ -71,8 +78,16 @@ class HeldPlacements(Generic[L]):
         return done
 
     def ripe(self, *, since: float) -> list[L]:
-        """List the letters that are held since then or longer, oldest first."""
-        return [letter for letter, (came, _) in self._letters.items() if came <= since]
+        """List the letters that are held since then or longer, of which nothing is taken now."""
+        return [
+            letter
+            for letter, (came, _) in self._letters.items()
+            if came <= since and not self.is_taken(letter)
+        ]
+
+    def is_taken(self, letter: L) -> bool:
+        """Whether some of a letter is about to be recorded."""
+        return letter in self._letters and not self._taken.isdisjoint(self._letters[letter][1])
 
     def release(self, letter: L) -> list[Placement]:
         """Give back what is left of a letter, which is no longer held."""
