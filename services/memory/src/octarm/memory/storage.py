@@ -24,9 +24,8 @@ log = telemetry.get_logger()
 
 _ADD: Final = """
 insert into memory.episode (tenant, episode_id, arm_id, created_at, body)
-select tenant, episode_id, arm_id, created_at::timestamptz, body::json
-from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
-  as given (tenant, episode_id, arm_id, created_at, body)
+select unnest(%b::text[]), unnest(%b::text[]), unnest(%b::text[]),
+    unnest(%b::text[])::timestamptz, unnest(%b::text[])::json
 """
 _ADD_MISSING: Final = _ADD + "on conflict do nothing"
 

@@ -20,15 +20,18 @@ _COLUMNS: Final = (Texts, Int4s, Texts, Texts, Timestamps, Timestamps, Texts, Ut
 # number of events added is that of `lifecycle.events_to`. Without `on conflict`: it would look
 # into each index first, for what is never there. The state is a parameter, so that no plan goes
 # through the index of all queued tasks, which is small only while the plan is made.
+# `unnest` stands among columns: see `task_rows`.
 _FINISH: Final = """
 with moved as (
     update ledger.task t set state = 'completed', event_seq = t.event_seq + 3,
         arm_id = r.arm_id, instance_id = r.instance_id, lease_until = null, dispatch_seq = null,
         started_at = coalesce(r.started_at, t.started_at), error = null, terminal_at = now(),
         updated_at = now()
-    from unnest(%b::text[], %b::int[], %b::text[], %b::text[], %b::timestamptz[],
-        %b::timestamptz[], %b::text[], %b::text[], %b::bytea[])
-    as r(id, attempt, arm_id, instance_id, placed_at, started_at, decision, body, sha256)
+    from (select unnest(%b::text[]) as id, unnest(%b::int[]) as attempt,
+        unnest(%b::text[]) as arm_id, unnest(%b::text[]) as instance_id,
+        unnest(%b::timestamptz[]) as placed_at, unnest(%b::timestamptz[]) as started_at,
+        unnest(%b::text[]) as decision, unnest(%b::text[]) as body,
+        unnest(%b::bytea[]) as sha256) as r
     where t.id = r.id and t.attempt = r.attempt and t.state = any(%b::text[])
         and t.arm_id is null and t.cancelling_since is null
     returning t.id, t.tenant, t.attempt, t.event_seq, t.traceparent, t.goal, t.updated_at,

@@ -13,6 +13,7 @@ TASK_COLUMNS: Final = (
     *(Texts, Texts, Texts, Byteas, Texts, Int4s, Timestamps, Int4s, Int4s, Int4s, Texts, Texts),
     *(Texts, Int4s, Texts, Texts, Utf8s, Texts, Timestamps),
 )
+# `unnest` among the columns gives row by row; as a table, each array is copied to one first.
 INSERT_TASKS: Final = """
 insert into ledger.task (id, tenant, idem_key, req_hash, state, event_seq, deadline, timeout_s,
     max_retries, priority, tier, parent_id, root_id, depth, labels, goal, contract, traceparent,
@@ -20,11 +21,14 @@ insert into ledger.task (id, tenant, idem_key, req_hash, state, event_seq, deadl
 select id, tenant, idem_key, req_hash, state, event_seq, deadline, timeout_s, max_retries,
     priority, tier, parent_id, root_id, depth, labels::jsonb, goal, contract::json, traceparent,
     created_at
-from unnest(%b::text[], %b::text[], %b::text[], %b::bytea[], %b::text[], %b::int[],
-    %b::timestamptz[], %b::int[], %b::int[], %b::int[], %b::text[], %b::text[], %b::text[],
-    %b::int[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[])
-as r(id, tenant, idem_key, req_hash, state, event_seq, deadline, timeout_s, max_retries,
-    priority, tier, parent_id, root_id, depth, labels, goal, contract, traceparent, created_at)
+from (select unnest(%b::text[]) as id, unnest(%b::text[]) as tenant,
+    unnest(%b::text[]) as idem_key, unnest(%b::bytea[]) as req_hash, unnest(%b::text[]) as state,
+    unnest(%b::int[]) as event_seq, unnest(%b::timestamptz[]) as deadline,
+    unnest(%b::int[]) as timeout_s, unnest(%b::int[]) as max_retries,
+    unnest(%b::int[]) as priority, unnest(%b::text[]) as tier, unnest(%b::text[]) as parent_id,
+    unnest(%b::text[]) as root_id, unnest(%b::int[]) as depth, unnest(%b::text[]) as labels,
+    unnest(%b::text[]) as goal, unnest(%b::text[]) as contract, unnest(%b::text[]) as traceparent,
+    unnest(%b::timestamptz[]) as created_at) as r
 """
 
 
