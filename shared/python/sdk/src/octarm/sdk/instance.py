@@ -42,7 +42,7 @@ from octarm.sdk.worker import Identity, Worker
 LAST_WORDS_S: Final = 5
 ASK_S: Final = 2.0
 # Of a fleet most arms wait: each would be told every second that there is nothing to do.
-IDLE_HEARTBEAT_S: Final = 3.0
+IDLE_HEARTBEAT_S: Final = 2.0
 
 log = get_logger()
 
