@@ -46,7 +46,7 @@ async def finish(ledger: Ledger, task_id: str) -> None:
 
 async def test_tells_of_each_attempt_what_a_replay_needs(ledger: Ledger) -> None:
     task_id = await accept(
-        ledger, labels={"team": "red"}, required_capabilities=["code"], priority=2
+        ledger, labels={"team": "red"}, required_capabilities=["code"], priority=2, slots=3
     )
     await finish(ledger, task_id)
 
@@ -60,7 +60,7 @@ async def test_tells_of_each_attempt_what_a_replay_needs(ledger: Ledger) -> None
     )
     assert (found.needs, found.labels, found.tier) == (["code"], {"team": "red"}, "interactive")
     assert found.took_s == pytest.approx(2, abs=0.01)
-    assert (found.status, found.cost) == ("success", 700)
+    assert (found.status, found.cost, found.slots) == ("success", 700, 3)
     recording = parse(found.model_dump_json().encode(), "it")
     assert [name for name, _ in recording.tasks] == [task_id]
 

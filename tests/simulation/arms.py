@@ -55,6 +55,7 @@ class ArmInstance:
     arm_id: str
     running: dict[Key, "asyncio.Task[None]"] = field(default_factory=dict)
     waiting: dict[Key, hot.RunTask] = field(default_factory=dict)
+    slots_of: dict[Key, int] = field(default_factory=dict)
     done: dict[Key, Outgoing] = field(default_factory=dict)
     beats: int = 0
 
@@ -75,7 +76,7 @@ class ArmInstance:
         )
 
     def _room(self) -> int:
-        free = self.slots - len(self.running) - len(self.waiting)
+        free = self.slots - sum(self.slots_of.values())
         return -(-free // bundle_size(self.slots)) if free > 0 else 0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -109,7 +110,10 @@ class ArmInstance:
                 seq=self.beats,
                 status="ready",
                 slots=self.slots,
-                running=[hot.RunningAttempt(*key) for key in (*self.running, *self.waiting)],
+                running=[
+                    hot.RunningAttempt(*key, self.slots_of[key])
+                    for key in (*self.running, *self.waiting)
+                ],
                 interval_s=BEAT_S,
             )
             with suppress(NatsError, OSError):
@@ -127,13 +131,16 @@ class ArmInstance:
                     self.process.spawn(self._publish(self.done[key]))
                 elif key not in self.running:
                     self.waiting[key] = command
+                    self.slots_of[key] = command.slots
         self._start()
         return [ACK] * len(deliveries)
 
     def _start(self) -> None:
-        while self.waiting and len(self.running) < self.slots:
-            key = next(iter(self.waiting))
-            command = self.waiting.pop(key)
+        while self.waiting:
+            key, command = next(iter(self.waiting.items()))
+            if sum(self.slots_of[it] for it in self.running) + command.slots > self.slots:
+                return
+            del self.waiting[key]
             self.world.started(key, self.instance_id)
             self.running[key] = self.process.spawn(self._work(command))
 
@@ -152,6 +159,7 @@ class ArmInstance:
             await self._publish(result)
         finally:
             self.running.pop(key, None)
+            self.slots_of.pop(key, None)
             self._start()
             self.runner.wake()
 
@@ -195,7 +203,8 @@ class ArmInstance:
     async def _controlled(self, msg: Msg) -> None:
         told = msgspec.json.decode(msg.data)
         key = (told["task_id"], told["attempt"])
-        self.waiting.pop(key, None)
+        if self.waiting.pop(key, None) is not None:
+            del self.slots_of[key]
         work = self.running.get(key)
         if work is not None:
             work.cancel()

@@ -61,6 +61,7 @@ class Client:
             "idempotency_key": name,
             "timeout_seconds": rng.choice([4, 10, 40, 40]),
             "priority": rng.randint(1, 10),
+            "slots": rng.choice([1, 1, 1, 1, 2, 3]),
             "required_capabilities": [rng.choice(["write", "write", "code"])],
             "budget": {"max_retries": rng.randint(1, 4)},
         }

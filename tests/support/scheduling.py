@@ -46,6 +46,7 @@ def ready(
     deadline: datetime | None = None,
     traceparent: str = "",
     labels: dict[str, str] | None = None,
+    slots: int = 1,
 ) -> ReadyTask:
     return ReadyTask(
         task_id(number),
@@ -60,6 +61,7 @@ def ready(
         labels or {},
         deadline,
         traceparent,
+        slots,
     )
 
 
@@ -96,14 +98,14 @@ def facts(
 def beat(
     arm_id: str,
     slots: int = 1,
-    running: Sequence[tuple[str, int]] = (),
+    running: Sequence[tuple[str, int] | tuple[str, int, int]] = (),
     *,
     instance: str = "i-1",
     status: str = "ready",
     interval_s: float = 5.0,
     provider_wait_s: float = 0.0,
 ) -> Heartbeat:
-    reported = [RunningAttempt(task, attempt) for task, attempt in running]
+    reported = [RunningAttempt(*it) for it in running]
     return Heartbeat(
         arm_id,
         instance,

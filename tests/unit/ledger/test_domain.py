@@ -114,7 +114,9 @@ class TestNewTask:
             a_new_task(task_id=TASK, **relation)
 
     def test_asks_the_scheduler_for_the_same_when_fresh_and_when_again(self) -> None:
-        task = a_new_task(required_capabilities=["b", "a"], assigned_arm="one", labels={"x": "y"})
+        task = a_new_task(
+            required_capabilities=["b", "a"], assigned_arm="one", labels={"x": "y"}, slots=3
+        )
 
         again = ready_again(
             task.contract,
@@ -129,6 +131,7 @@ class TestNewTask:
         )
 
         assert msgspec.json.encode(again) == msgspec.json.encode(ready_task(task))
+        assert again.slots == 3
 
 
 class TestMessages:

@@ -68,6 +68,7 @@ BAD: dict[str, list[Any]] = {
     "tier": ["fast", 1],
     "deadline": BAD_DEADLINES,
     "timeout_seconds": [0, 0.5, 1801, None, *WORSE_NUMBERS],
+    "slots": [0, 1.0, 10_001, "2", None, *WORSE_NUMBERS],
     "security_policy": ["x" * 129, 1],
     "idempotency_key": ["", "x" * 129, 7, "a\0"],
     "labels": [

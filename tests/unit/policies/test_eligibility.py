@@ -27,6 +27,7 @@ def test_every_refusal_has_its_kind() -> None:
         "pinned": (TaskFacts("t", assigned_arm="b"), arm, 1),
         "incapable": (TaskFacts("t", needs=frozenset({"y"})), arm, 1),
         "arm_away": (TaskFacts("t"), ArmFacts("a", status="offline"), 1),
+        "too_large": (TaskFacts("t", slots=3), ArmFacts("a", slots=4, largest=2), 4),
         "arm_full": (TaskFacts("t", slots=2), ArmFacts("a", slots=2), 1),
     }
 

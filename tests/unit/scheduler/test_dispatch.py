@@ -84,6 +84,21 @@ class TestSize:
 
         assert stage.sizes() == [("one", 3), ("one", 1)]
 
+    async def test_a_bundle_is_counted_in_slots(self, stage: Stage) -> None:
+        stage.desk.fleet.beat(beat("one", 24, instance="i-2"), now=1000.0)
+        arm = stage.desk.fleet.pool("one")
+        wanted = [2, 1, 4, 1]
+        decisions = [
+            Placement(waiting(ready(number, slots=slots)), arm, "so", [])
+            for number, slots in enumerate(wanted)
+        ]
+
+        await stage.dispatch(decisions, NOON)
+
+        assert stage.sizes() == [("one", 2), ("one", 1), ("one", 1)]
+        sent = [msgspec.json.decode(it.payload, type=RunTasks) for it in stage.bus.published]
+        assert [task.slots for it in sent for task in it.tasks] == wanted
+
     async def test_the_smallest_instance_decides(self, stage: Stage) -> None:
         stage.desk.fleet.beat(beat("one", 8, instance="i-2"), now=1000.0)
 

@@ -40,6 +40,16 @@ def test_tells_a_pause_from_room() -> None:
     assert paused.arms == {"one": "one is paused for a moment"}
 
 
+def test_names_the_slots_that_no_instance_has() -> None:
+    fleet = a_fleet(facts("one"), slots=2)
+    fleet.beat(beat("one", 2, instance="i-2"), now=1000.0)
+
+    wait = why_waiting(a_queue(ready(slots=4), fleet=fleet), task_id(1), now=NOON_S)
+
+    assert wait.reason == "it needs 4 slots, the largest capable arm has 2 in one instance"
+    assert wait.arms == {"one": "one has 2 slots at most, 4 wanted"}
+
+
 def test_counts_the_tasks_before_it() -> None:
     queue = a_queue(ready(1, priority=9), ready(2), ready(3, tier="batch"))
 

@@ -51,6 +51,51 @@ class TestSlots:
         assert arm.free == 1
 
 
+class TestSeveralSlots:
+    def test_are_taken_and_given_back_together(self) -> None:
+        fleet = a_fleet(facts("one"), slots=4)
+        queue = a_queue(ready(1, slots=3), ready(2, slots=3), fleet=fleet)
+
+        (placement,) = place(queue, fleet, Homes(), now=NOON_S, monotonic=1000.0)
+        free = placement.pool.free
+        fleet.beat(beat("one", 4, [(*FIRST, 3)]), now=1001.0)
+        fleet.beat(beat("one", 4), now=1002.0)
+
+        assert (free, fleet.pool("one").free) == (1, 4)
+
+    def test_of_what_others_placed_count_as_they_are_reported(self) -> None:
+        fleet = a_fleet(facts("one"), slots=4)
+        fleet.beat(beat("one", 4, [(*FIRST, 3)]), now=1001.0)
+        free = fleet.pool("one").free
+
+        fleet.land(now=1002.0)
+        landed = fleet.pool("one").free
+        fleet.release(*FIRST)
+
+        assert (free, landed, fleet.pool("one").free) == (1, 1, 4)
+
+    def test_are_those_of_one_instance(self) -> None:
+        fleet = a_fleet(facts("one"), slots=2)
+        fleet.beat(beat("one", 2, instance="i-2", interval_s=60), now=1000.0)
+        queue = a_queue(ready(1, slots=3), ready(2, slots=2), fleet=fleet)
+
+        placements = place(queue, fleet, Homes(), now=NOON_S, monotonic=1000.0)
+
+        assert [it.task.task_id for it in placements] == [task_id(2)]
+
+    def test_are_waited_for_while_no_instance_has_them_free(self) -> None:
+        fleet = a_fleet(facts("one"), slots=2)
+        others = [(task_id(8), 1), (task_id(9), 1)]
+        fleet.beat(beat("one", 2, [others[0]], interval_s=60), now=1000.0)
+        fleet.beat(beat("one", 2, [others[1]], instance="i-2", interval_s=60), now=1000.0)
+        queue = a_queue(ready(1, slots=2), fleet=fleet)
+
+        assert place(queue, fleet, Homes(), now=NOON_S, monotonic=1000.0) == []
+        fleet.beat(beat("one", 2, interval_s=60), now=1005.0)
+
+        assert len(place(queue, fleet, Homes(), now=NOON_S, monotonic=1005.0)) == 1
+
+
 class TestBeats:
     def test_work_that_another_placed_counts(self) -> None:
         fleet = a_fleet(facts("one"))

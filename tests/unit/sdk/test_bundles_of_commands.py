@@ -7,6 +7,7 @@ import pytest
 from octarm.common.bus.delivery import ACK, HELD, Dead, Retry
 from octarm.models.contracts import TaskContract
 from octarm.models.results import ExecutionResult
+from octarm.sdk.handlers import runnable
 from tests.support.wait import wait_until
 from tests.support.workers import Arrangement, FakeDelivery, a_command, code_of, delivered
 
@@ -151,3 +152,105 @@ async def test_many_that_are_over_at_once_free_their_slots_one_after_another() -
 
     assert len(await gate.results(64)) == 64
     assert gate.ran == [running.task_id]
+
+
+class TestSeveralSlots:
+    async def test_what_takes_them_all_runs_alone(self) -> None:
+        gate = Gate(slots=4)
+        wide, narrow = a_command(slots=4), a_command()
+
+        outcomes = await gate.at.deliver(delivered(wide), delivered(narrow))
+        await wait_until(lambda: gate.ran)
+
+        assert outcomes == [ACK, HELD]
+        assert gate.ran == [wide.task_id]
+        assert gate.worker.capacity() == 0
+        assert gate.worker.slots_of((wide.task_id, 1)) == 4
+        gate.opened.set()
+        await gate.results(2)
+        await wait_until(lambda: gate.worker.capacity() == 4)
+
+    async def test_what_fits_not_yet_keeps_its_turn(self) -> None:
+        gate = Gate(slots=3)
+        first, wide, narrow = a_command(), a_command(slots=3), a_command()
+
+        outcomes = await gate.at.deliver(delivered(first), delivered(wide, narrow))
+        await wait_until(lambda: gate.ran)
+
+        assert outcomes == [ACK, HELD]
+        assert gate.ran == [first.task_id]
+        assert gate.worker.capacity() == 0
+        gate.opened.set()
+        await gate.results(3)
+        assert gate.ran == [it.task_id for it in (first, wide, narrow)]
+
+    async def test_what_is_left_of_a_bundle_waits_for_all_it_wants(self) -> None:
+        gate = Gate(slots=3)
+        wide, wider = a_command(slots=2), a_command(slots=2)
+
+        assert await gate.at.deliver(delivered(wide, wider)) == [ACK]
+        await wait_until(lambda: gate.ran)
+
+        assert gate.ran == [wide.task_id]
+        assert gate.worker.running() == [(it.task_id, 1) for it in (wide, wider)]
+        assert gate.worker.slots_of((wider.task_id, 1)) == 2
+        gate.opened.set()
+        await gate.results(2)
+        await wait_until(lambda: gate.worker.capacity() == 3)
+
+    async def test_what_wants_more_than_there_are_runs_when_nothing_else_does(self) -> None:
+        gate = Gate(slots=2)
+        narrow, huge, late = a_command(), a_command(slots=9), a_command()
+
+        await gate.at.deliver(delivered(narrow), delivered(huge), delivered(late))
+        await wait_until(lambda: gate.ran)
+
+        assert gate.ran == [narrow.task_id]
+        gate.opened.set()
+        await gate.results(3)
+        assert gate.ran == [it.task_id for it in (narrow, huge, late)]
+
+    async def test_what_is_called_off_or_comes_again_is_counted_once(self) -> None:
+        gate = Gate(slots=4)
+        first, wide, wider = a_command(slots=3), a_command(slots=2), a_command(slots=3)
+        await gate.at.deliver(delivered(first), delivered(wide), delivered(wide), delivered(wider))
+        await wait_until(lambda: gate.ran)
+
+        gate.at.cancel(wide)
+        gate.at.cancel(wider)
+        gate.opened.set()
+        await gate.results(3)
+
+        assert gate.ran == [first.task_id]
+        await wait_until(lambda: gate.worker.capacity() == 4)
+
+    async def test_what_was_held_for_too_long_takes_nothing(self) -> None:
+        gate = Gate(slots=2, held_s=0.0)
+        first, held = delivered(a_command()), delivered(a_command(slots=2))
+        await gate.at.deliver(first, held)
+
+        gate.opened.set()
+        await gate.results(1)
+
+        await wait_until(lambda: gate.worker.capacity() == 2)
+        assert held.settled == "retry"
+
+    async def test_slots_of_a_handler_that_does_not_end_stay_taken(self) -> None:
+        gate = Gate(slots=4)
+        gate.worker._handler = runnable(_deaf)
+        wide = a_command(slots=3)
+        await gate.at.deliver(delivered(wide))
+
+        gate.at.cancel(wide)
+        await gate.results(1)
+
+        assert gate.worker.abandoned() == 3
+        await wait_until(lambda: gate.worker.abandoned() == 0)
+
+
+async def _deaf(_: TaskContract) -> None:
+    """Ignore the first cancellation."""
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.2)

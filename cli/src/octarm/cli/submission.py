@@ -102,6 +102,10 @@ class TaskOptions:
         int | None,
         _option("--timeout", metavar="SECONDS", text="Longest time for one attempt."),
     ] = None
+    slots: Annotated[
+        int | None,
+        _option("--slots", metavar="N", text="How many of its arm's slots it takes."),
+    ] = None
     budget_tokens: Annotated[
         int | None,
         _option("--budget-tokens", metavar="N", text="Most tokens.", panel=BUDGET_PANEL),
@@ -146,6 +150,7 @@ def submission(goal: str | None, options: TaskOptions, now: datetime | None = No
         ("depends_on", options.depends_on),
         ("on_dependency_failure", options.on_dependency_failure),
         ("timeout_seconds", options.timeout),
+        ("slots", options.slots),
         ("idempotency_key", options.idempotency_key),
     ):
         if value:

@@ -40,6 +40,7 @@ log = get_logger()
 class _Command(msgspec.Struct):
     task_id: str
     attempt: int
+    slots: int = 1
 
 
 class _Bundle(msgspec.Struct):
@@ -117,7 +118,7 @@ class JetStreamDispatched:
             at = message.seq or seq
             try:
                 tasks = _decode(message.data or b"").tasks
-                found += [Pending(task.task_id, task.attempt, at) for task in tasks]
+                found += [Pending(it.task_id, it.attempt, at, it.slots) for it in tasks]
             except NOT_UNDERSTOOD:
                 log.warning("run_command_not_understood", seq=at)
             seq = at + 1

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from octarm.models.arms import MAX_SLOTS
 from octarm.models.ids import is_token
+from octarm.models.scalars import MAX_SLOTS
 
 MAX_BEAT_BYTES: Final = 1024 * 1024
 MAX_NAN_BYTES: Final = 64 * 1024

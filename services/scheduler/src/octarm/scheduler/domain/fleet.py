@@ -11,6 +11,7 @@ from typing import Final
 
 from octarm.models.commands import MAX_BATCH, bundle_size
 from octarm.models.hot import Heartbeat
+from octarm.models.scalars import MAX_SLOTS
 from octarm.policies.context import ArmFacts
 from octarm.policies.queue.arms import Arm, Arms
 from octarm.policies.queue.headroom import Headroom, Key
@@ -23,15 +24,16 @@ SUSPECT_AFTER_S: Final = 15.0
 
 @dataclass(slots=True)
 class Instance:
-    """One process of an arm as it last reported itself."""
+    """One process of an arm as it last reported itself; `running` is what, in how many slots."""
 
     slots: int
     ready: bool
     alive_until: float
-    running: frozenset[Key]
+    running: dict[Key, int]
     load: float = 0.0
     latency_s: float = 0.0
     success: float = 1.0
+    used: int = 0
     beat_at: float = 0.0
     used_at: float | None = None
     runs: int = 0
@@ -51,6 +53,7 @@ class Flight:
 
     pool: "Pool"
     since: float
+    slots: int = 1
     dispatch_seq: int = 0
     task: QueuedTask | None = None
 
@@ -135,7 +138,7 @@ class Fleet:
         """Take a heartbeat: slots, and what has begun or ended since the last one."""
         pool = self.pool(beat.arm_id)
         ready = beat.status == "ready"
-        running = frozenset([(it.task_id, it.attempt) for it in beat.running])
+        running = {(it.task_id, it.attempt): it.slots for it in beat.running}
         before = pool.instances.get(beat.instance_id)
         pool.instances[beat.instance_id] = Instance(
             beat.slots,
@@ -145,20 +148,22 @@ class Fleet:
             beat.load,
             beat.avg_latency_ms / 1000,
             1 - beat.error_rate,
+            sum(running.values()),
             now,
             before.used_at if before else None,
             before.runs if before else 0,
         )
         if running or (before and before.running):
-            fresh = running - before.running if before else running
+            fresh = running.keys() - before.running.keys() if before else running
             pool.instances[beat.instance_id].use(len(fresh), now=now)
         # The slots of a draining instance do not count, so neither does its work.
-        ended = running if not ready else before.running - running if before else ()
+        ended = running if not ready else before.running if before else ()
         for key in ended:
-            self.release(*key)
+            if not (ready and key in running):
+                self.release(*key)
         if ready:
-            for key in running:
-                self.reserve(pool, key, now=now).task = None
+            for key, slots in running.items():
+                self.reserve(pool, key, now=now, slots=slots).task = None
         self._report(pool)
 
     def land(self, *, now: float) -> None:
@@ -167,8 +172,8 @@ class Fleet:
             self.release(*key)
         for pool in self.pools.values():
             for instance in pool.instances.values():
-                for key in instance.running if instance.ready else ():
-                    self.reserve(pool, key, now=now)
+                for key, slots in instance.running.items() if instance.ready else ():
+                    self.reserve(pool, key, now=now, slots=slots)
 
     def expire(self, now: float) -> list[str]:
         """Drop instances that have missed their beats, with the work only they reported.
@@ -198,21 +203,21 @@ class Fleet:
         """Note an attempt that the queue has just placed, and counted, itself."""
         pool = self.pools[arm_id]
         key = task.task_id, task.attempt
-        self._flights[key] = pool.flights[key] = Flight(pool, now)
+        self._flights[key] = pool.flights[key] = Flight(pool, now, task.slots)
         if pool.arm.governor is not None:
             placed = self.queue.flight(*key)
             self.headroom.placed(key, 0 if placed is None else placed.tokens)
         return pool
 
-    def reserve(self, pool: Pool, key: Key, *, now: float) -> Flight:
+    def reserve(self, pool: Pool, key: Key, *, now: float, slots: int = 1) -> Flight:
         """Count an attempt against the arm's slots; again is the same."""
         flight = self._flights.get(key)
         if flight is not None:
             if flight.pool is pool:
                 return flight
             self.release(*key)
-        self.arms.hold(pool.arm, 1)
-        flight = self._flights[key] = pool.flights[key] = Flight(pool, now)
+        self.arms.hold(pool.arm, slots)
+        flight = self._flights[key] = pool.flights[key] = Flight(pool, now, slots)
         return flight
 
     def release(self, task_id: str, attempt: int) -> bool:
@@ -225,7 +230,7 @@ class Fleet:
         if len(self.headroom):
             self.headroom.forget(key)
         if self.queue.land(task_id, attempt) is None:
-            self.arms.give_back(flight.pool.arm, 1)
+            self.arms.give_back(flight.pool.arm, flight.slots)
         return True
 
     def flight(self, task_id: str, attempt: int) -> Flight | None:
@@ -266,12 +271,16 @@ class Fleet:
     def _report(self, pool: Pool) -> None:
         ready = [it for it in pool.instances.values() if it.ready]
         least = min([it.slots for it in ready if it.slots], default=0)
+        # Several instances may have room together and none of them enough of its own.
+        gaps = [it.slots - it.used for it in ready]
         # Nobody else could take a part of what goes to the only instance.
         pool.bundle = bundle_size(least) if len(ready) > 1 else min(max(least, 1), MAX_BATCH)
         count = len(ready) or 1
         self.arms.report(
             pool.arm,
             slots=sum([it.slots for it in ready]),
+            largest=max([it.slots for it in ready], default=0),
+            widest=max(*gaps, 0) if len(ready) > 1 else MAX_SLOTS,
             load=sum([it.load for it in ready]) / count,
             latency_s=sum([it.latency_s for it in ready]) / count,
             success=sum([it.success for it in ready]) / count if ready else 1.0,

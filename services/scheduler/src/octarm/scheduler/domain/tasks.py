@@ -65,7 +65,7 @@ class QueuedTask(Task):
         self.assigned_arm = ready.assigned_arm
         self.queued_at = ready.queued_at.timestamp()
         self.deadline = None if ready.deadline is None else ready.deadline.timestamp()
-        self.slots = 1
+        self.slots = ready.slots
         self.est_s = 0.0
         self.est_cost = 0
         self.tokens = 0

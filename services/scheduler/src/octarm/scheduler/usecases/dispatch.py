@@ -122,6 +122,7 @@ class Dispatch:
                     traceparent,
                     decision.reason,
                     decision.scores,
+                    ready.slots,
                 )
             )
             digest.update(b"%b:%d;" % (ready.task_id.encode(), ready.attempt))
@@ -185,14 +186,16 @@ class Dispatch:
 
 def _by_arm(decisions: Sequence[Placement]) -> Iterator[tuple[Pool, list[Placement]]]:
     """Put what goes to the same arm together, as far as one message may carry it."""
-    open_bundles: dict[Pool, tuple[list[Placement], int]] = {}
+    open_bundles: dict[Pool, tuple[list[Placement], int, int]] = {}
     for decision in decisions:
-        pool, size = decision.pool, len(decision.task.ready.task) + AROUND_A_TASK
-        some, so_far = open_bundles.get(pool, ([], 0))
-        if some and (len(some) >= pool.bundle or so_far + size > MAX_BUNDLE_BYTES):
+        pool, task = decision.pool, decision.task
+        size = len(task.ready.task) + AROUND_A_TASK
+        some, so_far, slots = open_bundles.get(pool, ([], 0, 0))
+        # One instance takes all of a bundle, so that is counted in slots.
+        if some and (slots + task.slots > pool.bundle or so_far + size > MAX_BUNDLE_BYTES):
             yield pool, some
-            some, so_far = [], 0
+            some, so_far, slots = [], 0, 0
         some.append(decision)
-        open_bundles[pool] = some, so_far + size
-    for pool, (some, _) in open_bundles.items():
+        open_bundles[pool] = some, so_far + size, slots + task.slots
+    for pool, (some, _, _) in open_bundles.items():
         yield pool, some

@@ -11,6 +11,7 @@ class Pending:
     task_id: str
     attempt: int
     seq: int
+    slots: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from octarm.models.hot import ResultKey
-from octarm.models.hot_types import TaskId
+from octarm.models.hot_types import Slots, TaskId
 from octarm.policies.queue.headroom import Key
 from octarm.scheduler.domain.turns import yield_s
 from octarm.scheduler.usecases.desk import Desk
@@ -19,6 +19,7 @@ class Placed(Struct, frozen=True):
 
     task_id: TaskId
     attempt: Annotated[int, Meta(ge=1)]
+    slots: Slots = 1
 
 
 class Placements(Struct, frozen=True):
@@ -49,7 +50,8 @@ class Rivals:
         for it in made.tasks:
             key = (it.task_id, it.attempt)
             if key not in self._ended and fleet.flight(*key) is None:
-                flight = fleet.reserve(fleet.pool(made.arm_id), key, now=now)
+                pool = fleet.pool(made.arm_id)
+                flight = fleet.reserve(pool, key, now=now, slots=it.slots)
                 fleet.headroom.placed_elsewhere(key, flight.pool.arm, now=self.desk.now_s())
 
     def ending(self, result: ResultKey) -> None:

@@ -96,5 +96,6 @@ class TakeOver:
         desk.fleet.land(now=now)
         for pool in [it for it in desk.fleet.pools.values() if it.listed]:
             for command in await self.dispatched.pending(pool.arm_id):
-                flight = desk.fleet.reserve(pool, (command.task_id, command.attempt), now=now)
+                key = (command.task_id, command.attempt)
+                flight = desk.fleet.reserve(pool, key, now=now, slots=command.slots)
                 flight.dispatch_seq = command.seq

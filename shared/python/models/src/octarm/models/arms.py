@@ -13,7 +13,7 @@ from pydantic import (
 
 from octarm.models.contracts import LabelKey, LabelValue, RetryPolicy
 from octarm.models.ids import ArmId, Tags, TaskId, Token
-from octarm.models.scalars import Attempt, Count, Instant, Share
+from octarm.models.scalars import MAX_SLOTS, Attempt, Count, Instant, Share, Slots
 
 ArmStatus = Literal["online", "degraded", "draining", "offline"]
 SemVer = Annotated[
@@ -23,7 +23,6 @@ SemVer = Annotated[
         max_length=64,
     ),
 ]
-MAX_SLOTS = 10_000
 
 
 class ArmCapability(BaseModel):
@@ -59,6 +58,7 @@ class RunningAttempt(BaseModel):
 
     task_id: TaskId
     attempt: Attempt
+    slots: Slots = 1
 
 
 class Heartbeat(BaseModel):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from octarm.models.contracts import LabelKey, LabelValue, TaskContract, TaskSubmission, Tier
 from octarm.models.ids import ArmId, Tag, TaskId, Tenant, Token
 from octarm.models.results import ExecutionResult
-from octarm.models.scalars import MAX_INT, Attempt, Count, Instant, Share
+from octarm.models.scalars import MAX_INT, Attempt, Count, Instant, Share, Slots
 
 MAX_BATCH: Final = 64
 MAX_SUBMISSIONS: Final = 1000
@@ -66,6 +66,7 @@ class ReadyTask(Message):
     deadline: Instant | None = None
     queued_at: Instant
     traceparent: TraceParent = ""
+    slots: Slots = 1
     task: TaskContract
 
 
@@ -99,6 +100,7 @@ class RunTask(Message):
     traceparent: TraceParent = ""
     reason: Text = Field(default="", description="Why it goes to this arm")
     scores: list[Score] = Field(default_factory=list, max_length=5)
+    slots: Slots = 1
     task: TaskContract
 
 

@@ -22,7 +22,16 @@ from pydantic import (
 )
 
 from octarm.models.ids import ArmId, Tags, TaskId, Tenant
-from octarm.models.scalars import MAX_DOLLARS, MAX_INT, MIN_DOLLARS, Count, Instant, Share, Stored
+from octarm.models.scalars import (
+    MAX_DOLLARS,
+    MAX_INT,
+    MIN_DOLLARS,
+    Count,
+    Instant,
+    Share,
+    Slots,
+    Stored,
+)
 
 MAX_CONTEXT_BYTES: Final = 128 * 1024
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -210,6 +219,7 @@ class TaskSubmission(BaseModel):
         default=None,
         description="Default: what the arm declares; budget.max_retries bounds it either way",
     )
+    slots: Slots = Field(default=1, description="How many of its arm's slots it takes")
     security_policy: Annotated[Stored, StringConstraints(max_length=128)] | None = None
     idempotency_key: Annotated[Stored, StringConstraints(min_length=1, max_length=128)] | None = (
         None

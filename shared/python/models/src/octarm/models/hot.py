@@ -21,6 +21,7 @@ from octarm.models.hot_types import (
     LongTexts,
     Sha256,
     Share,
+    Slots,
     Status,
     Tag,
     TaskId,
@@ -51,6 +52,7 @@ class ReadyTask(Struct, frozen=True, gc=False, omit_defaults=True):
     labels: Labels = {}
     deadline: Aware | None = None
     traceparent: TraceParent = ""
+    slots: Slots = 1
 
 
 class PlaceTasks(Struct, frozen=True):
@@ -76,6 +78,7 @@ class RunTask(Struct, frozen=True, gc=False, omit_defaults=True):
     traceparent: TraceParent = ""
     reason: Text = ""
     scores: Annotated[list[Score], Meta(max_length=5)] = []
+    slots: Slots = 1
 
 
 class RunTasks(Struct, frozen=True):
@@ -189,11 +192,12 @@ class ResultKeys(Struct, frozen=True):
     results: list[ResultKey]
 
 
-class RunningAttempt(Struct, frozen=True):
+class RunningAttempt(Struct, frozen=True, omit_defaults=True):
     """Twin of `arms.RunningAttempt`."""
 
     task_id: TaskId
     attempt: Attempt
+    slots: Slots = 1
 
 
 class Heartbeat(Struct, frozen=True, omit_defaults=True):

@@ -15,7 +15,7 @@ from octarm.models.ids import (
     TASK_ID_PATTERN,
     TOKEN_PATTERN,
 )
-from octarm.models.scalars import MAX_ATTEMPT, MAX_INT
+from octarm.models.scalars import MAX_ATTEMPT, MAX_INT, MAX_SLOTS
 
 # What decoding bytes raises that are no message: text that is not UTF-8 and nesting without end
 # are no errors of msgspec's own.
@@ -43,6 +43,7 @@ Labels = Annotated[
     Meta(max_length=20),
 ]
 Attempt = Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
+Slots = Annotated[int, Meta(ge=1, le=MAX_SLOTS)]
 Aware = Annotated[datetime, Meta(tz=True)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0, le=MAX_INT)]

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, StringConstraints
 
 from octarm.models.commands import Message, Text
 from octarm.models.ids import NAME_PATTERN, ArmId, Sha256, TaskId, Tenant
-from octarm.models.scalars import Attempt, Count, Flag, Instant, Stored
+from octarm.models.scalars import Attempt, Count, Flag, Instant, Slots, Stored
 
 MAX_SOURCE: Final = 65_536
 
@@ -233,6 +233,7 @@ class DecisionRecord(Message):
     needs: list[str] = Field(default_factory=list)
     labels: dict[str, str] = Field(default_factory=dict)
     assigned_arm: ArmId | None = None
+    slots: Slots = 1
     tokens: Count = 0
     queued_at: float
     placed_at: float | None = None

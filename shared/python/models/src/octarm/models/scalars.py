@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
 
 MAX_INT: Final = 2**53
+MAX_SLOTS: Final = 10_000
 MAX_ATTEMPT: Final = 2**31 - 1
 MAX_DOLLARS: Final = 1e9
 MIN_DOLLARS: Final = 1e-6
@@ -31,6 +32,7 @@ def _written_out(value: object) -> object:
 Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 Attempt = Annotated[int, Field(strict=True, ge=1, le=MAX_ATTEMPT)]
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_INT)]
+Slots = Annotated[int, Field(strict=True, ge=1, le=MAX_SLOTS)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Dollars = Annotated[float, Field(strict=True, ge=0, le=MAX_DOLLARS)]
 Flag = Annotated[bool, Field(strict=True)]

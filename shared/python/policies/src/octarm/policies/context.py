@@ -47,7 +47,10 @@ class InstanceFacts(Struct, frozen=True, gc=False):
 
 
 class ArmFacts(Struct, frozen=True, gc=False):
-    """An arm; `free` is what can take work now, `load` is 0 to 1, so is `success_rate`."""
+    """An arm; `free` is what can take work now, `load` is 0 to 1, so is `success_rate`.
+
+    `largest` is how many slots its largest instance has; 0: nobody has said.
+    """
 
     id: str
     status: ArmStatus = "online"
@@ -63,6 +66,7 @@ class ArmFacts(Struct, frozen=True, gc=False):
     labels: dict[str, str] = {}
     takes_any: bool = True
     instances: tuple[InstanceFacts, ...] = ()
+    largest: int = 0
 
 
 class TenantLimits(Struct, frozen=True, gc=False):

@@ -26,7 +26,8 @@ def refusal(task: TaskFacts, arm: ArmFacts, *, free: int) -> Refusal | None:
     """Say why the arm cannot take the task now; None when it can.
 
     `free` is what is left of the arm's free slots. In this order: the task is pinned to another
-    arm, the arm lacks capabilities, wants them named, is draining or offline, has no room.
+    arm, the arm lacks capabilities, wants them named, is draining or offline, is too small, has no
+    room.
     """
     if task.assigned_arm is not None and task.assigned_arm != arm.id:
         return Refusal("pinned", f"the task is pinned to {task.assigned_arm}")
@@ -36,6 +37,9 @@ def refusal(task: TaskFacts, arm: ArmFacts, *, free: int) -> Refusal | None:
         return Refusal("incapable", f"{arm.id} wants one of its capabilities, or itself, named")
     if arm.status not in PLACEABLE:
         return Refusal("arm_away", f"{arm.id} is {arm.status}")
+    if 0 < arm.largest < task.slots:
+        why = f"{arm.id} has {arm.largest} slots at most, {task.slots} wanted"
+        return Refusal("too_large", why)
     if free < task.slots:
         left = f"{max(free, 0)} of {arm.slots} slots free, {task.slots} wanted"
         return Refusal("arm_full", f"{arm.id} is full: {left}")

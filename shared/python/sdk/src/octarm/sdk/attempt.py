@@ -25,6 +25,7 @@ class Attempt:
         "due",
         "key",
         "settled",
+        "slots",
         "started",
         "started_at",
         "task",
@@ -40,6 +41,7 @@ class Attempt:
         self.started = time.perf_counter()
         self.started_at = datetime.now(UTC)
         self.settled = False
+        self.slots = command.slots
         self.task: TaskContract | None = None
         self.context: Context | None = None
         self.due = 0

@@ -1,14 +1,14 @@
 """Run commands on their way to a slot."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Raw
 
 from octarm.common.bus.delivery import Delivery
-from octarm.models.hot_types import Attempt, TaskId, TraceParent
+from octarm.models.hot_types import Attempt, Slots, TaskId, TraceParent
 from octarm.sdk.recent import Key
 
 HELD_S: Final = 25.0  # After 30 s the server delivers again what nobody has taken.
@@ -21,6 +21,7 @@ class Command(msgspec.Struct, frozen=True, gc=False):
     attempt: Attempt
     task: Raw
     traceparent: TraceParent = ""
+    slots: Slots = 1
 
 
 class _Bundle(msgspec.Struct):
@@ -58,6 +59,13 @@ class Inbox:
         self._held_s = held_s
         self._held: dict[Key, tuple[Delivery, dict[Key, Command], float]] = {}
         self.queued: dict[Key, Command] = {}
+        # What the commands here take beyond one slot each.
+        self._more = 0
+
+    @property
+    def slots(self) -> int:
+        """How many slots the commands here will take."""
+        return len(self) + self._more
 
     def __len__(self) -> int:
         return len(self.queued) + sum(len(commands) for _, commands, _ in self._held.values())
@@ -65,29 +73,52 @@ class Inbox:
     def hold(self, delivery: Delivery, commands: Sequence[Command]) -> None:
         """Keep a bundle; one that has come again is acknowledged by its new delivery."""
         by_key = {(command.task_id, command.attempt): command for command in commands}
-        self._held[next(iter(by_key))] = delivery, by_key, time.monotonic()
+        first = next(iter(by_key))
+        if first in self._held:
+            self._more -= _more(self._held[first][1])
+        self._more += _more(by_key)
+        self._held[first] = delivery, by_key, time.monotonic()
 
     def queue(self, commands: Sequence[Command]) -> None:
         """Let the commands of an acknowledged bundle wait."""
-        self.queued.update({(command.task_id, command.attempt): command for command in commands})
+        by_key = {(command.task_id, command.attempt): command for command in commands}
+        self._more += _more(by_key)
+        self.queued.update(by_key)
 
-    def next(self) -> Command | None:
-        """Take out the command that goes first; it is acknowledged with its bundle."""
+    def next(self, room: int) -> Command | None:
+        """Take out the command that goes first, if it takes `room` slots at most.
+
+        It is acknowledged with its bundle. One that wants more keeps its turn: those behind it
+        wait, or it would wait for ever.
+        """
         while not self.queued and self._held:
-            delivery, commands, since = self._held.pop(next(iter(self._held)))
+            first = next(iter(self._held))
+            delivery, commands, since = self._held[first]
             if time.monotonic() - since > self._held_s:
                 delivery.retry()  # By now another instance may have it.
+                self._more -= _more(commands)
+            elif next(iter(commands.values())).slots > room:
+                return None
             else:
                 delivery.ack()
                 self.queued.update(commands)
-        return self.queued.pop(next(iter(self.queued))) if self.queued else None
+            del self._held[first]
+        if not self.queued:
+            return None
+        key, command = next(iter(self.queued.items()))
+        if command.slots > room:
+            return None
+        self._more -= command.slots - 1
+        return self.queued.pop(key)
 
     def take(self, key: Key) -> Command | None:
         """Take out one command; a held bundle with nothing left is acknowledged."""
         if (queued := self.queued.pop(key, None)) is not None:
+            self._more -= queued.slots - 1
             return queued
         for first, (delivery, commands, _) in self._held.items():
             if (held := commands.pop(key, None)) is not None:
+                self._more -= held.slots - 1
                 if not commands:
                     del self._held[first]
                     delivery.ack()
@@ -100,4 +131,10 @@ class Inbox:
             delivery.retry()
         self._held.clear()
         queued, self.queued = self.queued, {}
+        self._more = 0
         return list(queued.values())
+
+
+def _more(commands: Mapping[Key, Command]) -> int:
+    """Count what they take beyond one slot each."""
+    return sum([command.slots for command in commands.values()]) - len(commands)

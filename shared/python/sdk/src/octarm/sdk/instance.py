@@ -208,7 +208,9 @@ class Instance:
         self.worker.cancel(order)
 
     def _heartbeat(self) -> hot.Heartbeat:
-        running = self.worker.running()
+        running = [
+            hot.RunningAttempt(*key, self.worker.slots_of(key)) for key in self.worker.running()
+        ]
         slots = self._arm.slots - self.worker.abandoned()
         metrics.put("octarm_arm_running_attempts", len(running))
         tally = self.worker.tally
@@ -218,8 +220,8 @@ class Instance:
             seq=next(self._beats),
             status=self._status,
             slots=slots,
-            running=[hot.RunningAttempt(*key) for key in running],
-            load=min(1.0, len(running) / max(1, slots)),
+            running=running,
+            load=min(1.0, sum([it.slots for it in running]) / max(1, slots)),
             avg_latency_ms=tally.avg_latency_ms,
             error_rate=tally.error_rate,
             uptime_s=tally.uptime_s(),

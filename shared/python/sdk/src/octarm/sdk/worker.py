@@ -13,6 +13,7 @@ from octarm.common.telemetry import get_logger, tracing
 from octarm.models.commands import CancelAttempt, bundle_size
 from octarm.models.contracts import TaskContract
 from octarm.models.hot_types import NOT_UNDERSTOOD
+from octarm.models.scalars import MAX_SLOTS
 from octarm.models.subjects import RESULT, result_msg_id
 from octarm.sdk import outcomes
 from octarm.sdk.admission import admit
@@ -53,7 +54,7 @@ class Identity:
 
 
 class Worker:
-    """Runs at most `slots` attempts of one arm at a time.
+    """Runs attempts of one arm in `slots` slots; most take one, and none waits for more than all.
 
     `publish` takes finished results, `wake` is called when a slot has become free. An attempt
     that was delivered before is acknowledged and never run twice.
@@ -73,6 +74,7 @@ class Worker:
     ) -> None:
         self.me = me
         self.slots = slots
+        self._used = 0
         self.tally = Tally()
         self.wake: Callable[[], None] = lambda: None
         self._handler = handler
@@ -92,7 +94,7 @@ class Worker:
 
     def capacity(self) -> int:
         """Count the messages that may be asked for now, each with a bundle of attempts."""
-        free = self.slots - len(self._attempts) - len(self._inbox)
+        free = self.slots - self._used - self._inbox.slots
         return 0 if self._draining or free <= 0 else -(-free // bundle_size(self.slots))
 
     def running(self) -> list[Key]:
@@ -100,9 +102,14 @@ class Worker:
         begun = [key for key, attempt in self._attempts.items() if not attempt.settled]
         return [*begun, *self._inbox.queued]
 
+    def slots_of(self, key: Key) -> int:
+        """Say how many slots an attempt takes that runs or waits here."""
+        taken = self._attempts.get(key) or self._inbox.queued[key]
+        return taken.slots
+
     def abandoned(self) -> int:
         """Count the slots held by handlers that were cut off and have not ended."""
-        return sum(attempt.settled for attempt in self._attempts.values())
+        return sum(attempt.slots for attempt in self._attempts.values() if attempt.settled)
 
     async def handle(self, deliveries: list[Delivery]) -> list[Outcome]:
         """Start what was delivered; the first start is what acknowledges a bundle."""
@@ -118,7 +125,7 @@ class Worker:
             return ACK
         if self._draining:
             return Retry(0.0)
-        if len(self._inbox) or len(self._attempts) >= self.slots:
+        if len(self._inbox) or fresh[0].slots > self._room():
             self._inbox.hold(delivery, fresh)
             return HELD
         self._inbox.queue(fresh)
@@ -139,14 +146,19 @@ class Worker:
             return
         self._filling = True
         try:
-            while len(self._attempts) < self.slots and (command := self._inbox.next()):
+            while (room := self._room()) and (command := self._inbox.next(room)):
                 self._start(command)
         finally:
             self._filling = False
 
+    def _room(self) -> int:
+        """Count the free slots; what wants more than there are runs alone."""
+        return self.slots - self._used if self._used else MAX_SLOTS
+
     def _start(self, command: Command) -> None:
         attempt = Attempt(command)
         self._attempts[attempt.key] = attempt
+        self._used += attempt.slots
         reason = self._called_off.pop(attempt.key)
         if reason is not None:
             self._refuse(attempt, outcomes.called_off(reason))
@@ -268,6 +280,7 @@ class Worker:
     def _release(self, attempt: Attempt) -> None:
         """Free the slot and give it to a command that waits for one."""
         del self._attempts[attempt.key]
+        self._used -= attempt.slots
         self._fill()
         self.wake()
 

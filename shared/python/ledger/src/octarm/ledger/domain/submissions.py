@@ -64,6 +64,7 @@ class PlainSubmission(
     deadline: None = None
     timeout_seconds: Annotated[int, Meta(ge=1, le=1800)] = 300
     retry: None = None
+    slots: types.Slots = 1
     security_policy: Annotated[str, Meta(max_length=128)] | None = None
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     labels: types.Labels = {}

@@ -49,6 +49,7 @@ class NewTask(msgspec.Struct, frozen=True):
     """What it may use where that is less than its grant; set by the ledger."""
     blocked: bool = False
     """Whether a dependency keeps it waiting."""
+    slots: int = 1
     has_quota: bool = False
     """Whether its tenant's tasks wait for room in a quota."""
 
@@ -99,6 +100,7 @@ def new_task(
         traceparent=traceparent,
         created_at=now,
         blocked=bool(submission.depends_on),
+        slots=submission.slots,
         has_quota=rules.max_in_flight is not None,
         grant=grant_of(given.budget),
     )
@@ -187,6 +189,7 @@ def ready_task(task: NewTask, *, attempt: int = 1) -> hot.ReadyTask:
         labels=task.labels,
         deadline=task.deadline,
         traceparent=task.traceparent,
+        slots=task.slots,
     )
 
 
@@ -194,6 +197,7 @@ class _Wanted(msgspec.Struct):
     required_capabilities: list[str] = []
     assigned_arm: str | None = None
     labels: dict[str, str] = {}
+    slots: int = 1
 
 
 _wanted = msgspec.json.Decoder(_Wanted).decode
@@ -227,6 +231,7 @@ def ready_again(
         labels=wanted.labels,
         deadline=deadline,
         traceparent=traceparent,
+        slots=wanted.slots,
     )
 
 

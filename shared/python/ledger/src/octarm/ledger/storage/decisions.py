@@ -27,6 +27,7 @@ with page as (
 )
 select t.id, t.tenant, t.tier, t.priority, t.labels::text as labels,
     t.contract ->> 'required_capabilities' as needs, t.contract ->> 'assigned_arm' as assigned_arm,
+    coalesce((t.contract ->> 'slots')::int, 1) as slots,
     extract(epoch from t.created_at)::float8 as created_at,
     extract(epoch from t.deadline)::float8 as deadline,
     a.attempt, a.arm_id, a.outcome, a.tokens_used, a.cost_microdollars,
@@ -100,6 +101,7 @@ def _decisions(rows: list[dict[str, Any]]) -> list[DecisionRecord]:
                 needs=json.loads(row["needs"] or "[]"),
                 labels=json.loads(row["labels"] or "{}"),
                 assigned_arm=row["assigned_arm"],
+                slots=row["slots"],
                 tokens=row["tokens_used"],
                 queued_at=queued_at,
                 placed_at=row["placed_at"],

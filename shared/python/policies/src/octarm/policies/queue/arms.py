@@ -19,7 +19,9 @@ Needs = tuple[frozenset[str], str | None, int]
 class Arm:
     """One arm; `free` is never negative, `turn` is the number of the last placing on it.
 
-    `load`, `latency_s` and `success` are as reported last; who reports smooths `success`.
+    `largest` is how many slots its largest instance has, `widest` how many of one instance were
+    free when last heard of: what wants several slots wants them of one instance. `load`,
+    `latency_s` and `success` are as reported last; who reports smooths `success`.
     """
 
     __slots__ = (
@@ -28,6 +30,7 @@ class Arm:
         "free",
         "governor",
         "groups",
+        "largest",
         "latency_s",
         "load",
         "paused_until",
@@ -37,12 +40,15 @@ class Arm:
         "turn",
         "used",
         "version",
+        "widest",
     )
 
     def __init__(self, facts: ArmFacts) -> None:
         self.facts = facts
         self.governor: Governor | None = None
         self.slots = 0
+        self.largest = 0
+        self.widest = 0
         self.used = 0
         self.free = 0
         self.load = 0.0
@@ -63,6 +69,7 @@ class Arm:
         return msgspec.structs.replace(
             self.facts,
             slots=self.slots,
+            largest=self.largest,
             free=0 if closed else self.free,
             running=self.used,
             load=self.load,
@@ -145,11 +152,14 @@ class Arms:
         load: float = 0.0,
         latency_s: float = 0.0,
         success: float = 1.0,
+        largest: int | None = None,
+        widest: int | None = None,
     ) -> None:
-        """Take what an arm says about itself."""
-        said = (slots, load, latency_s, success)
-        if said != (arm.slots, arm.load, arm.latency_s, arm.success):
-            arm.slots, arm.load, arm.latency_s, arm.success = said
+        """Take what an arm says about itself; it is one instance unless that is given."""
+        one = slots if largest is None else largest, slots if widest is None else widest
+        said = (slots, load, latency_s, success, *one)
+        if said != (arm.slots, arm.load, arm.latency_s, arm.success, arm.largest, arm.widest):
+            arm.slots, arm.load, arm.latency_s, arm.success, arm.largest, arm.widest = said
             self._improved(arm)
 
     def take(self, arm: Arm, slots: int, tokens: int, *, now: float) -> int:

@@ -76,7 +76,7 @@ class Group(Blocker):
         large = [
             (-arm.free, arm.facts.id, arm)
             for arm in self.members.values()
-            if arm.slots >= self.task.slots and arm.reserved is None
+            if arm.largest >= self.task.slots and arm.reserved is None
         ]
         if self.reserved is None and large:
             self.reserved = arm = min(large)[2]
@@ -89,7 +89,7 @@ class Group(Blocker):
             return 0
         if arm.governor is not None and not arm.governor.open:
             return 0
-        return arm.free
+        return arm.free if self.task.slots == 1 else min(arm.free, arm.largest, arm.widest)
 
     def leave(self) -> None:
         """Let go of the arms: nobody waits here any more."""

@@ -98,10 +98,11 @@ def _arms_hold(queue: Queue, task: Task, now: float) -> Found | None:
         return "incapable", f"{pinned}{_missing(queue, task)}", None
     if not any(arm.slots for arm in members):
         return "away", f"{pinned}no capable arm has a live instance that takes work", None
-    if all(arm.slots < task.slots for arm in members):
-        return "too_large", f"{pinned}no capable arm has {task.slots} slots", None
+    if (most := max(arm.largest for arm in members)) < task.slots:
+        needs = f"it needs {task.slots} slots, the largest capable arm has {most}"
+        return "too_large", f"{pinned}{needs} in one instance", None
     closed = [it.governor for it in members if it.governor is not None and not it.governor.open]
-    if any(arm.free >= task.slots for arm in members) and closed:
+    if any(min(arm.free, arm.largest) >= task.slots for arm in members) and closed:
         # The same until whoever asks: every task that waits for it is to say the same.
         first = min(closed, key=lambda it: (it.opens_at(now), it.key))
         at = first.opens_at(now)
