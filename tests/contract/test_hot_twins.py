@@ -168,6 +168,8 @@ def _checked_paths(kind: Any, message: Any, prefix: str = "") -> Iterator[str]:
         if Raw in (inner := _inner_types(field.type)) or field.name == "problem":
             continue
         yield path
+        if field.name not in message:
+            continue  # It came after the golden message.
         structs = [one for one in inner if isinstance(one, type) and _is_struct(one)]
         value = message[field.name]
         if structs:

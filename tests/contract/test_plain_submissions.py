@@ -32,6 +32,7 @@ PLAIN: dict[str, Any] = {
     "acceptance_criteria": ["it is a number"],
     "budget": {"max_tokens": 5, "max_cost_dollars": 1, "max_retries": 3},
     "required_capabilities": ["b", "a", "b"],
+    "slots": 3,
     "assigned_arm": "counter",
     "parent_task_id": "tsk_01h455vb4pex5vsknk084sn02r",
     "depends_on": ["tsk_01h455vb4pex5vsknk084sn02s"],

@@ -124,14 +124,14 @@ class TestRecovery:
             env={**os.environ, "OCTARM_NATS_URL": bus.url, "OCTARM_INSTANCE": "first"},
         )
         try:
-            await wait_until(lambda: leads(bus, "first"), timeout_s=12)
+            await wait_until(lambda: leads(bus, "first"), timeout_s=40)
             await bus.arm("one")
             (before,) = await bus.ready({})
             await bus.placed(1)
             async with a_standby(bus, "second"):
                 leader.kill()
                 (after,) = await bus.ready({})
-                await wait_until(lambda: leads(bus, "second"), timeout_s=12)
+                await wait_until(lambda: leads(bus, "second"), timeout_s=40)
                 await bus.beat("one", slots=4)
                 await bus.placed(2)
         finally:

@@ -1,6 +1,6 @@
 """What a scripted policy sees, what its actions do, and why tasks wait."""
 
-from octarm.policies.actions import Action, Dispatch, Reject, Start, Wait
+from octarm.policies.actions import Action, Dispatch, Evict, Reject, Start, Wait
 from octarm.policies.context import InstanceFacts, TenantLimits
 from octarm.policies.queue.governors import ProviderLimits
 from octarm.policies.queue.holds import why_waiting
@@ -141,6 +141,20 @@ def test_actions_take_effect_in_their_order() -> None:
     assert [task.task_id for task in queue] == ["t-3"]
 
 
+def test_what_nobody_can_do_yet_is_dropped_and_says_so() -> None:
+    queue = a_queue()
+    an_arm(queue.arms, "a")
+    queue.add(a_task("t-1"), now=NOW)
+
+    done = apply(queue, [Start("a"), Dispatch("t-1", "a"), Evict("i-1")], now=NOW)
+
+    assert [(it.kind, it.action) for it in done.dropped] == [
+        ("unsupported", "Start(arm='a', reason='')"),
+        ("unsupported", "Evict(instance='i-1', reason='')"),
+    ]
+    assert len(done.sent) == 1
+
+
 def test_limits_and_headroom_are_looked_at_for_every_action() -> None:
     queue = a_queue(
         limits=[LimitRule("tenants", "task.tenant", concurrency=2)],
@@ -180,7 +194,8 @@ def test_a_task_waits_for_arms_to_be_there_able_and_free() -> None:
     queue.arms.report(silent, slots=0)
     assert reason(queue) == ("away", "no capable arm has a live instance that takes work")
     an_arm(queue.arms, "b", "code")
-    assert reason(queue) == ("too_large", "no capable arm has 2 slots")
+    too_large = "it needs 2 slots, the largest capable arm has 1 in one instance"
+    assert reason(queue) == ("too_large", too_large)
     an_arm(queue.arms, "b", "code", slots=2)
     queue.add(a_task("first", needs="code"), now=NOW - 1)
     queue.fly(queue.get("first"), queue.arms.by_id["b"], now=NOW)  # type: ignore[arg-type]

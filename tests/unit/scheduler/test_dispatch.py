@@ -17,8 +17,10 @@ from octarm.scheduler.usecases import place
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.dispatch import Dispatch
 from tests.support.scheduling import a_desk, a_placer, beat, facts, ready, task_id, waiting
+from tests.support.wait import wait_until
 
 FENCE = Fence("octarm.v1.cmd.shard.lead.0", 7)
+
 ONE = RUN_TASKS.at(arm_id="one")
 LATE = Unacknowledged("no answer")
 
@@ -150,11 +152,10 @@ class TestDoubt:
         await stage.send(1)
         stop = asyncio.Event()
         running = asyncio.create_task(stage.place.run(stop))
-        await asyncio.sleep(0.01)
-        assert len(stage.bus.tries) > 2
+        await wait_until(lambda: len(stage.bus.tries) > 2)
 
         stage.bus.refused.clear()
-        await asyncio.sleep(0.01)
+        await wait_until(lambda: stage.sizes())
 
         assert stage.sizes() == [("one", 1)]
         stop.set()

@@ -127,6 +127,21 @@ def _shown(given: object) -> str:
     return repr(given)[:200]
 
 
+def not_carried_out(actions: Iterable[Action]) -> list[Dropped]:
+    """Drop what holds, and what nobody can do yet: it is never taken for done."""
+    return [
+        Dropped("unsupported", _UNSUPPORTED[type(it)], repr(it)[:200])
+        for it in actions
+        if isinstance(it, Evict | Start)
+    ]
+
+
+_UNSUPPORTED: Final[dict[type[Action], str]] = {
+    Evict: "nothing drains a single instance yet; `octarm arms drain` drains an arm",
+    Start: "nothing starts instances yet; that is up to who runs the arm",
+}
+
+
 class _Host:
     """Settles actions one after the other and remembers what they have taken."""
 

@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from typing import Final
 
-from octarm.policies.actions import Action, Dispatch, Dropped, Reject, Wait
+from octarm.policies.actions import (
+    Action,
+    Dispatch,
+    Dropped,
+    Reject,
+    Wait,
+    not_carried_out,
+)
 from octarm.policies.context import (
     WINDOW,
     ArmFacts,
@@ -181,7 +188,7 @@ def apply(queue: Queue, actions: Sequence[Action], *, now: float) -> Applied:
     headroom of providers are looked at here, as every placing uses some of them up. So is
     whatever may have changed since the context was made: tasks that left, arms that are gone.
     """
-    done = Applied()
+    done = Applied(dropped=not_carried_out(actions))
     for action in actions:
         if isinstance(action, Wait) and action.retry_after_ms is not None:
             after_s = action.retry_after_ms / 1000

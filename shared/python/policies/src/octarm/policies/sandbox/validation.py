@@ -1,6 +1,6 @@
 """Try a source on sample contexts, within the limits, before anybody relies on it."""
 
-from octarm.policies.actions import check
+from octarm.policies.actions import check, not_carried_out
 from octarm.policies.context import Context
 from octarm.policies.outcomes import PolicyFailed
 from octarm.policies.problems import Loaded, Problem, hint_for
@@ -38,7 +38,8 @@ async def _try_on(engine: Engine, policy: str, name: str, context: Context) -> l
         message = f"{outcome.reason} on the sample {name!r}: {outcome.traceback}"
         hint = hint_for(f"{outcome.reason} {outcome.traceback}")
         return [Problem("error", message, outcome.line, hint)]
-    dropped = check(outcome.actions, context).dropped
+    checked = check(outcome.actions, context)
+    dropped = [*checked.dropped, *not_carried_out(checked.kept)]
     kinds = {it.kind: it for it in reversed(dropped)}
     return [
         Problem("warning", f"dropped on the sample {name!r}: {it.action}: {it.reason}", hint=_HINT)
