@@ -139,6 +139,12 @@ def test_a_heap_walks_in_order_without_losing_anything_and_forgets_the_dead() ->
     assert next(heap.walk()) is tasks[199]
     assert len(list(heap.walk())) == 51
     assert heap.live == 51
+
+    queue.remove(tasks[160])
+    heap.forget()
+
+    assert tasks[160] not in list(heap.walk())
+    assert len(list(heap.walk())) == heap.live == 50
     assert list(LazyHeap().walk()) == []
 
 
