@@ -3,7 +3,7 @@
 import pytest
 
 from octarm.policies.builtin import BUILTIN
-from octarm.policies.queue.admission import Admitted, Refused, admit
+from octarm.policies.queue.admission import Admitted, Refused, admit, admit_accepted
 from octarm.policies.queue.heaps import LazyHeap
 from octarm.policies.queue.limits import LimitRule
 from octarm.policies.queue.queue import FullPolicy, Queue, Rules
@@ -30,7 +30,10 @@ def test_drop_lru_drops_the_batch_task_that_came_first() -> None:
     queue = full("drop_lru", 0, 1, 1)
     oldest = queue.get("t-1")
 
-    assert admit(queue, a_task("new", tier=1), now=NOW) == Admitted(dropped=oldest)
+    admitted = admit(queue, a_task("new", tier=1), now=NOW)
+
+    reason = "3 tasks wait, as many as may; batch work makes room for what came later"
+    assert admitted == Admitted(oldest, reason)
     assert [task.task_id for task in queue] == ["t-0", "t-2", "new"]
 
 
@@ -39,7 +42,9 @@ def test_shed_batch_refuses_batch_and_drops_the_least_urgent_for_interactive_wor
     least = queue.get("t-2")
 
     assert isinstance(admit(queue, a_task("batch", tier=1), now=NOW), Refused)
-    assert admit(queue, a_task("new"), now=NOW) == Admitted(dropped=least)
+    admitted = admit(queue, a_task("new"), now=NOW)
+    assert isinstance(admitted, Admitted)
+    assert admitted.dropped is least
 
 
 @pytest.mark.parametrize("policy", ["drop_lru", "shed_batch"])
@@ -47,6 +52,30 @@ def test_without_batch_work_a_full_queue_refuses(policy: FullPolicy) -> None:
     refused = admit(full(policy, 0, 0), a_task("new"), now=NOW)
 
     assert refused == Refused("2 tasks wait, as many as may, none of them of the batch tier")
+
+
+@pytest.mark.parametrize("policy", ["reject", "drop_lru", "shed_batch"])
+def test_an_accepted_interactive_task_waits_beyond_the_capacity(policy: FullPolicy) -> None:
+    queue = full(policy, 0, 0)
+
+    assert admit_accepted(queue, a_task("new"), now=NOW) == Admitted()
+    assert len(queue) == 3
+
+
+def test_accepted_batch_work_is_dropped_by_the_full_policy_alone() -> None:
+    policies: list[FullPolicy] = ["reject", "drop_lru", "shed_batch"]
+    queues = {policy: full(policy, 0, 1) for policy in policies}
+    dropped = {
+        policy: admit_accepted(queue, a_task("new", tier=1), now=NOW).dropped
+        for policy, queue in queues.items()
+    }
+
+    assert dropped["reject"] is None
+    assert dropped["drop_lru"] is not None
+    assert dropped["drop_lru"].task_id == "t-1"
+    assert dropped["shed_batch"] is not None
+    assert dropped["shed_batch"].task_id == "new"
+    assert [len(queue) for queue in queues.values()] == [3, 2, 2]
 
 
 @pytest.mark.parametrize("policy", ["reject", "shed_batch"])

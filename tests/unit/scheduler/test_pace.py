@@ -6,8 +6,8 @@ from octarm.models.queries import WhyWaiting
 from octarm.policies.builtin import DEFAULT
 from octarm.policies.queue.homes import Homes
 from octarm.policies.queue.limits import LimitRule, Limits
+from octarm.policies.queue.pace import Pace
 from octarm.scheduler.domain.cycle import place
-from octarm.scheduler.domain.pace import Pace
 from octarm.scheduler.domain.queue import ShardQueue
 from octarm.scheduler.usecases.answer import ExplainWait
 from tests.support.scheduling import NOON_S, a_desk, facts, ready, task_id, waiting

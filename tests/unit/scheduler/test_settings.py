@@ -23,10 +23,16 @@ def test_limits_and_providers_are_those_of_the_queue() -> None:
     assert settings.provider_limits() == [ProviderLimits("openai//small", 60)]
 
 
+def test_a_script_is_told_the_full_policy() -> None:
+    assert Settings(nats_url=NATS).config().full_policy == "reject"
+    assert Settings(nats_url=NATS, full_policy="drop_lru").config().full_policy == "drop_lru"
+
+
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
         ({"policy": "best"}, "not one of affinity"),
+        ({"full_policy": "drop"}, "full_policy"),
         ({"limits": [{"name": "a", "key": "task.", "concurrency": 1}]}, "limits"),
         ({"limits": [{"name": "a", "key": "other", "concurrency": 1}]}, "only `task` is known"),
         ({"limits": [{"name": "a", "key": "task.tenant"}]}, "concurrency or rate_per_s"),

@@ -196,6 +196,7 @@ class ShardLeader:
         settings = self._settings
         rules = Rules(
             capacity=settings.queue_capacity,
+            full=settings.full_policy,
             promote_after_s=settings.promote_after_s,
             ageing_s=settings.ageing_s,
             overdue_after_s=OVERDUE_AFTER_S,

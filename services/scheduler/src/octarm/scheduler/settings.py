@@ -11,6 +11,7 @@ from octarm.policies.builtin.policy import Builtin
 from octarm.policies.context import Config
 from octarm.policies.queue.governors import ProviderLimits
 from octarm.policies.queue.limits import LimitRule, compiled
+from octarm.policies.queue.queue import FullPolicy
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -62,6 +63,10 @@ class Settings(ServiceSettings):
     queue_capacity: int = Field(
         default=100_000, ge=64, description="Tasks per shard; more stay in the stream"
     )
+    full_policy: FullPolicy = Field(
+        default="reject",
+        description="At capacity: `reject` reads no more; `drop_lru`, `shed_batch` end batch tasks",
+    )
     ageing_s: float = Field(
         default=60.0, gt=0, description="Seconds of waiting that count for one priority step"
     )
@@ -103,6 +108,7 @@ class Settings(ServiceSettings):
         """Give what a scripted policy may know of this."""
         return Config(
             queue_capacity=self.queue_capacity,
+            full_policy=self.full_policy,
             ageing_ms=int(self.ageing_s * 1000),
             promote_after_ms=int(self.promote_after_s * 1000),
         )

@@ -2,9 +2,9 @@
 
 from octarm.models.hot import ResultKey
 from octarm.policies.context import InstanceFacts
+from octarm.policies.queue.pace import Minute
 from octarm.policies.queue.window import Heard
 from octarm.scheduler.domain.fleet import Fleet, Instance
-from octarm.scheduler.domain.pace import Minute
 
 
 class Recent:

@@ -9,14 +9,18 @@ from octarm.common.clock import Clock
 from octarm.models.commands import MAX_BATCH
 from octarm.models.hot import ReadyTask
 from octarm.policies.context import ArmFacts
+from octarm.policies.queue.admission import admit_accepted
 from octarm.policies.queue.cycle import placeable
+from octarm.policies.queue.pace import Pace
+from octarm.policies.queue.tasks import BATCH
 from octarm.scheduler.domain.fleet import Fleet
 from octarm.scheduler.domain.heard import Recent
-from octarm.scheduler.domain.pace import Pace
 from octarm.scheduler.domain.queue import ShardQueue
 from octarm.scheduler.domain.tasks import Hold, QueuedTask
 
 STALLED_AFTER_S: Final = 30.0
+# Dropped for others and not ended by the ledger yet; past that nothing more is read.
+MAX_ENDING: Final = 4096
 
 
 def _nothing() -> None:
@@ -35,6 +39,8 @@ class Desk:
     are still unacknowledged, by stream sequence. `notes` are what a script said of tasks that
     wait, by id, `policy` is who decided last, `pace` how fast; while `scripted` it may let work
     wait that could be placed, while `seen` a script is shown what ended in `recent` time.
+    `dropped` are tasks that made room for others, each with the reason, `ending` the attempts
+    that the ledger is to end and has not ended yet.
     """
 
     shard: int
@@ -52,6 +58,8 @@ class Desk:
     policy: str = ""
     pace: Pace = field(default_factory=Pace)
     full: bool = False
+    dropped: list[tuple[QueuedTask, str]] = field(default_factory=list)
+    ending: set[tuple[str, int]] = field(default_factory=set)
     progress_at: float = 0.0
     more_room: Callable[[], None] = _nothing
     may_place: Callable[[], bool] = _always
@@ -70,6 +78,8 @@ class Desk:
         self.fleet.serve(queue)
         self.holds.clear()
         self.notes.clear()
+        self.dropped = []
+        self.ending.clear()
         self.more_room = _nothing
         self.full = False
 
@@ -100,8 +110,15 @@ class Desk:
         return sum(len(pool.flights) for pool in self.fleet.pools.values())
 
     def room(self) -> int:
-        """How many READY messages may be read now, each with up to 64 tasks."""
-        free = max(self.capacity - len(self.queue), 0) // MAX_BATCH
+        """How many READY messages may be read now, each with up to 64 tasks.
+
+        Batch tasks that wait are as good as room if they may be dropped, but only so many at
+        a time: while the ledger is away nobody can be told, and none of them may be forgotten.
+        """
+        room = self.capacity - len(self.queue)
+        if self.queue.rules.full != "reject":
+            room += min(self.queue.depth[BATCH], MAX_ENDING - len(self.ending))
+        free = max(room, 0) // MAX_BATCH
         self.full = not free
         return free
 
@@ -131,6 +148,7 @@ class Desk:
         if (
             self.fleet.flight(ready.task_id, ready.attempt) is not None
             or self.queue.ended(ready.task_id, ready.attempt)
+            or (ready.task_id, ready.attempt) in self.ending
             or (known is not None and known.attempt > ready.attempt)
         ):
             self.finish(hold)
@@ -139,4 +157,9 @@ class Desk:
             # A copy of the same attempt takes the place of the older one, as a newer attempt does.
             self.queue.remove(known)
             self.done(known)
-        self.queue.add(QueuedTask(ready, hold, seen_ns=seen_ns), now=now)
+        task = QueuedTask(ready, hold, seen_ns=seen_ns)
+        if len(self.queue) < self.capacity:
+            self.queue.add(task, now=now)
+        elif isinstance((it := admit_accepted(self.queue, task, now=now)).dropped, QueuedTask):
+            self.ending.add(it.dropped.key)
+            self.dropped.append((it.dropped, it.reason))

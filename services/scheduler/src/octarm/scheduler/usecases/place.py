@@ -51,6 +51,9 @@ class PlaceTasks:
         for task in desk.queue.overdue(desk.now_s()):
             log.info("task_overdue", task_id=task.task_id)
             desk.done(task)
+        if desk.dropped:
+            self._reject(desk.dropped, "QUEUE_FULL")
+            desk.dropped = []
         paused_until = desk.fleet.resume(desk.clock.monotonic())
         decided = await self._decide()
         if decided is None:

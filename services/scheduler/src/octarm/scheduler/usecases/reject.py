@@ -1,4 +1,4 @@
-"""End waiting tasks that are not to be placed; their submitters are told."""
+"""End tasks that are not to be placed, or made room for others; their submitters are told."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from octarm.scheduler.domain.tasks import QueuedTask
 from octarm.scheduler.usecases.desk import Desk
 
 MAX_TEXT: Final = 1500
+AGAIN_AFTER_S: Final = 1.0
 
 log = get_logger()
 
@@ -27,8 +28,9 @@ class Rejects(Protocol):
 
 @dataclass(slots=True)
 class RejectTasks:
-    """Asks the ledger to end tasks, and lets those wait again that it could not be told of.
+    """Asks the ledger to end tasks; those that it could not be told of wait again.
 
+    What made room for others has none to wait in: of these it is told until it has heard.
     One request is under way at a time; what comes meanwhile goes with the next.
     """
 
@@ -44,6 +46,7 @@ class RejectTasks:
                 task_id=task.task_id, attempt=task.attempt, code=code, reason=reason[:MAX_TEXT]
             )
             self._waiting.append((task, rejection))
+            self.desk.ending.add(task.key)
         if self._waiting and self._running is None:
             self._running = asyncio.create_task(self._run())
 
@@ -51,28 +54,38 @@ class RejectTasks:
         try:
             while some := self._waiting[:MAX_REJECTIONS]:
                 del self._waiting[: len(some)]
-                await self._reject(some)
+                if not await self._reject(some) and self._waiting:
+                    await asyncio.sleep(AGAIN_AFTER_S)
         finally:
             self._running = None
 
-    async def _reject(self, some: Sequence[tuple[QueuedTask, Rejection]]) -> None:
+    async def _reject(self, some: Sequence[tuple[QueuedTask, Rejection]]) -> bool:
         desk, queue = self.desk, self.desk.queue
         try:
             await self.ledger.reject([rejection for _, rejection in some])
         except OctarmError as error:
             log.warning("tasks_not_rejected", number=len(some), error=error.message)
             if queue is desk.queue:
-                self._wait_again([task for task, _ in some])
-            return
+                self._keep(some, again=error.retryable)
+            return False
         for task, rejection in some:
             metrics.inc("octarm_scheduler_rejected_total", code=rejection.code)
+            desk.ending.discard(task.key)
             desk.done(task)
+        if desk.full:
+            desk.more_room()
+        return True
 
-    def _wait_again(self, tasks: Sequence[QueuedTask]) -> None:
-        """Let those wait that have not ended, and of which no copy has come."""
+    def _keep(self, some: Sequence[tuple[QueuedTask, Rejection]], *, again: bool) -> None:
+        """Keep those that have not ended, and of which no later attempt has come."""
         desk, queue = self.desk, self.desk.queue
-        for task in tasks:
-            if queue.ended(*task.key) or queue.get(task.task_id) is not None:
+        for task, rejection in some:
+            superseded = queue.ended(*task.key) or queue.get(task.task_id) is not None
+            if rejection.code == "QUEUE_FULL" and again and not superseded:
+                self._waiting.append((task, rejection))
+                continue
+            desk.ending.discard(task.key)
+            if superseded:
                 desk.done(task)
             else:
                 queue.add(task, now=desk.now_s())

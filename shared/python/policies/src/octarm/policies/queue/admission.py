@@ -8,9 +8,10 @@ from octarm.policies.queue.tasks import BATCH, Task
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The task waits; `dropped` was taken out for it, and its submitter is to be told."""
+    """The task waits; `dropped` was taken out for it, and its submitter is to be told why."""
 
     dropped: Task | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +45,19 @@ def admit(queue: Queue, task: Task, *, now: float) -> Admitted | Refused:
         return Refused(f"{full}, none of them of the batch tier")
     queue.remove(head[3])
     queue.add(task, now=now)
-    return Admitted(head[3])
+    return Admitted(head[3], f"{full}; batch work makes room for what came later")
+
+
+def admit_accepted(queue: Queue, task: Task, *, now: float) -> Admitted:
+    """Let a task wait that was accepted before; what is dropped may be this task itself.
+
+    What is interactive, or was promoted, is never dropped: it waits beyond the capacity.
+    """
+    if queue.rules.full != "reject":
+        admitted = admit(queue, task, now=now)
+        if isinstance(admitted, Admitted):
+            return admitted
+        if task.tier == BATCH:
+            return Admitted(task, admitted.reason)
+    queue.add(task, now=now)
+    return Admitted()
