@@ -46,9 +46,10 @@ def _no_attempt_fence(_: Any) -> Any:
 
 
 def _delete_before_publish(real: Any) -> Any:
-    async def publish(self: Relay, entries: list[Entry]) -> None:
+    async def publish(self: Relay, entries: list[Entry]) -> int:
         await self._outbox.delete([entry.seq for entry in entries])
-        await real(self, entries)
+        published: int = await real(self, entries)
+        return published
 
     return publish
 
@@ -75,8 +76,10 @@ def _leases_last_for_ever(_: Any) -> Any:
 
 
 def _ready_acked_when_read(real: Any) -> Any:
-    async def admit(self: AdmitTasks, deliveries: Sequence[Any]) -> list[Outcome]:
-        outcomes: list[Outcome] = await real(self, deliveries)
+    async def admit(
+        self: AdmitTasks, deliveries: Sequence[Any], *read: Any, **named: Any
+    ) -> list[Outcome]:
+        outcomes: list[Outcome] = await real(self, deliveries, *read, **named)
         for delivery, outcome in zip(deliveries, outcomes, strict=True):
             if outcome is HELD:
                 delivery.ack()
@@ -86,8 +89,8 @@ def _ready_acked_when_read(real: Any) -> Any:
 
 
 def _no_fence(real: Any) -> Any:
-    def message(self: Dispatch, *arguments: Any) -> Outgoing:
-        made: Outgoing = real(self, *arguments)
+    def message(self: Dispatch, *arguments: Any, **named: Any) -> Outgoing:
+        made: Outgoing = real(self, *arguments, **named)
         return structs.replace(made, fence=None)
 
     return message
@@ -109,8 +112,8 @@ def _placements_acked_when_held(real: Any) -> Any:
 
 
 def _a_bundle_in_doubt_is_made_anew(real: Any) -> Any:
-    async def dispatch(self: Dispatch, decisions: Any, now: Any) -> int:
-        placed: int = await real(self, decisions, now)
+    async def dispatch(self: Dispatch, decisions: Any, now: Any, **named: Any) -> int:
+        placed: int = await real(self, decisions, now, **named)
         bundles, self._unsettled = self._unsettled, []
         for bundle in bundles:
             self._undo(bundle, Unavailable("no answer"))
