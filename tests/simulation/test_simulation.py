@@ -65,3 +65,4 @@ async def test_finds_a_planted_bug(bug: str) -> None:
     code, said = await simulate("--seeds", WITHIN_SEEDS, "--stop", "--bug", bug)
 
     assert code == 1, f"{bug} was not found: {said}"
+    assert "TypeError" not in said, f"{bug} does not fit what it replaces: {said}"
