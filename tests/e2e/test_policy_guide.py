@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from tests.support.sources import ROOT
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 GUIDE = ROOT / "docs/guides/policies.md"
 START_S, STOP_S, COMMAND_S = 90.0, 60.0, 90.0
+# A row of `octarm arms list` that says so.
+ONLINE = re.compile(r"^(\S+)\s+online", re.MULTILINE)
 
 
 class Reader:
@@ -61,6 +64,13 @@ class Reader:
             assert time.monotonic() < give_up_at, log.read_text()
             time.sleep(0.2)
 
+    def look_until_online(self, line: str, *arm_ids: str) -> None:
+        """Run a command again until it shows the arms as online."""
+        give_up_at = time.monotonic() + START_S
+        while not {*arm_ids} <= {*ONLINE.findall(self.run(line))}:
+            assert time.monotonic() < give_up_at, self.said[line]
+            time.sleep(0.2)
+
     def stop(self) -> None:
         """Press Ctrl-C in every terminal, the last one first."""
         for process in reversed(self._background):
@@ -87,6 +97,8 @@ def test_the_guide_works_word_for_word(tmp_path: Path) -> None:
                     reader.start_stack(line)
                 case Command(line) if line.endswith("&"):
                     reader.start(line)
+                case Command("octarm arms list" as line):
+                    reader.look_until_online(line, "cheap", "dear")
                 case Command(line):
                     reader.run(line)
         tasks = json.loads(reader.run("octarm tasks list --json"))

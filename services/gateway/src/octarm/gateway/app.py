@@ -108,7 +108,9 @@ def _routes(fleet: Fleet, around: Surroundings, submission: APIRouter) -> FastAP
         queue_routes(fleet.queue, around.shards, keys_needed=keys_needed),
         memory_routes(fleet.episodes),
         dead_letter_routes(DeadLetterDesk(fleet.letters), around.is_operator),
-        policy_routes(fleet.policies, around.is_operator, everybody=around.home),
+        policy_routes(
+            fleet.policies, around.is_operator, everybody=around.home, shards=around.shards
+        ),
         health_routes(around.live, around.ready, cache(partial(description.complete, app))),
     ):
         app.include_router(router)

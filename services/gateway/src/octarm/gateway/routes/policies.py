@@ -24,13 +24,14 @@ from octarm.models.policies import (
     PolicyVersion,
     SimulatePolicy,
 )
-from octarm.models.subjects import MAX_SHARDS
 
 IsOperator = Callable[[str], bool]
 Ref = Annotated[PolicyRef, Path(description="A digest, eight digits of it or more, or a name")]
 
 
-def policy_routes(policies: Policies, is_operator: IsOperator, *, everybody: bool) -> APIRouter:
+def policy_routes(
+    policies: Policies, is_operator: IsOperator, *, everybody: bool, shards: int
+) -> APIRouter:
     """The routes of policies; they decide about every tenant's work, so operators pass.
 
     With `everybody`, all tenants do (mode `home`).
@@ -59,7 +60,7 @@ def policy_routes(policies: Policies, is_operator: IsOperator, *, everybody: boo
 
     @router.get("/shadow/differences", responses=openapi.OPERATORS_ONLY)
     async def shadow_differences(
-        shard: Annotated[int, Query(ge=0, lt=MAX_SHARDS, description="Whose leader is asked")] = 0,
+        shard: Annotated[int, Query(ge=0, lt=shards, description="Whose leader is asked")] = 0,
     ) -> DifferencesFound:
         """Say how the shadow has differed from what decides, with the last fifty tasks."""
         return await policies.differences(shard)
