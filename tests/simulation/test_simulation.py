@@ -29,7 +29,7 @@ async def simulate(*arguments: object, hash_seed: str = "0") -> tuple[int, str]:
     return process.returncode or 0, (out + errors).decode()
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 async def test_every_seed_holds() -> None:
     share = -(-SEEDS // SIDE_BY_SIDE) * SIDE_BY_SIDE
 
@@ -59,7 +59,7 @@ async def test_what_seeds_once_found_stays_mended() -> None:
         assert code == 0, said
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("bug", sorted(BUGS))
 async def test_finds_a_planted_bug(bug: str) -> None:
     code, said = await simulate("--seeds", WITHIN_SEEDS, "--stop", "--bug", bug)
