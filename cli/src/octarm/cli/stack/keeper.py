@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from octarm.cli.stack.errors import StackError
 from octarm.cli.stack.servers import Server
+from octarm.common.cancelling import end
 
 LOOK_EVERY_S = 5.0
 FAILURES = 6
@@ -122,8 +123,7 @@ class Keeper:
         try:
             return await self.server.wait()
         finally:
-            looking.cancel()
-            await asyncio.wait({looking})
+            await end(looking)
 
     async def _look_after(self) -> None:
         """Kill it when it has failed to live for long enough; its end is noticed by `wait`."""

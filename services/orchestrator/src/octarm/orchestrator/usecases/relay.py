@@ -113,8 +113,7 @@ class Relay:
             finished = True
         finally:
             self._died |= not finished
-            stopped.cancel()
-            await end(deleting)
+            await end(stopped, deleting)
             await self._delete_now()
 
     def _take(self) -> list[Entry]:
