@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from octarm.common.storage import open_pool, open_redis
 from octarm.common.storage.migrations import upgrade
 from octarm.memory.migrate import MIGRATIONS, SCHEMA
-from octarm.memory.storage import PostgresEpisodes, RedisFront
-from octarm.memory.usecases import Episodes, Front
+from octarm.memory.storage.episodes import PostgresEpisodes
+from octarm.memory.storage.front import RedisFront
+from octarm.memory.usecases.ports import Episodes, Front
 from tests.support.episodes import FakeEpisodes, FakeFront, an_episode, an_episode_id
 
 

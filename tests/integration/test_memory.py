@@ -25,8 +25,8 @@ from octarm.common.storage.migrations import upgrade
 from octarm.memory.__main__ import main
 from octarm.memory.migrate import MIGRATIONS, SCHEMA, migrate
 from octarm.memory.settings import Settings
+from octarm.models.episodes import FindEpisodes
 from octarm.models.errors import NotFound, OctarmError, Unparsable
-from octarm.models.queries import FindEpisodes
 from octarm.models.subjects import DLQ, ENDED, TASKS_ENDED
 from tests.support.episodes import a_task_id, an_ending, an_episode_id
 from tests.support.probes import probe

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from octarm.memory.domain.episode import Episode, episode_of, read_ending
-from octarm.memory.usecases import FrontDown
+from octarm.memory.usecases.ports import FrontDown
 from octarm.models.errors import Unavailable
 from octarm.models.ids import typeid, uuid7, with_prefix
 

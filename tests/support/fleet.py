@@ -10,15 +10,12 @@ from octarm.gateway.usecases.ports import Fleet, PassingChunk, StoredEvent
 from octarm.models.arms import ArmCapability, ArmRecord
 from octarm.models.commands import SubmitTask
 from octarm.models.contracts import TaskContract, TaskSubmission
+from octarm.models.episodes import EpisodeFound, EpisodesFound, EpisodicMemory, FindEpisodes
 from octarm.models.errors import Backpressure, Conflict, NotFound, OctarmError, Unavailable
 from octarm.models.ids import new_id, with_prefix
-from octarm.models.memory import EpisodicMemory
 from octarm.models.queries import (
     Accepted,
     Cancelled,
-    EpisodeFound,
-    EpisodesFound,
-    FindEpisodes,
     FindTasks,
     Outcome,
     QueueView,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from octarm.memory.domain.episode import MAX_OUTPUT_BYTES, NotAnEnding, episode_of, read_ending
-from octarm.models.memory import EpisodicMemory
+from octarm.models.episodes import EpisodicMemory
 from tests.support.episodes import a_result, a_task_id, an_ending, an_episode, an_episode_id
 
 PROBLEM = {"title": "t", "status": 504, "code": "DEADLINE_EXCEEDED", "category": "timeout"}

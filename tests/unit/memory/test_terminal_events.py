@@ -8,8 +8,8 @@ import pytest
 
 from octarm.common.bus.delivery import ACK, Dead, Delivery
 from octarm.memory.domain.episode import Episode
-from octarm.memory.routes import TerminalEvents
-from octarm.memory.usecases import RememberTasks
+from octarm.memory.routes.endings import TerminalEvents
+from octarm.memory.usecases.remembering import RememberTasks
 from octarm.models.errors import Unavailable
 from tests.support.episodes import FakeEpisodes, FakeFront, an_ending, an_episode_id
 

@@ -3,9 +3,10 @@
 import pytest
 
 from octarm.memory.domain.paging import Question, cursor_after, read_cursor
-from octarm.memory.usecases import ListEpisodes, RememberTasks, ShowEpisode
+from octarm.memory.usecases.reading import ListEpisodes, ShowEpisode
+from octarm.memory.usecases.remembering import RememberTasks
+from octarm.models.episodes import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
 from octarm.models.errors import NotFound, Unavailable, Unparsable
-from octarm.models.queries import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
 from tests.support.episodes import (
     FakeEpisodes,
     FakeFront,

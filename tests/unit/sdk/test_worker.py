@@ -11,9 +11,9 @@ import pytest
 from octarm.clients.memory import MemoryClient
 from octarm.common.bus.delivery import ACK, HELD, Dead, Retry
 from octarm.models.contracts import ResourceBudget, TaskContract
+from octarm.models.episodes import EpisodesFound, FindEpisodes
 from octarm.models.errors import InvalidRequest, OctarmError, Unavailable
 from octarm.models.ids import new_id
-from octarm.models.queries import EpisodesFound, FindEpisodes
 from octarm.models.results import ExecutionResult, ProvenanceMetadata
 from octarm.sdk import Context
 from octarm.sdk.recall import Recall

@@ -15,10 +15,14 @@ from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped
 from octarm.common.storage import open_pool, open_redis
 from octarm.common.storage.connections import Pool
-from octarm.memory.routes import TerminalEvents, routes
+from octarm.memory.routes.endings import TerminalEvents
+from octarm.memory.routes.episodes import episode_routes
 from octarm.memory.settings import Settings
-from octarm.memory.storage import PostgresEpisodes, RedisFront
-from octarm.memory.usecases import ForgetOld, ListEpisodes, RememberTasks, ShowEpisode
+from octarm.memory.storage.episodes import PostgresEpisodes
+from octarm.memory.storage.front import RedisFront
+from octarm.memory.usecases.ageing import ForgetOld
+from octarm.memory.usecases.reading import ListEpisodes, ShowEpisode
+from octarm.memory.usecases.remembering import RememberTasks
 from octarm.models.subjects import ENDED
 
 BATCH = 500
@@ -58,7 +62,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
             ready={"nats": partial(must_answer, nc), "postgres": kept.check},
         )
         forget = ForgetOld(kept, settings.retention_days)
-        router = routes(ShowEpisode(kept, front), ListEpisodes(kept))
+        router = episode_routes(ShowEpisode(kept, front), ListEpisodes(kept))
         async with health, control_plane(settings.nats_url, router, name="memory"):
             try:
                 await until_stopped(stop, runner.run(stop), forget.run(stop))

@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 
 from octarm.common.service import ServiceSettings
-from octarm.models.memory import DEFAULT_TTL_S
+from octarm.models.episodes import DEFAULT_TTL_S
 
 
 class Settings(ServiceSettings):

@@ -10,12 +10,10 @@ from octarm.gateway.routes.bodies import read_optional
 from octarm.gateway.routes.caller import FromCaller
 from octarm.gateway.usecases.ports import Arms, Episodes, Queue
 from octarm.models.arms import ArmRecord
+from octarm.models.episodes import EpisodeFound, EpisodesFound, FindEpisodes
 from octarm.models.ids import ArmId, EpisodeId, Tag
 from octarm.models.queries import (
     ArmsFound,
-    EpisodeFound,
-    EpisodesFound,
-    FindEpisodes,
     QueueView,
 )
 

@@ -10,6 +10,7 @@ from typing import Protocol, Self
 from octarm.common.bus.dead_letter_box import Handled, StoredLetter, Wanted
 from octarm.models.arms import ArmRecord
 from octarm.models.commands import SubmitTask
+from octarm.models.episodes import EpisodeFound, EpisodesFound, FindEpisodes
 from octarm.models.policies import (
     DifferencesFound,
     PoliciesFound,
@@ -24,9 +25,6 @@ from octarm.models.policies import (
 )
 from octarm.models.queries import (
     Cancelled,
-    EpisodeFound,
-    EpisodesFound,
-    FindEpisodes,
     FindTasks,
     Outcome,
     QueueView,

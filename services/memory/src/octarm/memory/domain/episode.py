@@ -11,9 +11,9 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from pydantic_core import from_json
 
 from octarm.models import hot
+from octarm.models.episodes import DEFAULT_TTL_S
 from octarm.models.hot_types import ArmId, Aware, TaskId, Tenant, TraceParent
 from octarm.models.ids import with_prefix
-from octarm.models.memory import DEFAULT_TTL_S
 from octarm.models.scalars import MAX_ATTEMPT
 
 MAX_OUTPUT_BYTES: Final = 16 * 1024

@@ -6,7 +6,7 @@ from nats.aio.client import Client
 
 from octarm.common.bus.requests import ask
 from octarm.models import subjects
-from octarm.models.queries import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
+from octarm.models.episodes import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
 
 
 @dataclass(frozen=True, slots=True)

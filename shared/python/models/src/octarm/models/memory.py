@@ -1,33 +1,12 @@
-"""What arms and the fleet remember."""
+"""What the fleet keeps of what its arms remember."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
-from octarm.models.ids import ArmId, EpisodeId, MemoryId, Tag, TaskId, Tenant
+from octarm.models.ids import ArmId, MemoryId, Tag, Tenant
 from octarm.models.results import ProvenanceMetadata
-from octarm.models.scalars import MAX_INT, Instant, Share
-
-DEFAULT_TTL_S = 3600
-Source = Literal["redis", "postgres"]
-
-
-class EpisodicMemory(BaseModel):
-    """What one arm saw, did and got while it worked on one task."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    episode_id: EpisodeId
-    tenant: Tenant
-    arm_id: ArmId | None = Field(description="None when no arm ever had the task")
-    task_id: TaskId
-    observations: list[JsonValue] = Field(default_factory=list)
-    actions: list[JsonValue] = Field(default_factory=list)
-    outcomes: list[JsonValue] = Field(default_factory=list)
-    ttl_seconds: int = Field(
-        default=DEFAULT_TTL_S, ge=1, le=MAX_INT, strict=True, description="Seconds in Redis"
-    )
-    created_at: Instant
+from octarm.models.scalars import Instant, Share
 
 
 class SemanticMemory(BaseModel):

@@ -8,8 +8,7 @@ from octarm.models.arms import ArmCapability, ArmRecord
 from octarm.models.commands import MAX_SUBMISSIONS, Message, SubmitTask
 from octarm.models.contracts import TaskContract
 from octarm.models.errors import Problem
-from octarm.models.ids import ArmId, EpisodeId, Tag, TaskId, Tenant
-from octarm.models.memory import EpisodicMemory, Source
+from octarm.models.ids import ArmId, Tag, TaskId, Tenant
 from octarm.models.results import ExecutionResult
 from octarm.models.scalars import Count, Dollars, Flag, Instant
 from octarm.models.states import CancelProof, TaskState
@@ -284,38 +283,6 @@ class Waiting(Message):
     starts_in_s: float | None = Field(
         default=None, description="A guess from what was placed of late, if it waits for its turn"
     )
-
-
-class GetEpisode(Message):
-    """Show one episode."""
-
-    tenant: Tenant
-    episode_id: EpisodeId
-
-
-class FindEpisodes(Message):
-    """Page through a tenant's episodes, newest first."""
-
-    tenant: Tenant
-    arm_id: ArmId | None = None
-    task_id: TaskId | None = None
-    cursor: Cursor = ""
-    limit: Limit = 50
-
-
-class EpisodeFound(Message):
-    """One episode and where it came from."""
-
-    episode: EpisodicMemory
-    source: Source
-    degraded: bool = Field(default=False, description="Redis did not answer")
-
-
-class EpisodesFound(Message):
-    """One page; an empty cursor means that it was the last."""
-
-    episodes: list[EpisodicMemory]
-    cursor: str = ""
 
 
 class Done(Message):

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from octarm.models import commands, events, policies, queries, rejections
+from octarm.models import commands, episodes, events, policies, queries, rejections
 from octarm.models.arms import ArmRecord, Heartbeat
 from octarm.models.ids import is_token
 from octarm.models.results import ExecutionResult
@@ -159,9 +159,9 @@ GET_ARM: Final = Query(f"{PREFIX}.qry.arm.get", queries.ArmKey, ArmRecord)
 FIND_ARMS: Final = Query(f"{PREFIX}.qry.arm.find", queries.FindArms, queries.ArmsFound)
 GET_QUEUE: Final = Query(f"{PREFIX}.qry.queue.get.{{shard}}", queries.GetQueue, queries.QueueView)
 WHY_WAITING: Final = Query(f"{PREFIX}.qry.queue.why.{{shard}}", queries.WhyWaiting, queries.Waiting)
-GET_EPISODE: Final = Query(f"{PREFIX}.qry.memory.get", queries.GetEpisode, queries.EpisodeFound)
+GET_EPISODE: Final = Query(f"{PREFIX}.qry.memory.get", episodes.GetEpisode, episodes.EpisodeFound)
 FIND_EPISODES: Final = Query(
-    f"{PREFIX}.qry.memory.find", queries.FindEpisodes, queries.EpisodesFound
+    f"{PREFIX}.qry.memory.find", episodes.FindEpisodes, episodes.EpisodesFound
 )
 SAVE_POLICY: Final = Query(f"{PREFIX}.qry.policy.save", policies.SavePolicy, policies.PolicySaved)
 VALIDATE_POLICY: Final = Query(

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from octarm.clients.memory import MemoryClient
-from octarm.models.memory import EpisodicMemory
-from octarm.models.queries import EpisodeFound, FindEpisodes
+from octarm.models.episodes import EpisodeFound, EpisodicMemory, FindEpisodes
 
 
 @dataclass(frozen=True, slots=True)

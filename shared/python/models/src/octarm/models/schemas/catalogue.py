@@ -11,6 +11,7 @@ from octarm.models import (
     arms,
     commands,
     contracts,
+    episodes,
     errors,
     events,
     memory,
@@ -29,6 +30,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     commands,
     events,
     queries,
+    episodes,
     policies,
     rejections,
 )

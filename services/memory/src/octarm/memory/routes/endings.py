@@ -1,36 +1,13 @@
-"""The memory service's subscriptions: terminal events in batches, and two queries."""
+"""Terminal events of tasks, in batches."""
 
 import time
 from collections.abc import Sequence
-from typing import Final
-
-from faststream.nats import NatsRouter
 
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
-from octarm.common.bus.requests import answer
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import tracing
 from octarm.memory.domain.episode import Ending, Episode, NotAnEnding, episode_of, read_endings
-from octarm.memory.usecases import ListEpisodes, RememberTasks, ShowEpisode
-from octarm.models import subjects
-from octarm.models.queries import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
-
-QUEUE: Final = "memory"
-
-
-def routes(show: ShowEpisode, find: ListEpisodes) -> NatsRouter:
-    """Give the control plane; nothing connects until a broker includes it."""
-    router = NatsRouter()
-
-    @answer(router, subjects.GET_EPISODE, queue=QUEUE)
-    async def get_episode(query: GetEpisode) -> EpisodeFound:
-        return await show(query)
-
-    @answer(router, subjects.FIND_EPISODES, queue=QUEUE)
-    async def find_episodes(query: FindEpisodes) -> EpisodesFound:
-        return await find(query)
-
-    return router
+from octarm.memory.usecases.remembering import RememberTasks
 
 
 class TerminalEvents:

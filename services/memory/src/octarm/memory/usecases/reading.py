@@ -1,120 +1,30 @@
-"""Remember finished tasks; show and list episodes. Postgres keeps them, Redis is in front."""
+"""Show one episode, list many."""
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from pydantic import ValidationError
 
 from octarm.common import telemetry
-from octarm.common.clock import set_within
 from octarm.common.telemetry import metrics
 from octarm.memory.domain.episode import Episode
 from octarm.memory.domain.paging import Question, cursor_after, read_cursor
-from octarm.models.errors import NotFound, OctarmError
+from octarm.memory.usecases.front import put_in_front
+from octarm.memory.usecases.ports import Episodes, Front, FrontDown
+from octarm.models.episodes import (
+    EpisodeFound,
+    EpisodesFound,
+    EpisodicMemory,
+    FindEpisodes,
+    GetEpisode,
+)
+from octarm.models.errors import NotFound
 from octarm.models.ids import with_prefix
-from octarm.models.memory import EpisodicMemory
-from octarm.models.queries import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
 
 MAX_PAGE_BYTES: Final = 700 * 1024
-FORGET_EVERY_S: Final = 3600.0
-FORGET_PAUSE_S: Final = 0.1
 
 log = telemetry.get_logger()
-
-
-class FrontDown(Exception):
-    """Redis does not answer now."""
-
-
-class Episodes(Protocol):
-    """Where episodes are kept for good. All raise `Unavailable` when it does not answer."""
-
-    async def add(self, episodes: Sequence[Episode]) -> Mapping[str, str]:
-        """Keep these; one that is known already stays as it is.
-
-        Gives episode id → reason for those that can never be kept.
-        """
-        ...
-
-    async def get(self, tenant: str, episode_id: str) -> Episode | None:
-        """Give a tenant's episode."""
-        ...
-
-    async def find(
-        self,
-        tenant: str,
-        *,
-        arm_id: str | None,
-        episode_id: str | None,
-        after: str | None,
-        limit: int,
-    ) -> list[Episode]:
-        """Give a tenant's episodes by id, descending, from below `after`."""
-        ...
-
-
-class Front(Protocol):
-    """A cache in front. All raise `FrontDown` when it does not answer."""
-
-    async def put(self, episodes: Sequence[Episode]) -> None:
-        """Keep these for their time."""
-        ...
-
-    async def get(self, tenant: str, episode_id: str) -> bytes | None:
-        """Give what is there, whatever it is."""
-        ...
-
-
-class Ageing(Protocol):
-    """Where old episodes are deleted."""
-
-    async def forget(self, *, days: int) -> int:
-        """Delete some that are older; gives their number. Raises `Unavailable`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetOld:
-    """Delete episodes after their days, a batch at a time, once an hour."""
-
-    kept: Ageing
-    days: int
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Look until `stop` is set; what fails is tried again with the next look."""
-        while not stop.is_set():
-            try:
-                while not stop.is_set() and (gone := await self.kept.forget(days=self.days)):
-                    metrics.inc("octarm_memory_episodes_forgotten_total", gone)
-                    await set_within(stop, FORGET_PAUSE_S)
-            except OctarmError as error:
-                log.warning("episodes_not_forgotten", error=error.message)
-            await set_within(stop, FORGET_EVERY_S)
-
-
-@dataclass(frozen=True, slots=True)
-class RememberTasks:
-    """Keep the episodes of finished tasks; idempotent."""
-
-    kept: Episodes
-    front: Front
-
-    async def __call__(self, episodes: Sequence[Episode]) -> Mapping[str, str]:
-        """Give episode id → reason for those that can never be kept.
-
-        Without Redis it goes on.
-
-        Raises:
-            Unavailable: Postgres does not answer; nothing is lost if asked again.
-        """
-        refused = await self.kept.add(episodes)
-        good = [one for one in episodes if one.episode_id not in refused] if refused else episodes
-        metrics.inc("octarm_memory_episodes_total", len(good), tier="postgres")
-        if await put_in_front(self.front, good):
-            metrics.inc("octarm_memory_episodes_total", len(good), tier="redis")
-        return refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +92,6 @@ class ListEpisodes:
             episodes=[EpisodicMemory.model_validate_json(one.body) for one in page],
             cursor=cursor_after(question, page[-1].episode_id) if more else "",
         )
-
-
-async def put_in_front(front: Front, episodes: Sequence[Episode]) -> bool:
-    """Put episodes in Redis; false when it does not answer, which only makes reads slower."""
-    try:
-        await front.put(episodes)
-    except FrontDown:
-        metrics.put("octarm_memory_degraded", 1)
-        return False
-    metrics.put("octarm_memory_degraded", 0)
-    return True
 
 
 def _page(found: Sequence[Episode], limit: int) -> list[Episode]:

@@ -1,0 +1,1 @@
+"""Where memories are kept: Postgres, and Redis in front."""

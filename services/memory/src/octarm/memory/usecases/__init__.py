@@ -1,0 +1,1 @@
+"""What the memory service does when a message arrives or time passes."""
