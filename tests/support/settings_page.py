@@ -38,7 +38,9 @@ PROCESSES: Final[dict[str, tuple[type[BaseSettings], str]]] = {
 HEAD: Final = """\
 # Settings
 
-The environment wins over a TOML file that `OCTARM_CONFIG` names. In the file the table `[common]`
+The environment wins over the files of the folder that `OCTARM_SECRETS` names, one for each secret,
+called like its variable in lower case (`octarm_nats_url`); they win over a TOML file that
+`OCTARM_CONFIG` names. In that file the table `[common]`
 holds for every process that knows the key, the table with a service's name (`[arm]` for every arm)
 for that service; keys are the names below in lower case without `OCTARM_`. An unknown key in a
 service's table, a missing or a wrong value refuse to start with one line and exit code 78. An empty

@@ -13,6 +13,7 @@ import typer
 from octarm.cli.command import Session, command, sub_app
 from octarm.cli.output import print_lines
 from octarm.cli.profiles import embedded_url
+from octarm.common.secret_files import secret
 from octarm.models.errors import InvalidRequest, OctarmError, Unavailable
 
 MIGRATED = ("octarm.orchestrator", "octarm.memory")
@@ -56,7 +57,7 @@ def migrate(
     ] = "",
 ) -> None:
     """Bring the tables of orchestrator and memory up to date; may be run again at any time."""
-    url = postgres_url or embedded_url("postgres")
+    url = postgres_url or secret("OCTARM_POSTGRES_URL") or embedded_url("postgres")
     if not url:
         raise InvalidRequest("no Postgres is known", "Give --postgres-url or OCTARM_POSTGRES_URL.")
     for package in MIGRATED:
@@ -102,7 +103,7 @@ def provision(
     ] = 1,
 ) -> None:
     """Create or update streams, consumers and buckets; may be run again at any time."""
-    url = nats_url or embedded_url("nats")
+    url = nats_url or secret("OCTARM_NATS_URL") or embedded_url("nats")
     if not url:
         raise InvalidRequest("no NATS is known", "Give --nats-url or OCTARM_NATS_URL.")
     done = asyncio.run(_provision(url, replicas, shards))

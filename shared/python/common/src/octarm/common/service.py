@@ -21,7 +21,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from octarm.common import failpoints, telemetry
+from octarm.common import failpoints, secret_files, telemetry
 from octarm.common.cancelling import end
 from octarm.common.telemetry import tracing
 from octarm.common.telemetry.logs import setup_logs
@@ -39,9 +39,10 @@ def _instance() -> str:
 
 
 class ServiceSettings(BaseSettings):
-    """What every process reads: environment `OCTARM_*` > TOML file.
+    """What every process reads: environment `OCTARM_*` > files of secrets > TOML file.
 
-    The TOML file is named by OCTARM_CONFIG; its table `section` holds these keys, and an
+    OCTARM_SECRETS names a folder with a file for each secret, called like its variable in lower
+    case. The TOML file is named by OCTARM_CONFIG; its table `section` holds these keys, and an
     unknown key there refuses to start.
     """
 
@@ -87,8 +88,8 @@ class ServiceSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put a TOML file below the environment."""
-        sources = (init_settings, env_settings)
+        """Put files of secrets, and below them a TOML file, under the environment."""
+        sources = (init_settings, env_settings, file_secret_settings)
         path = os.environ.get("OCTARM_CONFIG")
         if not path:
             return sources
@@ -129,7 +130,7 @@ def read_settings(settings: type[B]) -> B:
         path = os.environ.get("OCTARM_CONFIG")
         if path and not Path(path).is_file():
             raise OctarmError(f"OCTARM_CONFIG names {path}, which cannot be read")
-        return settings()
+        return settings(_secrets_dir=secret_files.folder())
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -2,10 +2,12 @@
 
 import random
 import re
+import ssl
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 import nats
 from nats.aio.client import Client as NATS
@@ -24,9 +26,15 @@ AWAY_SAID_EVERY_S: Final = 5.0
 log = get_logger()
 
 
-def connect_options(name: str) -> dict[str, Any]:
-    """Give the client options that every connection of ours has."""
-    return {
+def connect_options(name: str, url: str = "") -> dict[str, Any]:
+    """Give the client options that every connection of ours has.
+
+    With `tls://…?ca=FILE` only servers are trusted whose certificate that authority has signed.
+
+    Raises:
+        Unavailable: the file cannot be read.
+    """
+    options: dict[str, Any] = {
         "name": name,
         "connect_timeout": 2,
         "max_reconnect_attempts": -1,
@@ -38,6 +46,15 @@ def connect_options(name: str) -> dict[str, Any]:
         "dont_randomize": True,
         "pending_size": PENDING_BYTES,
     }
+    if ca := parse_qs(url.partition("?")[2]).get("ca"):
+        try:
+            options["tls"] = ssl.create_default_context(cafile=ca[0])
+        except OSError as error:
+            raise Unavailable(
+                f"the certificate authority {ca[0]} cannot be read: {error}",
+                "Check the file that ?ca= of OCTARM_NATS_URL names.",
+            ) from error
+    return options
 
 
 async def connect(
@@ -77,7 +94,7 @@ async def connect(
     async def reconnected() -> None:
         log.info("nats_reconnected")
 
-    first_try = {**connect_options(name), "allow_reconnect": True}
+    first_try = {**connect_options(name, url), "allow_reconnect": True}
     try:
         await _first_connect(
             connection,
@@ -178,8 +195,11 @@ def leaving_the_lonely(connection: NATS) -> NATS:
 
 
 def servers(url: str) -> list[str]:
-    """Split the URLs of a cluster, which commas separate, and put them into an order of our own."""
-    urls = [one.strip() for one in url.split(",") if one.strip()]
+    """Split the URLs of a cluster, which commas separate, and put them into an order of our own.
+
+    What follows a `?` is for `connect_options`, and for all of them.
+    """
+    urls = [one.strip() for one in url.partition("?")[0].split(",") if one.strip()]
     return random.sample(urls, len(urls))
 
 

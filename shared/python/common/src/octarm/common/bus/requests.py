@@ -179,7 +179,7 @@ async def control_plane(
     url: str, router: NatsRouter, *, name: str, **options: Any
 ) -> AsyncGenerator[NatsBroker, None]:
     """Run a router's subscriptions on a connection of their own until the block ends."""
-    options = {**connect_options(f"{name}-control"), **options}
+    options = {**connect_options(f"{name}-control", url), **options}
     broker = NatsBroker(servers(url), logger=None, **options)
     broker.include_router(router)
     await broker.start()
