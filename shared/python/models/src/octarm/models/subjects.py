@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from octarm.models import commands, episodes, events, policies, queries, rejections
+from octarm.models import commands, episodes, events, policies, queries, rejections, semantic
 from octarm.models.arms import ArmRecord, Heartbeat
 from octarm.models.ids import is_token
 from octarm.models.results import ExecutionResult
@@ -163,6 +163,14 @@ GET_EPISODE: Final = Query(f"{PREFIX}.qry.memory.get", episodes.GetEpisode, epis
 FIND_EPISODES: Final = Query(
     f"{PREFIX}.qry.memory.find", episodes.FindEpisodes, episodes.EpisodesFound
 )
+REMEMBER: Final = Query(f"{PREFIX}.qry.semantic.remember", semantic.Remember, semantic.Remembered)
+SEARCH_MEMORY: Final = Query(
+    f"{PREFIX}.qry.semantic.search", semantic.SearchMemory, semantic.MemoriesFound
+)
+GET_MEMORY: Final = Query(f"{PREFIX}.qry.semantic.get", semantic.GetMemory, semantic.MemoryFound)
+FORGET_MEMORY: Final = Query(
+    f"{PREFIX}.qry.semantic.forget", semantic.ForgetMemory, semantic.MemoryForgotten
+)
 SAVE_POLICY: Final = Query(f"{PREFIX}.qry.policy.save", policies.SavePolicy, policies.PolicySaved)
 VALIDATE_POLICY: Final = Query(
     f"{PREFIX}.qry.policy.validate", policies.ValidatePolicy, policies.PolicyValidated
@@ -230,6 +238,10 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     WHY_WAITING,
     GET_EPISODE,
     FIND_EPISODES,
+    REMEMBER,
+    SEARCH_MEMORY,
+    GET_MEMORY,
+    FORGET_MEMORY,
     SAVE_POLICY,
     VALIDATE_POLICY,
     LIST_POLICIES,

@@ -14,11 +14,11 @@ from octarm.models import (
     episodes,
     errors,
     events,
-    memory,
     policies,
     queries,
     rejections,
     results,
+    semantic,
 )
 
 MODULES: Final[tuple[ModuleType, ...]] = (
@@ -26,11 +26,11 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     contracts,
     results,
     arms,
-    memory,
     commands,
     events,
     queries,
     episodes,
+    semantic,
     policies,
     rejections,
 )
