@@ -1,0 +1,1 @@
+"""How well memory finds what was asked for, on questions about this project's own documents."""
