@@ -14,7 +14,7 @@ FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 
-.PHONY: help sync sandbox fmt lint types layers test unit integration e2e chaos crashpoints storms fuzz coverage machines sim bench overload bench-peers schemas reference demo check up clean
+.PHONY: help sync sandbox fmt lint types layers k8s test unit integration e2e chaos crashpoints storms fuzz coverage machines sim bench overload bench-peers schemas reference demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -79,6 +79,10 @@ coverage: sync ## Check that models, domains and policies are covered to the las
 	$(RUN) coverage report --skip-covered --fail-under=100 --include='*/octarm/models/*,*/domain/*,*/octarm/policies/*' --omit='*/octarm/policies/sandbox/*,*/octarm/policies/store/*,*/octarm/policies/desk/*,*/octarm/policies/simulation/*'
 	$(if $(ALL),$(RUN) coverage report --skip-covered --fail-under=90)
 
+k8s: sync ## Render the manifests of deploy/k8s and check them, without a cluster
+	$(RUN) python -m tests.support.manifests
+	$(RUN) pytest -q tests/unit/deploy
+
 test: sync sandbox ## Run all tests
 	$(RUN) pytest
 
@@ -112,7 +116,7 @@ demo: sync sandbox ## Run the main job on our own Markdown (FOLDER=… for your 
 up: sync ## Start the embedded stack in the foreground
 	$(RUN) octarm up
 
-check: lint types layers test ## Everything that CI checks
+check: lint types layers k8s test ## Everything that CI checks
 
 clean: ## Remove what the tasks made
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out
