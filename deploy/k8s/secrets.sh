@@ -67,14 +67,14 @@ secret() { # name; its entries come from standard input
 
 secret octarm-nats-passwords <<END
 passwords.conf: |
-  gateway: "$gateway"
-  orchestrator: "$orchestrator"
-  scheduler: "$scheduler"
-  arm_registry: "$arm_registry"
-  memory: "$memory"
-  provision: "$provision"
-  llm: "$llm"
-  sys: "$sys"
+  password_gateway: "$gateway"
+  password_orchestrator: "$orchestrator"
+  password_scheduler: "$scheduler"
+  password_arm_registry: "$arm_registry"
+  password_memory: "$memory"
+  password_provision: "$provision"
+  password_llm: "$llm"
+  password_sys: "$sys"
 END
 
 secret octarm-postgres <<END

@@ -1,0 +1,141 @@
+"""The files of deploy/k8s/base/nats and the Secrets of secrets.sh, on real nats-servers."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import nats
+import pytest
+import pytest_asyncio
+
+from octarm.common.bus.connection import connect_options, connected_to, servers
+from octarm.common.bus.topology import STREAMS, provision
+from octarm.models import subjects as s
+from octarm.models.contracts import TaskContract
+from octarm.models.errors import Unavailable
+from octarm.sdk import Arm, Context
+from tests.support.arm_stage import a_command, a_task, an_arm_stage
+from tests.support.manifests.nats_stage import Bus, a_bus
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.integration
+
+SERVICES = ("gateway", "orchestrator", "scheduler", "arm-registry", "memory", "provision")
+
+
+@pytest_asyncio.fixture
+async def bus(tmp_path: Path) -> AsyncGenerator[Bus, None]:
+    """The one server of the overlay dev."""
+    async with a_bus("dev", tmp_path) as one:
+        yield one
+
+
+async def test_services_come_in_and_streams_fit(bus: Bus) -> None:
+    async with connected_to(bus.url("provision"), name="a", expect_cluster="octarm-nats-0") as nc:
+        done = await provision(nc.jetstream(), replicas=1)
+    for service in SERVICES:
+        async with connected_to(bus.url(service), name=service) as nc:
+            await nc.jetstream().stream_info(s.READY)
+
+    assert {f"stream {spec.name} created" for spec in STREAMS} <= set(done)
+
+
+async def test_strangers_stay_out(bus: Bus, tmp_path: Path) -> None:
+    good = bus.url("gateway")
+    (tmp_path / "other").mkdir()
+    async with a_bus("dev", tmp_path / "other") as other:
+        wrong = [
+            good.replace(str(bus.authority), str(other.authority)),
+            good.replace(bus.url("gateway").split("@")[0], other.url("gateway").split("@")[0]),
+            f"nats://{good.partition('@')[2].partition('?')[0]}",
+        ]
+
+        for url in wrong:
+            with pytest.raises(Unavailable):
+                async with connected_to(url, name="stranger"):
+                    pass
+
+
+async def test_an_arm_works_with_no_more_than_it_may(bus: Bus) -> None:
+    arm = Arm("llm", capabilities={"llm"}, slots=2)
+
+    @arm.run
+    async def answer(task: TaskContract, ctx: Context) -> dict[str, str]:
+        if task.goal == "wait":
+            await asyncio.Event().wait()
+        await ctx.progress(0.5, "half")
+        await ctx.emit("a chunk")
+        return {"said": task.goal}
+
+    async with an_arm_stage(bus.url("orchestrator")) as stage:
+        stage.url = bus.url("llm")
+        async with stage.serving(arm) as stop:
+            first, second = a_command(a_task(goal="work")), a_command(a_task(goal="wait"))
+            await stage.dispatch("llm", first, second)
+            done = await stage.result_of(first)
+            await wait_until(lambda: stage.chunks)
+            await stage.cancel("llm", second)
+            cancelled = await stage.result_of(second)
+            # A permission that is missing would have closed the connection.
+            beats = len(stage.beats)
+            await wait_until(lambda: len(stage.beats) > beats)
+            assert not stop.is_set()
+
+    assert (done.status, cancelled.status) == ("success", "failure")
+
+
+async def test_an_arm_may_ask_and_report_only_as_itself(bus: Bus) -> None:
+    refused: list[str] = []
+
+    async def failed(error: Exception) -> None:
+        refused.append(str(error))
+
+    async with connected_to(bus.url("provision"), name="a") as nc:
+        await provision(nc.jetstream())
+    url = bus.url("llm")
+    nc = await nats.connect(servers(url)[0], **connect_options("llm", url) | {"error_cb": failed})
+    forbidden = [
+        s.RESULT.at(arm_id="other"),
+        s.HEARTBEAT.at(arm_id="other", instance_id="i-1"),
+        s.SUBMIT_TASKS.template,
+        s.CANCEL_TASK.template,
+        s.RUN_TASKS.at(arm_id="llm"),
+        s.DRAIN_ARM.template,
+        "$KV.octarm_arms.llm",
+        f"$JS.API.STREAM.DELETE.{s.READY}",
+        f"$JS.API.STREAM.PURGE.{s.DISPATCH}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{s.DISPATCH}.arm-run-other",
+        f"$JS.API.CONSUMER.DELETE.{s.DISPATCH}.arm-run-llm",
+    ]
+    try:
+        for subject in forbidden:
+            await nc.publish(subject, b"{}")
+        await nc.subscribe(s.TASK_EVENTS.pattern)
+        await nc.subscribe(s.CONTROL.at(arm_id="other"))
+        await nc.flush()
+        await wait_until(lambda: len(refused) == len(forbidden) + 2)
+    finally:
+        await nc.close()
+
+    assert all("permissions violation" in one.lower() for one in refused)
+
+
+async def test_three_servers_find_each_other_and_keep_three_copies(tmp_path: Path) -> None:
+    async with (
+        a_bus("prod", tmp_path) as bus,
+        connected_to(bus.url("provision"), name="a", expect_cluster="octarm") as nc,
+    ):
+        js = nc.jetstream(timeout=5)
+
+        async def elected() -> bool:
+            try:
+                return (await js.account_info()).streams == 0
+            except (nats.js.errors.APIError, nats.errors.Error, TimeoutError):
+                return False
+
+        await wait_until(elected)
+        await provision(nc.jetstream(timeout=30), replicas=3)
+        info = await js.stream_info(s.READY)
+
+    assert info.cluster is not None
+    assert len(info.cluster.replicas or []) == 2
