@@ -24,6 +24,16 @@ from octarm.models.queries import (
     TaskView,
     Waiting,
 )
+from octarm.models.semantic import (
+    MemoriesFound,
+    MemoryFound,
+    MemoryHit,
+    NewMemory,
+    RememberAnswer,
+    ScoreExplained,
+    SearchMemory,
+    SemanticMemory,
+)
 from octarm.models.states import TaskState, job_status
 from tests.support.fake_policies import FakePolicies
 from tests.support.letters import FakeLetters
@@ -209,6 +219,47 @@ class FakeEpisodes:
         return EpisodesFound(episodes=[self._episode(query.tenant, new_id("epi"))])
 
 
+class FakeKnowledge:
+    """A semantic memory that knows by id, and finds what has the query's words."""
+
+    def __init__(self) -> None:
+        self.memories: dict[tuple[str, str], SemanticMemory] = {}
+        self.searches: list[SearchMemory] = []
+
+    async def remember(
+        self, tenant: str, source: str, memories: Sequence[NewMemory]
+    ) -> list[RememberAnswer]:
+        return [self._keep(tenant, source, one) for one in memories]
+
+    def _keep(self, tenant: str, source: str, one: NewMemory) -> RememberAnswer:
+        memory_id = one.memory_id or new_id("mem")
+        fields = one.model_dump(
+            include={"entity_type", "content", "metadata", "confidence", "tags"}
+        )
+        self.memories[tenant, memory_id] = SemanticMemory(
+            memory_id=memory_id, tenant=tenant, source=source, timestamp=NOON, **fields
+        )
+        return RememberAnswer(memory_id=memory_id, outcome="created")
+
+    async def search(self, query: SearchMemory) -> MemoriesFound:
+        self.searches.append(query)
+        hits = [
+            MemoryHit(memory=one, score=0.5, explanation=ScoreExplained(text_rank=1))
+            for (tenant, _), one in self.memories.items()
+            if tenant == query.tenant and query.query in one.content
+        ]
+        return MemoriesFound(hits=hits[: query.k])
+
+    async def get(self, tenant: str, memory_id: str, *, history: bool = False) -> MemoryFound:
+        found = self.memories.get((tenant, memory_id))
+        if found is None:
+            raise NotFound(f"no memory {memory_id}", code="MEMORY_NOT_FOUND")
+        return MemoryFound(memory=found, history=[found] if history else [])
+
+    async def forget(self, tenant: str, memory_id: str) -> int:
+        return int(self.memories.pop((tenant, memory_id), None) is not None)
+
+
 class FakeEvents:
     """The history of tasks as a list; `say` adds to it and wakes who follows."""
 
@@ -286,6 +337,7 @@ class FakeFleet:
     queue: FakeQueue = field(default_factory=FakeQueue)
     arms: FakeArms = field(default_factory=FakeArms)
     episodes: FakeEpisodes = field(default_factory=FakeEpisodes)
+    knowledge: FakeKnowledge = field(default_factory=FakeKnowledge)
     events: FakeEvents = field(default_factory=FakeEvents)
     letters: FakeLetters = field(default_factory=FakeLetters)
     policies: FakePolicies = field(default_factory=FakePolicies)
@@ -298,6 +350,7 @@ class FakeFleet:
             self.queue,
             self.arms,
             self.episodes,
+            self.knowledge,
             self.events,
             self.letters,
             self.policies,

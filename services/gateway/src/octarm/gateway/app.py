@@ -21,6 +21,7 @@ from octarm.gateway.routes.edge import Edge
 from octarm.gateway.routes.events import event_routes
 from octarm.gateway.routes.fleet import arm_routes, memory_routes, queue_routes
 from octarm.gateway.routes.health import health_routes
+from octarm.gateway.routes.knowledge import knowledge_routes
 from octarm.gateway.routes.policies import policy_routes
 from octarm.gateway.routes.problems import HANDLERS, answering, problem_response
 from octarm.gateway.routes.submit import SUBMIT_PATH, submit_endpoint, submit_routes
@@ -107,6 +108,7 @@ def _routes(fleet: Fleet, around: Surroundings, submission: APIRouter) -> FastAP
         arm_routes(fleet.arms),
         queue_routes(fleet.queue, around.shards, keys_needed=keys_needed),
         memory_routes(fleet.episodes),
+        knowledge_routes(fleet.knowledge),
         dead_letter_routes(DeadLetterDesk(fleet.letters), around.is_operator),
         policy_routes(
             fleet.policies, around.is_operator, everybody=around.home, shards=around.shards
@@ -131,4 +133,4 @@ def openapi_text() -> str:
 
 
 class _Unconnected:
-    tasks = queue = arms = episodes = events = letters = policies = None
+    tasks = queue = arms = episodes = knowledge = events = letters = policies = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from datetime import UTC, datetime
 from functools import partial
 
 from nats.aio.client import Client as NATS
@@ -15,12 +16,28 @@ from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped
 from octarm.common.storage import open_pool, open_redis
 from octarm.common.storage.connections import Pool
+from octarm.memory.domain.access import Diodes
+from octarm.memory.embedders.hashing import HashingEmbedder
 from octarm.memory.routes.endings import TerminalEvents
 from octarm.memory.routes.episodes import episode_routes
+from octarm.memory.routes.semantic import Knowledge, semantic_routes
 from octarm.memory.settings import Settings
 from octarm.memory.storage.episodes import PostgresEpisodes
 from octarm.memory.storage.front import RedisFront
+from octarm.memory.storage.keeping import PostgresKeeper
+from octarm.memory.storage.semantic import PostgresKnowledge
+from octarm.memory.storage.trail import AuditTrail
+from octarm.memory.storage.words import PostgresWords
 from octarm.memory.usecases.ageing import ForgetOld
+from octarm.memory.usecases.embedding import Embedders
+from octarm.memory.usecases.finding import (
+    ForgetKnowledge,
+    Reading,
+    SearchKnowledge,
+    ShowMemory,
+)
+from octarm.memory.usecases.keeping import RememberKnowledge
+from octarm.memory.usecases.pacing import Pace
 from octarm.memory.usecases.reading import ListEpisodes, ShowEpisode
 from octarm.memory.usecases.remembering import RememberTasks
 from octarm.models.subjects import ENDED
@@ -32,7 +49,7 @@ GATHER_S = 0.2
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`; what opens first closes last."""
-    pool = await open_pool(settings.postgres_url.get_secret_value(), name="memory", max_size=4)
+    pool = await open_pool(settings.postgres_url.get_secret_value(), name="memory", max_size=8)
     try:
         async with connected_to(
             settings.nats_url,
@@ -63,11 +80,34 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
         )
         forget = ForgetOld(kept, settings.retention_days)
         router = episode_routes(ShowEpisode(kept, front), ListEpisodes(kept))
+        trail = AuditTrail(pool)
+        router.include_router(semantic_routes(_knowledge(settings, pool, trail)))
+        words = PostgresWords(pool)
         async with health, control_plane(settings.nats_url, router, name="memory"):
             try:
-                await until_stopped(stop, runner.run(stop), forget.run(stop))
+                await until_stopped(
+                    stop, runner.run(stop), forget.run(stop), trail.run(stop), words.run(stop)
+                )
             finally:
+                await trail.flush()
                 await publisher.close()
+
+
+def _knowledge(settings: Settings, pool: Pool, trail: AuditTrail) -> Knowledge:
+    kept = PostgresKnowledge(pool)
+    embedders = Embedders(HashingEmbedder())
+    diodes = Diodes(settings.memory_access)
+    reading = Reading(diodes, Pace(), trail, _now)
+    return Knowledge(
+        RememberKnowledge(PostgresKeeper(pool), embedders, diodes, trail, _now),
+        SearchKnowledge(kept, embedders, reading),
+        ShowMemory(kept, reading),
+        ForgetKnowledge(kept, reading),
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 if __name__ == "__main__":

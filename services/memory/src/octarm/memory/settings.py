@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field, SecretStr
 
 from octarm.common.service import ServiceSettings
+from octarm.memory.domain.access import Access
 from octarm.models.episodes import DEFAULT_TTL_S
 
 
@@ -20,4 +21,8 @@ class Settings(ServiceSettings):
     episode_ttl_s: int = Field(default=DEFAULT_TTL_S, ge=1, description="Seconds in Redis")
     retention_days: int = Field(
         default=90, ge=1, le=3650, description="Days for which episodes stay in Postgres"
+    )
+    memory_access: dict[str, Access] = Field(
+        default={},
+        description="Arm id, or * → what it may read and write in semantic memory, as JSON",
     )

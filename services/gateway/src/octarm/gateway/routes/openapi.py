@@ -14,6 +14,7 @@ from octarm.gateway.documents import (
     LetterSelection,
     Receipt,
 )
+from octarm.gateway.memory_documents import MemoriesToKeep, MemorySearch
 from octarm.gateway.policy_documents import PolicySource, PolicyToSave, Simulation
 from octarm.models.errors import Problem
 
@@ -32,6 +33,8 @@ _EXTRA_MODELS: Final[tuple[type[BaseModel], ...]] = (
     BatchSubmission,
     Cancellation,
     LetterSelection,
+    MemoriesToKeep,
+    MemorySearch,
     PolicySource,
     PolicyToSave,
     Problem,
@@ -135,6 +138,12 @@ POLICY: Final[Json] = _body("PolicyToSave", {"name": "mine", "source": _SOURCE},
 SIMULATION: Final[Json] = _body(
     "Simulation", {"refs": ["live", "mine"], "since": "2026-11-21T11:00:00Z"}, required=True
 )
+REMEMBER: Final[Json] = _body(
+    "MemoriesToKeep",
+    {"memories": [{"content": "The gateway listens on port 8080."}]},
+    required=True,
+)
+SEARCH: Final[Json] = _body("MemorySearch", {"query": "port of the gateway", "k": 5}, required=True)
 OPERATORS_ONLY: Final[dict[int | str, Json]] = {403: {}}
 SIMULATED: Final[dict[int | str, Json]] = {403: {}, 404: {}}
 CHANGED: Final[dict[int | str, Json]] = {403: {}, 409: {}}

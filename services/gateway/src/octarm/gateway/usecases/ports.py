@@ -33,6 +33,13 @@ from octarm.models.queries import (
     TaskView,
     Waiting,
 )
+from octarm.models.semantic import (
+    MemoriesFound,
+    MemoryFound,
+    NewMemory,
+    RememberAnswer,
+    SearchMemory,
+)
 
 
 class Tasks(Protocol):
@@ -96,6 +103,28 @@ class Episodes(Protocol):
 
     async def find_episodes(self, query: FindEpisodes) -> EpisodesFound:
         """List a page of episodes."""
+        ...
+
+
+class Knowledge(Protocol):
+    """Semantic memory."""
+
+    async def remember(
+        self, tenant: str, source: str, memories: Sequence[NewMemory]
+    ) -> list[RememberAnswer]:
+        """Keep memories; one answer each, in order."""
+        ...
+
+    async def search(self, query: SearchMemory) -> MemoriesFound:
+        """Find the memories that fit best."""
+        ...
+
+    async def get(self, tenant: str, memory_id: str, *, history: bool = False) -> MemoryFound:
+        """Show one memory."""
+        ...
+
+    async def forget(self, tenant: str, memory_id: str) -> int:
+        """Delete one memory with its history; gives the number of rows."""
         ...
 
 
@@ -223,6 +252,7 @@ class Fleet:
     queue: Queue
     arms: Arms
     episodes: Episodes
+    knowledge: Knowledge
     events: TaskEvents
     letters: Letters
     policies: Policies

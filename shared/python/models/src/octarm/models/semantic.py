@@ -166,11 +166,9 @@ class MemoryFilter(Message):
     until: Instant | None = Field(default=None, description="Its timestamp is earlier")
 
 
-class SearchMemory(Message):
-    """Find the `k` memories that fit a text, a vector or both best; `arm_id` is who reads."""
+class MemoryQuestion(Message):
+    """What is looked for: a text, a vector, or both."""
 
-    tenant: Tenant
-    arm_id: ArmId | None = None
     query: QueryText = ""
     embedding: Vector | None = Field(default=None, description="Made by `embedder`")
     embedder: EmbedderName | None = None
@@ -185,6 +183,13 @@ class SearchMemory(Message):
         if not self.query.strip() and (self.embedding is None or self.mode == "text"):
             raise ValueError("a query or, unless the mode is text, an embedding is needed")
         return self
+
+
+class SearchMemory(MemoryQuestion):
+    """Find the `k` memories that fit a text, a vector or both best; `arm_id` is who reads."""
+
+    tenant: Tenant
+    arm_id: ArmId | None = None
 
 
 class ScoreExplained(Message):
@@ -233,7 +238,7 @@ class MemoryFound(Message):
 
 
 class ForgetMemory(Message):
-    """Delete one memory and what was merged into it; doing it twice is doing it once."""
+    """Delete one memory, its history and what was merged into it; twice is once."""
 
     tenant: Tenant
     arm_id: ArmId | None = None

@@ -36,7 +36,13 @@ MODULES: Final[tuple[ModuleType, ...]] = (
 )
 # What the others inherit from; none of these travels itself.
 ABSTRACT: Final[frozenset[type[BaseModel]]] = frozenset(
-    {commands.Message, events.Event, events.TaskEvent, events.TaskEnded}
+    {
+        commands.Message,
+        events.Event,
+        events.TaskEvent,
+        events.TaskEnded,
+        semantic.MemoryQuestion,
+    }
 )
 # Unions have no name of their own; the tag is the field that tells their members apart.
 UNIONS: Final[dict[str, Any]] = {

@@ -1,0 +1,35 @@
+"""What the HTTP API takes about semantic memory; its answers are those of the bus."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from octarm.models.ids import ArmId
+from octarm.models.semantic import MAX_REMEMBERED, MemoryFilter, MemoryQuestion, NewMemory
+
+
+class MemoryToKeep(NewMemory):
+    """Something to be kept; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class MemoriesToKeep(BaseModel):
+    """What to remember, in the name of whom."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: ArmId = Field(default="api", description="What it may write is declared by its name")
+    memories: list[MemoryToKeep] = Field(min_length=1, max_length=MAX_REMEMBERED)
+
+
+class MemorySelection(MemoryFilter):
+    """Which memories; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class MemorySearch(MemoryQuestion):
+    """What to search for; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    only: MemorySelection = MemorySelection()

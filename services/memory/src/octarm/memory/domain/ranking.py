@@ -1,0 +1,79 @@
+"""One order from two: reciprocal rank fusion, with the reasons of every rank.
+
+After Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual
+Rank Learning Methods" (2009): each list gives 1 / (60 + rank). Ranks can be added where scores
+cannot: a cosine and the weight of words have no common scale.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+DAMPING: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One memory in one list; the list is in order, the best first."""
+
+    memory_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One memory in the common order; a rank of None: it is not in that list."""
+
+    memory_id: str
+    score: float
+    text_rank: int | None = None
+    text_score: float = 0.0
+    vector_rank: int | None = None
+    vector_similarity: float = 0.0
+
+    @property
+    def text_part(self) -> float:
+        """What the list of words gives to the score."""
+        return _part(self.text_rank)
+
+    @property
+    def vector_part(self) -> float:
+        """What the list of vectors gives to the score."""
+        return _part(self.vector_rank)
+
+
+def fused(text: Sequence[Candidate], vectors: Sequence[Candidate]) -> list[Ranked]:
+    """Order what is in either list by the sum of its parts, ties by similarity, then by id."""
+    by_text, by_vector = _ranks(text), _ranks(vectors)
+    found = [
+        _ranked(memory_id, by_text, by_vector) for memory_id in by_text.keys() | by_vector.keys()
+    ]
+    return sorted(found, key=lambda one: (-one.score, -one.vector_similarity, one.memory_id))
+
+
+def _ranks(candidates: Sequence[Candidate]) -> dict[str, tuple[int, float]]:
+    ranks: dict[str, tuple[int, float]] = {}
+    for candidate in candidates:
+        ranks.setdefault(candidate.memory_id, (len(ranks) + 1, candidate.score))
+    return ranks
+
+
+def _ranked(
+    memory_id: str,
+    by_text: Mapping[str, tuple[int, float]],
+    by_vector: Mapping[str, tuple[int, float]],
+) -> Ranked:
+    text_rank, text_score = by_text.get(memory_id, (None, 0.0))
+    vector_rank, similarity = by_vector.get(memory_id, (None, 0.0))
+    return Ranked(
+        memory_id,
+        _part(text_rank) + _part(vector_rank),
+        text_rank,
+        text_score,
+        vector_rank,
+        similarity,
+    )
+
+
+def _part(rank: int | None) -> float:
+    return 0.0 if rank is None else 1 / (DAMPING + rank)

@@ -1,0 +1,92 @@
+"""Semantic memory on a database, without a bus; and builders of what is remembered."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from octarm.common.storage.connections import Pool
+from octarm.memory.domain.access import Access, Diodes
+from octarm.memory.embedders.hashing import HashingEmbedder
+from octarm.memory.routes.semantic import Knowledge
+from octarm.memory.storage.keeping import PostgresKeeper
+from octarm.memory.storage.semantic import PostgresKnowledge
+from octarm.memory.storage.trail import AuditTrail
+from octarm.memory.usecases.embedding import Embedders
+from octarm.memory.usecases.finding import ForgetKnowledge, Reading, SearchKnowledge, ShowMemory
+from octarm.memory.usecases.keeping import RememberKnowledge
+from octarm.memory.usecases.knowledge import Embedder
+from octarm.memory.usecases.pacing import Pace
+from octarm.models.ids import typeid, uuid7
+from octarm.models.semantic import (
+    GetMemory,
+    MemoriesFound,
+    MemoryFound,
+    NewMemory,
+    Remember,
+    RememberAnswer,
+    SearchMemory,
+)
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+def a_memory_id(number: int = 1) -> str:
+    return typeid("mem", uuid7(1_800_000_000_000 + number, number))
+
+
+def at(minutes: int) -> datetime:
+    """So many minutes past noon."""
+    return NOON + timedelta(minutes=minutes)
+
+
+class Memory:
+    """What the service does, asked directly."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        access: dict[str, Access] | None = None,
+        embedder: Embedder | None = None,
+        others: Sequence[Embedder] = (),
+    ) -> None:
+        kept = PostgresKnowledge(pool)
+        embedders = Embedders(embedder or HashingEmbedder(), others)
+        diodes = Diodes(access or {})
+        self.trail = AuditTrail(pool)
+        reading = Reading(diodes, Pace(), self.trail, self._now)
+        self.now = NOON
+        self.knowledge = Knowledge(
+            RememberKnowledge(PostgresKeeper(pool), embedders, diodes, self.trail, self._now),
+            SearchKnowledge(kept, embedders, reading),
+            ShowMemory(kept, reading),
+            ForgetKnowledge(kept, reading),
+        )
+
+    def _now(self) -> datetime:
+        return self.now
+
+    async def remember(
+        self, *memories: NewMemory | str, tenant: str = "acme", source: str = "writer"
+    ) -> list[RememberAnswer]:
+        """Keep these; a text is a fact."""
+        given = [NewMemory(content=one) if isinstance(one, str) else one for one in memories]
+        command = Remember(tenant=tenant, source=source, memories=given)
+        return (await self.knowledge.remember(command)).answers
+
+    async def search(
+        self, query: str = "", *, tenant: str = "acme", **fields: Any
+    ) -> MemoriesFound:
+        """Find what fits."""
+        return await self.knowledge.search(SearchMemory(tenant=tenant, query=query, **fields))
+
+    async def contents(self, query: str, **fields: Any) -> list[str]:
+        """Give what the memories say that fit."""
+        return [hit.memory.content for hit in (await self.search(query, **fields)).hits]
+
+    async def get(
+        self, memory_id: str | None, *, tenant: str = "acme", **fields: Any
+    ) -> MemoryFound:
+        """Show one with its history."""
+        query = GetMemory(tenant=tenant, memory_id=memory_id or "", history=True, **fields)
+        return await self.knowledge.show(query)
