@@ -88,11 +88,13 @@ class Arrangement:
         self.worker.cancel(order)
 
 
-def a_command(**fields: Any) -> RunTask:
+def a_command(*, traceparent: str = "", **fields: Any) -> RunTask:
     task = TaskContract(
         task_id=new_id("tsk"), tenant="acme", goal="count", created_at=datetime.now(UTC), **fields
     )
-    return RunTask(task_id=task.task_id, attempt=1, slots=task.slots, task=task)
+    return RunTask(
+        task_id=task.task_id, attempt=1, slots=task.slots, traceparent=traceparent, task=task
+    )
 
 
 def a_bundle(*commands: RunTask, arm_id: str = "worker", shard: int = 0) -> RunTasks:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -219,6 +220,28 @@ class TestFleet:
         assert "  2 wait: no arm is capable" in out
 
 
+def at(second: int) -> str:
+    return f"2026-01-01T00:00:{second:02}Z"
+
+
+def _told(verb: str, second: int, **data: object) -> tuple[str, str, dict[str, Any]]:
+    return an_event(verb, second + 1, occurred_at=at(second), **data)
+
+
+A_STORY = (
+    _told("accepted", 0, attempt=1),
+    _told("ready", 1, attempt=1),
+    _told("placed", 2, attempt=1, arm_id="llm"),
+    _told("started", 3, attempt=1, arm_id="llm"),
+    _told("progress", 4, attempt=1),
+    _told("retried", 6, attempt=2),
+    _told("ready", 7, attempt=2),
+    _told("placed", 8, attempt=2, arm_id="llm"),
+    _told("started", 9, attempt=2, arm_id="llm"),
+    _told("failed", 10, attempt=2),
+)
+
+
 def a_span(name: str, span_id: str, parent: str = "", **more: object) -> str:
     row = {
         "trace_id": TRACE_ID,
@@ -258,17 +281,51 @@ class TestTrace:
 
         assert [span.name for span in read_spans(tmp_path, TRACE_ID)] == ["a", "b"]
 
-    def test_falls_back_to_the_events(self, cli: Cli, gateway: FakeGateway) -> None:
-        gateway.on(f"GET /v1/tasks/{TASK_ID}", Reply(body=a_task(terminal_at=NOON)))
-        gateway.on(
-            f"GET /v1/tasks/{TASK_ID}/events",
-            a_stream(an_event("accepted", 1), an_event("completed", 2)),
-        )
+    def test_falls_back_to_the_events_of_all_attempts(self, cli: Cli, gateway: FakeGateway) -> None:
+        gateway.on(f"GET /v1/tasks/{TASK_ID}", Reply(body=a_task(state="failed", created_at=at(0))))
+        gateway.on(f"GET /v1/tasks/{TASK_ID}/events", a_stream(*A_STORY))
+
+        ran = cli("trace", TASK_ID)
+        document = json.loads(cli("trace", TASK_ID, "--json").out)
+
+        assert "drawn from its events" in ran.err
+        shown = [
+            (line.lstrip("├└│─ \xa0").split("  ")[0], line) for line in ran.out.splitlines()[1:]
+        ]
+        assert [name for name, _ in shown] == [
+            *("task", "attempt 1", "waiting", "queued", "dispatched", "running"),
+            *("attempt 2", "waiting for the next attempt", "queued", "dispatched", "running"),
+        ]
+        assert "3000.0 ms" in shown[5][1]
+        assert document["source"] == "events"
+        spans = {span["span_id"]: span for span in document["spans"]}
+        assert spans["attempt-1"]["status"] == spans["attempt-2"]["status"] == "ERROR"
+        assert {span["parent_id"] for span in spans.values()} == {
+            *("", "task", "attempt-1", "attempt-2")
+        }
+
+    def test_shows_the_errors_of_a_task_that_is_not_sampled(
+        self, cli: Cli, gateway: FakeGateway, tmp_path: Path
+    ) -> None:
+        gateway.on(f"GET /v1/tasks/{TASK_ID}", Reply(body=a_task(state="failed", created_at=at(0))))
+        gateway.on(f"GET /v1/tasks/{TASK_ID}/events", a_stream(*A_STORY))
+        about = {"octarm.trace.sampled": False, "error.type": "EXECUTION_TIMEOUT"}
+        (tmp_path / "a.jsonl").write_text(a_span("arm.run", "7", "3", attributes=about))
+
+        out = cli("trace", TASK_ID, "--folder", str(tmp_path)).out
+
+        assert "attempt 2" in out
+        assert "EXECUTION_TIMEOUT" in out
+
+    def test_says_what_to_do_where_nothing_is_known(self, cli: Cli, gateway: FakeGateway) -> None:
+        gateway.on(f"GET /v1/tasks/{TASK_ID}", Reply(body=a_task()))
+        gateway.on(f"GET /v1/tasks/{TASK_ID}/events", Reply(204))
 
         ran = cli("trace", TASK_ID)
 
-        assert "task.accepted" in ran.out
-        assert "drawn from its events" in ran.err
+        assert ran.code == 1
+        assert "neither spans nor events" in ran.err
+        assert "octarm tasks get" in ran.err
 
 
 class TestHelp:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from octarm.common.telemetry import tracing
 from octarm.llm.answer import MAX_ANSWER_CHARS, Answer, AnswerTask
 from octarm.llm.provider import Chunk, Request, SchemaNotSupported, Usage
 from octarm.llm.question import Defaults
@@ -65,6 +67,9 @@ class AnAttempt:
 
     def emit(self, text: str) -> None:
         self.emitted.append(text)
+
+    def span(self, name: str, **attributes: Any) -> AbstractContextManager[tracing.Span]:
+        return tracing.span(name, "", **attributes)
 
     def throttled(self, retry_after_s: float) -> None:
         pass

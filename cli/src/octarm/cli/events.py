@@ -15,6 +15,7 @@ from octarm.models.events import TERMINAL_VERBS
 
 GIVE_UP_AFTER: Final = 8
 READ_TIMEOUT_S: Final = 60.0
+QUIET_S: Final = 3.0
 _AGAIN: Final = {429, 500, 502, 503, 504}
 
 
@@ -59,6 +60,27 @@ def task_events(gateway: Gateway, task_id: str) -> Generator[StreamEvent, None, 
         time.sleep(min(5.0, 0.1 * 2**broken))
 
 
+def events_so_far(gateway: Gateway, task_id: str) -> list[StreamEvent]:
+    """Give the events that there are now; of a task that goes on, until none comes for a while.
+
+    Raises:
+        NotFound: there is no such task.
+        Unavailable: the stream broke.
+    """
+    found: list[StreamEvent] = []
+    give_up_at = time.monotonic() + READ_TIMEOUT_S
+    try:
+        for _, event in _connection(gateway, task_id, "", timeout_s=QUIET_S):
+            found.append(event)
+            if event.is_terminal or time.monotonic() > give_up_at:
+                break
+    except (_NothingMore, httpx.ReadTimeout):
+        return found
+    except (httpx.HTTPError, SSEError, _Refused) as error:
+        raise Unavailable(f"the event stream of {task_id} broke: {error}") from None
+    return found
+
+
 class _Refused(Exception):
     """The server cannot serve the stream at the moment."""
 
@@ -73,9 +95,11 @@ def _end_of(gateway: Gateway, task_id: str) -> StreamEvent:
     return StreamEvent(f"task.{outcome['state']}", outcome)
 
 
-def _connection(gateway: Gateway, task_id: str, last_id: str) -> Iterator[tuple[str, StreamEvent]]:
+def _connection(
+    gateway: Gateway, task_id: str, last_id: str, *, timeout_s: float = READ_TIMEOUT_S
+) -> Iterator[tuple[str, StreamEvent]]:
     headers = {"accept": "text/event-stream"} | ({"last-event-id": last_id} if last_id else {})
-    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=5.0)
+    timeout = httpx.Timeout(timeout_s, connect=5.0)
     path = f"/v1/tasks/{task_id}/events"
     with gateway.client.stream("GET", path, headers=headers, timeout=timeout) as response:
         if response.status_code == 204:

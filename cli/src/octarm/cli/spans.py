@@ -8,15 +8,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.text import Text
 from rich.tree import Tree
 
 from octarm.cli.text import clean
+from octarm.common.telemetry import conventions
 
 MAX_DEPTH = 50
 BAR_CELLS = 24
+SHOWN: Final = (
+    (conventions.NAMES["attempt"], "attempt {}"),
+    (conventions.NAMES["arm_id"], "{}"),
+    (conventions.ERROR_TYPE, "{}"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class Span:
 
 def read_spans(folder: Path, trace_id: str) -> list[Span]:
     """All spans of one trace, by start; half-written lines are left out."""
+    if not trace_id:
+        return []
     spans = {
         span.span_id: span
         for path in sorted(folder.glob("*.jsonl"))
@@ -106,8 +114,9 @@ def _label(span: Span, frame: tuple[int, int]) -> Text:
     # On a narrow terminal the bar is what gets cut.
     label = Text(f"{clean(span.name)}  ", no_wrap=True, overflow="crop")
     label.stylize("red" if span.status == "ERROR" else "")
-    if attempt := span.attributes.get("attempt"):
-        label.append(f"attempt {attempt}  ", style="dim")
+    for name, words in SHOWN:
+        if (value := span.attributes.get(name)) not in (None, ""):
+            label.append(f"{words.format(clean(str(value)))}  ", style="dim")
     label.append(f"{span.duration_ms:.1f} ms", style="bold")
     label.append(f"  +{(span.start_ns - start) / 1e6:.1f}  ", style="dim")
     label.append(_bar(span, start, whole), style="cyan")

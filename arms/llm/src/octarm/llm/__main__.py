@@ -59,6 +59,13 @@ def labels_of(settings: Settings) -> dict[str, str]:
     return {name: value[:MAX_LABEL_CHARS] for name, value in named.items() if value}
 
 
+def traced_as(settings: Settings) -> dict[str, str]:
+    """Name provider and model for traces; a local model by its file, not its folder."""
+    if settings.provider == "openai":
+        return {"provider": "openai", "model": settings.model}
+    return {"provider": "llama_cpp", "model": Path(settings.model).name or "default"}
+
+
 def llm(settings: Settings, provider: Provider) -> Arm:
     """Wire the arm."""
     arm = Arm(
@@ -70,7 +77,7 @@ def llm(settings: Settings, provider: Provider) -> Arm:
     defaults = Defaults(
         max_output_tokens=settings.max_output_tokens, temperature=settings.temperature
     )
-    answer_task = AnswerTask(provider, defaults)
+    answer_task = AnswerTask(provider, defaults, traced_as(settings))
 
     @arm.run
     async def run(task: TaskContract, ctx: Context) -> ExecutionResult:

@@ -2,12 +2,14 @@
 
 import hashlib
 import math
-from contextlib import aclosing
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from pydantic import JsonValue
 
+from octarm.common.telemetry.tracing import Span
 from octarm.llm.provider import Chunk, Message, Provider, Request, SchemaNotSupported, Usage
 from octarm.llm.question import Defaults, Question, question_of
 from octarm.llm.truncation import fitted
@@ -44,6 +46,9 @@ class Attempt(Protocol):
     def emit(self, text: str) -> Any:
         """Stream a piece of the answer."""
 
+    def span(self, name: str, **attributes: Any) -> AbstractContextManager[Span]:
+        """Trace a step below the attempt's."""
+
     def throttled(self, retry_after_s: float) -> Any:
         """Tell the fleet that the provider wants no requests for that long."""
 
@@ -69,6 +74,8 @@ class AnswerTask:
 
     provider: Provider
     defaults: Defaults
+    traced_as: Mapping[str, str] = field(default_factory=dict)
+    """Provider and model, as traces call them."""
 
     async def __call__(self, task: TaskContract, attempt: Attempt) -> Answer:
         """Ask the model. A call that fails is told in the answer, with what was spent till then.
@@ -77,7 +84,7 @@ class AnswerTask:
             InvalidRequest: the task asks for something impossible; nothing was spent.
         """
         question = question_of(task, self.defaults)
-        conversation = _Conversation(self.provider, question, attempt)
+        conversation = _Conversation(self.provider, question, attempt, self.traced_as)
         try:
             await conversation.run()
         except OctarmError as error:
@@ -88,11 +95,14 @@ class AnswerTask:
 class _Conversation:
     """The calls that one question takes: one, and with a schema up to two repairs."""
 
-    def __init__(self, provider: Provider, question: Question, attempt: Attempt) -> None:
+    def __init__(
+        self, provider: Provider, question: Question, attempt: Attempt, traced_as: Mapping[str, str]
+    ) -> None:
         self.answer = Answer(prompt_hash=_sha256(question.goal))
         self._provider = provider
         self._question = question
         self._attempt = attempt
+        self._traced_as = traced_as
         self._constrained = question.schema is not None
         # An answer never takes more than half of the context, so that something can be asked.
         self._max_output = min(question.max_output_tokens, provider.context_tokens // 2)
@@ -182,6 +192,11 @@ class _Conversation:
         )
         if self._constrained and self._question.schema is not None:
             request = replace(request, output_schema=self._question.schema.document)
+        about = {"max_tokens": request.max_output_tokens, "temperature": request.temperature}
+        with self._attempt.span("llm.chat", **self._traced_as, **about) as span:
+            return await self._answered(request, prompt_tokens, span)
+
+    async def _answered(self, request: Request, prompt_tokens: int, span: Span) -> tuple[str, str]:
         shown = self.answer.usage.calls == 0  # what watchers see is not taken back by a repair
         text, last = "", Chunk()
         try:
@@ -195,7 +210,13 @@ class _Conversation:
         finally:
             if text or last.usage is not None:  # an answer that broke off was paid for, too
                 pieces = math.ceil(len(text) / 3)
-                self._book(last.usage or Usage(prompt_tokens, pieces, 1), last.model)
+                usage = last.usage or Usage(prompt_tokens, pieces, 1)
+                span.put(
+                    input_tokens=usage.prompt_tokens,
+                    output_tokens=usage.completion_tokens,
+                    response_model=last.model,
+                )
+                self._book(usage, last.model)
         return text, last.finish_reason or "length"
 
     async def _count(self, messages: tuple[Message, ...]) -> int:

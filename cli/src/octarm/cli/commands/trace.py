@@ -1,7 +1,6 @@
 """`octarm trace`: one task's way through the services, as a tree."""
 
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,11 +8,14 @@ import typer
 
 from octarm.cli.command import Session, command
 from octarm.cli.commands.tasks import TaskId, task_path
-from octarm.cli.events import StreamEvent, task_events
+from octarm.cli.events import events_so_far
 from octarm.cli.http import Gateway
 from octarm.cli.output import note, stdout
 from octarm.cli.profiles import data_folder
 from octarm.cli.spans import Span, read_spans, span_tree
+from octarm.cli.story import steps_of
+from octarm.common.telemetry import conventions
+from octarm.models.errors import NotFound
 
 
 def register(app: typer.Typer) -> None:
@@ -30,48 +32,48 @@ def trace(
     task_id: TaskId,
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", help="Exported spans; by default those of the embedded stack."),
+        typer.Option(
+            "--folder",
+            help="Exported spans; by default those of the embedded stack.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
 ) -> None:
-    """Draw a task's spans as a tree with durations; without spans, its events.
+    """Draw a task's spans as a tree with durations; where it has none, its events.
 
-    A task is traced when it is sampled: OCTARM_TRACE_SAMPLE=1 traces all.
+    A task is traced when it is sampled: OCTARM_TRACE_SAMPLE=1 traces all. Errors are always.
     """
     path = task_path(task_id)
     with session.gateway() as gateway:
         task = gateway.get(path)
-        trace_id = (task.get("traceparent") or "--").split("-")[1]
         where = folder or data_folder() / "traces"
-        spans = read_spans(where, trace_id) if trace_id else []
-        source = "spans"
-        if not spans:
-            source, spans = "events", _from_events(gateway, task)
-    if session.answer({"source": source, "spans": [asdict(span) for span in spans]}):
+        found = read_spans(where, _trace_id(task))
+        # Of a task that is not sampled, errors alone are exported: they tell what, not when.
+        is_whole = any(span.attributes.get(conventions.SAMPLED) is not False for span in found)
+        spans = found if is_whole else [*_steps(gateway, task), *found]
+    source = "spans" if is_whole else "events"
+    if session.answer({"source": source, "trace_id": _trace_id(task), **_document(spans)}):
         return
-    if source == "events":
-        note(f"no spans of this task in {where}; drawn from its events", "dim")
+    if not is_whole:
+        note(f"the task is not sampled, or not in {where}: drawn from its events", "dim")
     stdout().print(span_tree(f"{task_id}  {task['state']}", spans))
 
 
-def _from_events(gateway: Gateway, task: dict[str, Any]) -> list[Span]:
-    """One span from each event to the next; of a task that runs, up to its latest event."""
-    events: list[StreamEvent] = []
-    if task.get("terminal_at"):
-        events = [e for e in task_events(gateway, task["task_id"]) if e.kind != "chunk"]
-    times = [(_ns(event.data.get("occurred_at")), event) for event in events]
-    ends = [at for at, _ in times[1:]] + [at for at, _ in times[-1:]]
-    return [
-        Span("", str(i), "", event.kind, "", at, max(at, end), attributes=_attributes(event))
-        for i, ((at, event), end) in enumerate(zip(times, ends, strict=True))
-    ]
+def _trace_id(task: dict[str, Any]) -> str:
+    return (task.get("traceparent") or "--").split("-")[1]
 
 
-def _attributes(event: StreamEvent) -> dict[str, Any]:
-    return {key: event.data[key] for key in ("attempt", "arm_id") if event.data.get(key)}
+def _steps(gateway: Gateway, task: dict[str, Any]) -> list[Span]:
+    events = events_so_far(gateway, task["task_id"])
+    if not events:
+        raise NotFound(
+            f"task {task['task_id']} has neither spans nor events",
+            "Events are kept for seven days; 'octarm tasks get' has what the ledger keeps.",
+            "NOT_FOUND",
+        )
+    return steps_of(task, events)
 
 
-def _ns(when: Any) -> int:
-    try:
-        return int(datetime.fromisoformat(str(when)).timestamp() * 1e9)
-    except ValueError:
-        return 0
+def _document(spans: list[Span]) -> dict[str, Any]:
+    return {"spans": [asdict(span) | {"duration_ms": span.duration_ms} for span in spans]}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -32,6 +33,7 @@ from octarm.models.queries import Accepted, SubmitAnswer
 
 JSON: Final = "application/json"
 SUBMIT_PATH: Final = "/v1/tasks"
+BATCH_PATH: Final = f"{SUBMIT_PATH}/batch"
 # A task with a key may be one that was accepted already, which is answered at any time.
 KEY_FIELD: Final = b'"idempotency_key"'
 # Between these others get their turn.
@@ -57,7 +59,7 @@ def submit_endpoint(submit: Submit) -> Endpoint:
         if key is not None:
             fields["idempotency_key"] = key
         submission = read_as(TaskSubmission, fields)
-        with tracing.span("gateway.submit", caller.traceparent, tenant=caller.tenant) as span:
+        with _traced(caller, SUBMIT_PATH) as span:
             task = _command(submission, caller, span.traceparent)
             return _receipt(await submit.one(caller.tenant, task))
 
@@ -69,7 +71,7 @@ def submit_routes(submit: Submit, submit_task: Endpoint) -> APIRouter:
     router = APIRouter(tags=["tasks"])
     router.post(SUBMIT_PATH, status_code=202, openapi_extra=openapi.SUBMIT_ONE)(submit_task)
 
-    @router.post("/v1/tasks/batch", openapi_extra=openapi.SUBMIT_BATCH)
+    @router.post(BATCH_PATH, openapi_extra=openapi.SUBMIT_BATCH)
     async def submit_batch(request: Request) -> Response:
         """Submit up to 1,000 tasks; each gets its own answer, in order.
 
@@ -84,12 +86,23 @@ def submit_routes(submit: Submit, submit_task: Endpoint) -> APIRouter:
         if KEY_FIELD not in body:
             submit.must_be_open(caller.tenant)
         batch = read_as(RawBatch, await read_large(body, MAX_BATCH_VALUES))
-        with tracing.span("gateway.submit", caller.traceparent, tenant=caller.tenant) as span:
+        with _traced(caller, BATCH_PATH) as span:
+            span.put(tasks=len(batch.tasks))
             answers = await _submit_each(submit, batch.tasks, caller, span.traceparent)
         text = BatchAnswers(answers=answers).model_dump_json(exclude_none=True)
         return Response(text, media_type=JSON)
 
     return router
+
+
+def _traced(caller: Caller, route: str) -> AbstractContextManager[tracing.Span]:
+    return tracing.span(
+        "gateway.submit",
+        caller.traceparent,
+        tenant=caller.tenant,
+        correlation_id=caller.correlation_id,
+        route=route,
+    )
 
 
 def _command(submission: TaskSubmission, caller: Caller, traceparent: str) -> SubmitTask:

@@ -27,6 +27,7 @@ from octarm.orchestrator.domain.admission import Gate
 from octarm.orchestrator.usecases.relay import Relay
 
 SPAN: Final = "orchestrator.accept"
+NO_ANSWER: Final = "NO_ANSWER"
 _ACCEPTED: Final = (("accepted", b""),)
 _QUEUED: Final = (*_ACCEPTED, ("ready", b""))
 
@@ -98,15 +99,20 @@ class AcceptTasks:
         answers: list[AcceptAnswer | None] = [None] * len(group)
         tasks: list[NewTask] = []
         places: list[int] = []
+        spans: dict[int, tracing.Span] = {}
         for place, submitted in enumerate(group):
             try:
-                tasks.append(self._read(submitted))
+                tasks.append(self._read(submitted, place, spans))
                 places.append(place)
             except OctarmError as error:
                 answers[place] = error
-        if tasks:
-            for place, answer in zip(places, await treat(tasks), strict=True):
-                answers[place] = answer
+        try:
+            if tasks:
+                for place, answer in zip(places, await treat(tasks), strict=True):
+                    answers[place] = answer
+        finally:
+            for place, span in spans.items():
+                _end(span, answers[place])
         return [answer for answer in answers if answer is not None]
 
     async def _refuse(self, group: Sequence[Submitted], refusal: OctarmError) -> list[AcceptAnswer]:
@@ -139,13 +145,14 @@ class AcceptTasks:
         metrics.inc("octarm_orchestrator_tasks_accepted_total", created)
         return written
 
-    def _read(self, submitted: Submitted) -> NewTask:
+    def _read(self, submitted: Submitted, place: int, spans: dict[int, tracing.Span]) -> NewTask:
+        """Read a task; of a sampled one the span begins, which ends when the task is durable."""
         item = submitted.item
         parent = item.traceparent if tracing.valid(item.traceparent) else tracing.root()
         if not tracing.is_sampled(parent):
             return self._new_task(submitted, parent)
-        with tracing.span(SPAN, parent) as span:
-            return self._new_task(submitted, span.traceparent)
+        spans[place] = span = tracing.begin(SPAN, parent, tenant=submitted.tenant)
+        return self._new_task(submitted, span.traceparent)
 
     def _new_task(self, submitted: Submitted, traceparent: str) -> NewTask:
         item = submitted.item
@@ -172,6 +179,14 @@ class AcceptTasks:
         queued = [task for task in tasks if not task.waits]
         told = [event for task in tasks for event in _story(task)]
         return ready([ready_task(task) for task in queued], shards=self.shards) + history(told)
+
+
+def _end(span: tracing.Span, answer: AcceptAnswer | None) -> None:
+    if isinstance(answer, Known):
+        span.put(task_id=answer.task_id)
+    else:
+        span.error = answer.code if answer is not None else NO_ANSWER
+    span.end()
 
 
 def _wanted(body: bytes) -> TaskSubmission:

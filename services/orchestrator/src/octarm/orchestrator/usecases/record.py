@@ -22,6 +22,7 @@ from octarm.orchestrator.usecases.retrying import ChooseDelays
 SPAN: Final = "orchestrator.finish"
 UNKNOWN: Final = "the ledger has no such task"
 FOREIGN: Final = "the attempt is not this arm's"
+BAD_ENDINGS: Final = (TaskState.FAILED, TaskState.TIMED_OUT)
 CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
 
@@ -100,10 +101,20 @@ def _traced(announce: Announcement, news: list[AttemptNews], began_ns: int) -> A
     senders = {item.task_id: item.traceparent for item in news if item.traceparent}
 
     def spanned(change: Moved) -> Moved:
-        if not change.new.is_terminal or not tracing.is_sampled(change.traceparent):
+        error = change.new.value if change.new in BAD_ENDINGS else ""
+        sampled = tracing.is_sampled(change.traceparent)
+        if not change.new.is_terminal or not (sampled or error):
             return change
         parent = senders.get(change.task_id) or change.traceparent
-        own = tracing.record(SPAN, parent, began_ns, task_id=change.task_id, state=change.new.value)
+        own = tracing.record(
+            SPAN,
+            parent,
+            began_ns,
+            error=error,
+            task_id=change.task_id,
+            attempt=change.attempt,
+            state=change.new.value,
+        )
         return structs.replace(change, traceparent=own)
 
     def with_spans(moved: list[Moved]) -> list[Outgoing]:

@@ -112,7 +112,7 @@ class Dispatch:
         for decision in decisions:
             ready, traceparent = decision.task.ready, decision.task.ready.traceparent
             if tracing.is_sampled(traceparent):
-                traceparent = self._traced(decision, policy)
+                traceparent = self._traced(decision, policy, now)
                 head = trace_head(traceparent)
             tasks.append(
                 RunTask(
@@ -134,17 +134,19 @@ class Dispatch:
         head = head if len(tasks) == 1 else b""
         return Outgoing(subject, payload, f"d:{digest.hexdigest()}", head, self._fence)
 
-    def _traced(self, decision: Placement, policy: str) -> str:
-        ready = decision.task.ready
+    def _traced(self, decision: Placement, policy: str, now: datetime) -> str:
+        """Trace the step, which began with this cycle; how long the task waited it only says."""
+        ready, began_ns = decision.task.ready, int(now.timestamp() * 1e9)
         return tracing.record(
             "scheduler.place",
             ready.traceparent,
-            decision.task.seen_ns,
+            began_ns,
             task_id=ready.task_id,
             attempt=ready.attempt,
             arm_id=decision.pool.arm_id,
             policy=policy,
             reason=decision.reason,
+            waited_s=max(0, began_ns - decision.task.seen_ns) / 1e9,
         )
 
     def _placed(self, bundle: Bundle, seq: int, now: datetime) -> int:

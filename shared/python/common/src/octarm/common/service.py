@@ -167,6 +167,7 @@ def run(main: Main[S], settings: type[S], name: str) -> NoReturn:
         log_level=values.log_level,
         trace_export=values.trace_export,
         trace_sample=values.trace_sample,
+        instance=values.instance,
     )
     _tune_collector()
     try:

@@ -3,13 +3,17 @@
 import asyncio
 import time
 from datetime import UTC, datetime
+from typing import Final
 
+from octarm.common.telemetry import tracing
 from octarm.models.contracts import TaskContract
 from octarm.sdk.context import Context
 from octarm.sdk.inbox import Command
 from octarm.sdk.outcomes import Circumstances
 from octarm.sdk.recent import Key
 from octarm.sdk.spending import NOTHING
+
+SPAN: Final = "arm.run"
 
 
 class Attempt:
@@ -26,6 +30,7 @@ class Attempt:
         "key",
         "settled",
         "slots",
+        "span",
         "started",
         "started_at",
         "task",
@@ -47,11 +52,34 @@ class Attempt:
         self.due = 0
         self.timer: asyncio.TimerHandle | None = None
         self.work: asyncio.Task[None] | None = None
+        self.span: tracing.Span | None = None
 
     @property
     def cancelled(self) -> bool:
         """Whether somebody called it off."""
         return self.context is not None and self.context.cancelled
+
+    def trace(self, arm_id: str) -> str:
+        """Begin its span, from now; gives the traceparent for what it calls."""
+        self.span = self._span(arm_id)
+        self.traceparent = self.span.traceparent
+        return self.traceparent
+
+    def traced(self, arm_id: str, error: str) -> None:
+        """End its span; an attempt without one, as it is not sampled, leaves one if it failed."""
+        if self.span is not None:
+            self.span.error = error
+            self.span.end()
+        elif error:
+            began_ns = int(self.started_at.timestamp() * 1e9)
+            self._span(arm_id, began_ns, error).end()
+
+    def _span(self, arm_id: str, began_ns: int = 0, error: str = "") -> tracing.Span:
+        task_id, attempt = self.key
+        about = {"task_id": task_id, "arm_id": arm_id, "agent": arm_id}
+        span = tracing.Span(SPAN, self.traceparent, about | {"attempt": attempt}, start_ns=began_ns)
+        span.error = error
+        return span
 
     def allowed_s(self) -> float:
         """Give the seconds it may take: its timeout, or what the budget has left."""

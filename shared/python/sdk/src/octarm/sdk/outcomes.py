@@ -99,6 +99,15 @@ def returned(value: Any) -> Ending:
     return Success(output)
 
 
+def error_of(ending: Ending) -> str:
+    """Give the code of a failure, "" of anything else; being called off is none."""
+    if isinstance(ending, Failure):
+        return "" if ending.problem.code == "CANCELLED" else ending.problem.code
+    if isinstance(ending, Given) and ending.result.error is not None:
+        return ending.result.error.code
+    return ""
+
+
 def too_large(size: int) -> Failure:
     """Say that an output of `size` bytes cannot be kept."""
     error = PayloadTooLarge(

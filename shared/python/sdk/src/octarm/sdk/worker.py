@@ -200,12 +200,8 @@ class Worker:
         """Call the handler; the one place where an unforeseen exception is caught."""
         try:
             if tracing.is_sampled(attempt.traceparent):
-                with ctx.span("arm.run", task_id=task.task_id, attempt=ctx.attempt) as span:
-                    attempt.traceparent = ctx.traceparent = span.traceparent
-                    value = await self._call(task, ctx)
-            else:
-                value = await self._call(task, ctx)
-            return outcomes.returned(value)
+                ctx.traceparent = attempt.trace(self.me.arm_id)
+            return outcomes.returned(await self._call(task, ctx))
         except asyncio.CancelledError as error:
             return outcomes.raised(error)
         except (Exception, SystemExit) as error:  # an arm outlives its handlers
@@ -266,6 +262,7 @@ class Worker:
         if attempt.context is not None:
             attempt.context.settle()
         self._announce.ended(attempt.key)
+        attempt.traced(self.me.arm_id, outcomes.error_of(ending))
         payload = outcomes.encode(
             ending, attempt.circumstances(self.me.arm_id, self.me.instance_id)
         )

@@ -1,116 +1,98 @@
-"""Tracing by W3C trace context: a span per hop, and only for traces that are sampled.
+"""Tracing by W3C trace context: a span per hop of sampled tasks, and every error.
 
 A task carries its `traceparent` as text. What is not sampled costs one look at its last two
-characters; nothing else is made. The SDK is loaded when the first sampled span ends.
+characters; nothing else is made. An error is exported all the same, below the span that would
+have been its parent, up to `MOST_ERRORS_PER_S`.
 """
 
-import json
-import os
 import random
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Final
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import (
-    BatchSpanProcessor,
-    ConsoleSpanExporter,
-    SpanExporter,
-    SpanExportResult,
-)
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import (
+    Link,
     NonRecordingSpan,
     SpanContext,
+    SpanKind,
     Status,
     StatusCode,
     TraceFlags,
+    Tracer,
     set_span_in_context,
 )
 from opentelemetry.trace import Span as OtelSpan
 
+from octarm.common.redaction import redact
+from octarm.common.telemetry import conventions
+from octarm.common.telemetry.conventions import Attribute
+from octarm.common.telemetry.exporters import exporter_for
+from octarm.models.errors import OctarmError
+
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-Attribute = str | int | float | bool
+# A fleet in which everything fails must not be slowed down by telling of it.
+MOST_ERRORS_PER_S: Final = 50
+MOST_TEXT: Final = 500
+
+
+class Allowance:
+    """How much more may be done in this second."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._second = -1
+        self._taken = 0
+
+    def take(self, now_s: float) -> bool:
+        """Tell whether one more may be, at a monotonic time in seconds."""
+        if int(now_s) != self._second:
+            self._second, self._taken = int(now_s), 0
+        self._taken += 1
+        return self._taken <= self._per_s
 
 
 class _Tracing:
     provider: TracerProvider | None = None
+    tracer: Tracer | None = None
     sample: float = 0.0
+    errors = Allowance(MOST_ERRORS_PER_S)
 
 
 _state = _Tracing()
 
 
-class FileSpanExporter(SpanExporter):
-    """Appends each span as one JSON object a line to `<folder>/<service>-<pid>.jsonl`."""
-
-    def __init__(self, folder: Path, service: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / f"{service}-{os.getpid()}.jsonl"
-        self._service = service
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write the spans and flush them."""
-        with self._path.open("a", encoding="utf-8") as file:
-            for span in spans:
-                file.write(json.dumps(self._row(span)) + "\n")
-        return SpanExportResult.SUCCESS
-
-    def _row(self, span: ReadableSpan) -> dict[str, Any]:
-        context = span.get_span_context()
-        return {
-            "trace_id": f"{context.trace_id:032x}" if context else "",
-            "span_id": f"{context.span_id:016x}" if context else "",
-            "parent_id": f"{span.parent.span_id:016x}" if span.parent else "",
-            "name": span.name,
-            "service": self._service,
-            "start_ns": span.start_time,
-            "end_ns": span.end_time,
-            "attributes": dict(span.attributes or {}),
-            "status": span.status.status_code.name,
-        }
-
-
-def setup_tracing(service: str, export: str, *, sample: float) -> None:
+def setup_tracing(service: str, export: str, *, sample: float, instance: str = "") -> None:
     """Choose where spans go: `none`, `console`, `file:<folder>` or `otlp:<url>`.
 
     Raises:
         ValueError: `export` is none of these.
     """
     _state.sample = sample
-    exporter = _exporter(service, export)
+    exporter = exporter_for(service, export)
     if exporter is None:
-        _state.provider = None
+        _state.provider = _state.tracer = None
         return
-    resource = Resource.create({"service.name": f"octarm-{service}"})
+    named = {"service.name": f"octarm-{service}", "service.namespace": "octarm"}
+    if instance:
+        named["service.instance.id"] = instance
+    resource = Resource.create(named, schema_url=conventions.SCHEMA_URL)
     provider = TracerProvider(resource=resource, span_limits=SpanLimits(max_attributes=32))
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
     _state.provider = provider
-
-
-def _exporter(service: str, export: str) -> SpanExporter | None:
-    kind, _, target = export.partition(":")
-    if kind == "none":
-        return None
-    if kind == "console":
-        return ConsoleSpanExporter()
-    if kind == "file" and target:
-        return FileSpanExporter(Path(target), service)
-    if kind == "otlp" and target:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        return OTLPSpanExporter(endpoint=target)
-    raise ValueError("trace_export must be none, console, file:<folder> or otlp:<url>")
+    _state.tracer = provider.get_tracer("octarm", schema_url=conventions.SCHEMA_URL)
 
 
 def shutdown() -> None:
     """Export what is left; at most a few seconds."""
     if _state.provider is not None:
         _state.provider.shutdown()
-        _state.provider = None
+        _state.provider = _state.tracer = None
 
 
 def valid(traceparent: str) -> bool:
@@ -135,6 +117,97 @@ def root(sample: float | None = None) -> str:
     return f"00-{ids[:32]}-{ids[32:]}-0{flag}"
 
 
+class Span:
+    """A span under way; `traceparent` is what the next hop gets. Set `error` to its kind."""
+
+    __slots__ = ("_attributes", "_began_ns", "_name", "_otel", "_parent", "error", "traceparent")
+
+    def __init__(
+        self, name: str, parent: str, attributes: Mapping[str, Attribute], *, start_ns: int = 0
+    ) -> None:
+        self.error = ""
+        self.traceparent = parent
+        self._name, self._parent, self._attributes = name, parent, attributes
+        self._began_ns = start_ns
+        self._otel: OtelSpan | None = None
+        if _state.tracer is None:
+            return
+        self._began_ns = start_ns or time.time_ns()
+        if is_sampled(parent):
+            self._otel = self._started(_state.tracer, attributes)
+            own = self._otel.get_span_context()
+            self.traceparent = f"00-{own.trace_id:032x}-{own.span_id:016x}-01"
+
+    def put(self, **attributes: Attribute) -> None:
+        """Add what is known only now."""
+        if self._otel is not None:
+            self._otel.set_attributes(_named(attributes))
+        else:
+            self._attributes = {**self._attributes, **attributes}
+
+    def failed(self, error: BaseException) -> None:
+        """Say what ended it; a server's span is not in error when the client is (HTTP's rule)."""
+        is_server = conventions.step(self._name).kind is SpanKind.SERVER
+        if is_server and isinstance(error, OctarmError):
+            self.put(status=error.status)
+            if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                return
+        self.error = self.error or type(error).__name__
+
+    def end(self, end_ns: int | None = None) -> None:
+        """Export it; of what is not sampled, only an error."""
+        otel = self._otel
+        if otel is None:
+            otel = self._of_an_error()
+        if otel is None:
+            return
+        if self.error:
+            otel.set_attribute(conventions.ERROR_TYPE, self.error[:100])
+            otel.set_status(Status(StatusCode.ERROR, self.error[:200]))
+        otel.end(end_ns or time.time_ns())
+
+    def _of_an_error(self) -> OtelSpan | None:
+        if not self.error or _state.tracer is None or not valid(self._parent):
+            return None
+        if not _state.errors.take(time.monotonic()):
+            return None
+        otel = self._started(_state.tracer, self._attributes)
+        otel.set_attribute(conventions.SAMPLED, False)
+        return otel
+
+    def _started(self, tracer: Tracer, attributes: Mapping[str, Attribute]) -> OtelSpan:
+        parent = self._parent
+        context = SpanContext(
+            int(parent[3:35], 16), int(parent[36:52], 16), is_remote=True, trace_flags=TraceFlags(1)
+        )
+        step = conventions.step(self._name)
+        return tracer.start_span(
+            self._name,
+            context=set_span_in_context(NonRecordingSpan(context)),
+            kind=step.kind,
+            links=[Link(context)] if step.reads_messages else None,
+            start_time=self._began_ns,
+            attributes={**step.attributes, **_named(attributes)},
+        )
+
+
+def _named(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """Give attributes their names by convention; free text is shown without secrets."""
+    named: dict[str, Attribute] = {}
+    for name, value in attributes.items():
+        if (known := conventions.NAMES.get(name)) is not None:
+            named[known] = value
+        else:
+            text = redact(value[:MOST_TEXT]).text if isinstance(value, str) else value
+            named[conventions.FREE_TEXT.get(name, name)] = text
+    return named
+
+
+def begin(name: str, parent: str, **attributes: Attribute) -> Span:
+    """Begin a span that ends elsewhere; whoever begins it calls `end`, once."""
+    return Span(name, parent, attributes)
+
+
 def record(
     name: str,
     parent: str,
@@ -146,67 +219,25 @@ def record(
 ) -> str:
     """Export a finished span below `parent` and give its own traceparent.
 
-    Times are Unix nanoseconds. Gives `parent` back when the trace is not sampled or this
-    process exports nothing.
+    Times are Unix nanoseconds; `error` is the kind of error, from a bounded set. Gives `parent`
+    back when the trace is not sampled or this process exports nothing.
     """
-    if not is_sampled(parent) or _state.provider is None:
+    if _state.tracer is None or not (error or is_sampled(parent)):
         return parent
-    finished = _start(_state.provider, name, parent, start_ns=start_ns, attributes=attributes)
-    if error:
-        finished.set_status(Status(StatusCode.ERROR, error[:200]))
-    finished.end(end_ns or time.time_ns())
-    return _traceparent(finished)
-
-
-def _start(
-    provider: TracerProvider,
-    name: str,
-    parent: str,
-    *,
-    start_ns: int | None,
-    attributes: dict[str, Attribute],
-) -> OtelSpan:
-    context = SpanContext(
-        int(parent[3:35], 16), int(parent[36:52], 16), is_remote=True, trace_flags=TraceFlags(1)
-    )
-    return provider.get_tracer("octarm").start_span(
-        name,
-        context=set_span_in_context(NonRecordingSpan(context)),
-        start_time=start_ns,
-        attributes=attributes,
-    )
-
-
-def _traceparent(span: OtelSpan) -> str:
-    own = span.get_span_context()
-    return f"00-{own.trace_id:032x}-{own.span_id:016x}-01"
-
-
-class Span:
-    """A span under way; `traceparent` is what the next hop gets."""
-
-    __slots__ = ("error", "traceparent")
-
-    def __init__(self, traceparent: str) -> None:
-        self.traceparent = traceparent
-        self.error = ""
+    span = Span(name, parent, attributes, start_ns=start_ns)
+    span.error = error
+    span.end(end_ns)
+    return span.traceparent
 
 
 @contextmanager
 def span(name: str, parent: str, **attributes: Attribute) -> Iterator[Span]:
-    """Measure a block below `parent`; costs nothing when the trace is not sampled."""
-    current = Span(parent)
-    if not is_sampled(parent) or _state.provider is None:
-        yield current
-        return
-    started = _start(_state.provider, name, parent, start_ns=None, attributes=attributes)
-    current.traceparent = _traceparent(started)
+    """Measure a block below `parent`; costs next to nothing when the trace is not sampled."""
+    current = Span(name, parent, attributes)
     try:
         yield current
     except BaseException as error:
-        current.error = type(error).__name__
+        current.failed(error)
         raise
     finally:
-        if current.error:
-            started.set_status(Status(StatusCode.ERROR, current.error[:200]))
-        started.end()
+        current.end()
