@@ -1,8 +1,12 @@
 """What a flood of one tenant costs another under `fair_share`, on the real stack.
 
-Run: python -m bench.flood [tasks] [--equal] [--leave SLOTS]; one JSON line comes out. A quiet
-tenant submits ten tasks a second to twenty slots: alone, while another submits its flood as fast
-as it can, and while that waits. Waits count from asking to placing, acceptance included.
+Run: python -m bench.flood [tasks] [--bursts] [--equal] [--leave SLOTS]; one JSON line comes out.
+A quiet tenant submits ten tasks a second to twenty slots: alone, while another submits its flood
+as fast as it can, and while that waits. Waits count from asking to placing, acceptance included.
+
+One task at a time never waits for a slot when alone, so that its wait is compared with the time
+that placing takes. With --bursts the tenant has work enough to wait for slots also alone: forty
+tasks, twice the slots, at once. Half of the slots for twice as long is what two equal shares give.
 
 Naps have mixed lengths, so that slots come free one after another. With --equal all take the
 same time: they start and end together, and a newcomer waits for the end of such a round,
@@ -18,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +36,9 @@ MIXED_S: Final = (0.02, 0.08)
 EQUAL_S: Final = (0.05, 0.05)
 PROBES: Final = 150
 EVERY_S: Final = (0.05, 0.15)
+BURST: Final = 40
+BURSTS: Final = 50
+BURST_EVERY_S: Final = (0.4, 0.8)
 GIVE_UP_S: Final = 120.0
 ENV: Final = {
     "OCTARM_TRACE_SAMPLE": "0",
@@ -48,24 +56,37 @@ LEFT: Final = """
 Asked = dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How the quiet tenant works: `at_once` tasks `every_s` seconds, `times` times."""
+
+    length_s: tuple[float, float]
+    at_once: int
+    times: int
+    every_s: tuple[float, float]
+
+
 class Quiet:
     """The tenant whose waits are measured."""
 
-    def __init__(self, client: Client, length_s: tuple[float, float]) -> None:
+    def __init__(self, client: Client, load: Load) -> None:
         self._client = client
-        self._length_s = length_s
+        self._load = load
 
     async def probe(self, goes_on: Callable[[int], bool]) -> Asked:
-        """Submit a task every now and then while `goes_on`; gives when each was asked for."""
+        """Submit every now and then while `goes_on`; gives when each task was asked for."""
         asked: Asked = {}
         tasks: list[Task] = []
-        while goes_on(len(tasks)):
+        times = 0
+        while goes_on(times):
             at = time.time()
-            (task,) = await self._client.submit_many([a_nap(self._length_s)], timeout=GIVE_UP_S)
-            asked[task.id] = at
-            tasks.append(task)
+            naps = [a_nap(self._load.length_s) for _ in range(self._load.at_once)]
+            for task in await self._client.submit_many(naps, timeout=GIVE_UP_S):
+                asked[task.id] = at
+                tasks.append(task)
+            times += 1
             # At even distances they would meet each round of equal naps at the same point.
-            await asyncio.sleep(random.uniform(*EVERY_S))
+            await asyncio.sleep(random.uniform(*self._load.every_s))
         for task in tasks:
             await task.result(timeout=GIVE_UP_S)
         return asked
@@ -77,21 +98,21 @@ def a_nap(length_s: tuple[float, float]) -> dict[str, object]:
     return {"goal": "nap", "required_capabilities": ["nap"], "context": {"seconds": seconds}}
 
 
-async def flooded(stack: Stack, count: int, length_s: tuple[float, float]) -> dict[str, object]:
+async def flooded(stack: Stack, count: int, load: Load) -> dict[str, object]:
     """Measure alone, while the flood comes, and while it waits."""
     async with (
         Client(stack.urls.nats, "quiet") as client,
         Client(stack.urls.nats, "noisy") as noisy,
     ):
-        quiet = Quiet(client, length_s)
-        await quiet.probe(lambda so_far: so_far < PROBES // 5)
-        alone = await quiet.probe(lambda so_far: so_far < PROBES)
+        quiet = Quiet(client, load)
+        await quiet.probe(lambda so_far: so_far < load.times // 5)
+        alone = await quiet.probe(lambda so_far: so_far < load.times)
         began = time.perf_counter()
-        coming = asyncio.create_task(_flood(noisy, count, length_s))
+        coming = asyncio.create_task(_flood(noisy, count, load.length_s))
         while_it_comes = await quiet.probe(lambda _: not coming.done())
         await coming
         took_s = time.perf_counter() - began
-        beside = await quiet.probe(lambda so_far: so_far < PROBES)
+        beside = await quiet.probe(lambda so_far: so_far < load.times)
     with psycopg.connect(stack.urls.postgres) as ledger:
         (left,) = ledger.execute(LEFT).fetchone() or (0,)
         phases = {"alone": alone, "while_it_comes": while_it_comes, "beside": beside}
@@ -116,7 +137,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)], 1)
 
 
-async def measure(count: int, length_s: tuple[float, float], leave: int) -> dict[str, object]:
+async def measure(count: int, load: Load, leave: int) -> dict[str, object]:
     """Measure on a stack of its own."""
     arms = {"napper": (sys.executable, "-m", "bench.nap_arm")}
     env = dict(ENV)
@@ -125,19 +146,24 @@ async def measure(count: int, length_s: tuple[float, float], leave: int) -> dict
         env["OCTARM_LIMITS"] = json.dumps([limit])
     with tempfile.TemporaryDirectory(prefix="octarm-flood-") as folder:
         async with running_stack(Path(folder), extra_arms=arms, env=env) as stack:
-            return await flooded(stack, count, length_s)
+            return await flooded(stack, count, load)
 
 
 def main() -> None:
     """Measure as asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("tasks", type=int, nargs="?", default=50_000)
+    parser.add_argument("--bursts", action="store_true", help="forty tasks at once, not one")
     parser.add_argument("--equal", action="store_true", help="all naps take the same time")
     parser.add_argument("--leave", type=int, default=0, help="slots no tenant may fill alone")
     given = parser.parse_args()
     length_s = EQUAL_S if given.equal else MIXED_S
-    found = asyncio.run(measure(given.tasks, length_s, given.leave))
-    print(json.dumps({"equal": given.equal, "leave": given.leave, **found}))
+    load = Load(length_s, 1, PROBES, EVERY_S)
+    if given.bursts:
+        load = Load(length_s, BURST, BURSTS, BURST_EVERY_S)
+    found = asyncio.run(measure(given.tasks, load, given.leave))
+    said = {"bursts": given.bursts, "equal": given.equal, "leave": given.leave}
+    print(json.dumps({**said, **found}))
 
 
 if __name__ == "__main__":

@@ -408,6 +408,28 @@ class TestLeadership:
         assert began[1] - began[0] < topology.LEADER_TTL_S
 
 
+async def test_is_behind_when_more_waits_than_a_batch_of_a_quiet_time(bus: Bus) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def handle(batch: list[Delivery]) -> Sequence[Outcome]:
+        begun.set()
+        await goes_on.wait()
+        return [ACK] * len(batch)
+
+    async with bus.running(handle, batch=5) as runner:
+        await bus.put("first")
+        await begun.wait()
+        await bus.put("second")
+        little = runner.behind()
+        await bus.put(*(f"{n:5000}" for n in range(4)))
+        await wait_until(runner.behind)
+        goes_on.set()
+        await wait_until(bus.is_empty)
+
+        assert not little
+        assert not runner.behind()
+
+
 async def test_provisioning_twice_changes_nothing(bus: Bus) -> None:
     before = {s.name: (await bus.js.stream_info(s.name)).config for s in topology.STREAMS}
 

@@ -34,6 +34,7 @@ MAX_DELIVERIES: Final = 6
 MAX_BACKOFF_S: Final = 2.0
 FIRST_PAUSE_S: Final = 0.5
 DRAIN_S: Final = 20.0
+BEHIND_BYTES: Final = 16 * 1024
 
 Handler = Callable[[list[Delivery]], Awaitable[Sequence[Outcome]]]
 
@@ -102,8 +103,9 @@ class PullRunner:
         self._arrived.set()
 
     def behind(self) -> bool:
-        """Whether messages wait here while as many batches as may be are handled."""
-        return bool(self._buffer) and len(self._running) >= self._concurrency
+        """Whether some forty reports or more wait here, as all batches that may be are handled."""
+        waiting = sum(len(delivery.data) for delivery in self._buffer)
+        return waiting > BEHIND_BYTES and len(self._running) >= self._concurrency
 
     def healthy(self) -> bool:
         """Whether batches finish and the server is heard."""
@@ -119,8 +121,7 @@ class PullRunner:
         """
         self._draining = False
         await self._subscribe()
-        stopped = asyncio.create_task(stop.wait())
-        stopped.add_done_callback(lambda _: self._arrived.set())
+        (stopped := asyncio.create_task(stop.wait())).add_done_callback(lambda _: self.wake())
         try:
             while not stop.is_set():
                 self._arrived.clear()
@@ -245,8 +246,7 @@ class PullRunner:
     async def _outcomes(self, batch: list[Delivery]) -> Sequence[Outcome]:
         """Handle one batch; the one place where an unforeseen exception is caught.
 
-        A batch that a bug failed is handled again message by message, so that one poisonous
-        message cannot take its neighbours to the dead letters.
+        A batch that a bug failed is handled again one by one, so that poison stays alone.
         """
         try:
             return await self._handle(batch)
