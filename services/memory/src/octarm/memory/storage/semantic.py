@@ -63,7 +63,9 @@ select list, memory_id, score from memory.candidates(
 """
 _SPACES: Final = """
 select p.space, p.embedder, p.dimension from memory.space p
-where exists (select from memory.semantic s where s.space = p.space and s.tenant = %s)
+cross join lateral (
+    select from memory.semantic s where s.space = p.space and s.tenant = %s limit 1
+) used
 order by p.space
 """
 

@@ -25,7 +25,7 @@ language sql stable set search_path = pg_catalog, public, pg_temp as $$
                 filter (where place = 1 or texts <= p_most) || ')'
         )::tsquery,
         string_agg(
-            format('%s * (s.words @@ %L::tsquery)::int',
+            format('%L::float8 * (s.words @@ %L::tsquery)::int',
                 round(ln(1 + 1 / share)::numeric, 4), quote_literal(lexeme)),
             ' + ' order by place)
     from summed
@@ -71,15 +71,16 @@ begin
     end if;
 
     if p_query <> '' then
-        select * into v_words from memory.words_of(p_query, v_tenant, v_rows, 3000);
+        select * into v_words from memory.words_of(p_query, v_tenant, v_rows, 1000);
         if v_words.looked_for is not null then
             return query execute format(
-                'select ''text'', f.memory_id, f.score from (
-                    select s.memory_id, (%s) + ts_rank_cd(s.words, $2, 33)::float8 as score
-                    from (
-                        select * from memory.semantic s where s.words @@ $2 and %s limit 6000
-                    ) s
-                ) f order by f.score desc, f.memory_id limit $3',
+                'select ''text'', f.memory_id, f.weight + ts_rank_cd(f.words, $2, 33) as score
+                from (
+                    select s.memory_id, s.words, %s as weight from (
+                        select s.memory_id, s.words from memory.semantic s
+                        where s.words @@ $2 and %s limit 4000
+                    ) s order by weight desc, s.memory_id limit 2 * $3
+                ) f order by score desc, f.memory_id limit $3',
                 v_words.weights, v_fits)
             using v_tenant, v_words.looked_for, p_limit, p_types, p_tags, p_any_tags, p_no_tags,
                 p_sources, p_confidence, p_since, p_until;

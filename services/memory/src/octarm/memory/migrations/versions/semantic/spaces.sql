@@ -20,6 +20,7 @@ begin
     execute format(
         'create index semantic_space_%1$s on memory.semantic
          using hnsw ((vec::halfvec(%2$s)) halfvec_cosine_ops)
+         with (m = 32, ef_construction = 128)
          where space = %1$s and superseded_by is null',
         found, p_dimension);
     return found;
