@@ -83,8 +83,8 @@ k8s: sync ## Render the manifests of deploy/k8s and check them, without a cluste
 	$(RUN) python -m tests.support.manifests
 	$(RUN) pytest -q tests/unit/deploy
 
-test: sync sandbox ## Run all tests
-	$(RUN) pytest
+test: sandbox coverage ## Run all tests; those of units and contracts measured, as `coverage` does
+	$(RUN) pytest --ignore=tests/unit --ignore=tests/contract
 
 machines: sync ## Let hypothesis look for sequences that break ledger, budgets, leases, registry
 	OCTARM_MACHINE_EXAMPLES=500 OCTARM_MACHINE_STEPS=100 $(RUN) pytest tests/machines
