@@ -51,11 +51,41 @@ def test_secrets_are_not_written(capsys: Capture) -> None:
     assert json.loads(error)["tokens_used"] == 3
 
 
+@pytest.mark.bad_input(25)
+def test_personal_data_are_not_written_wherever_they_stand(capsys: Capture) -> None:
+    card, mail = "4111 1111 1111 1111", "ann@example.org"
+    with logging_as_a_service():
+        logging.getLogger("some.library").warning("of %s", mail)
+        try:
+            raise ValueError(f"{mail} paid with {card}")
+        except ValueError as error:
+            get_logger().error(
+                "failed", error=str(error), exc_info=True, who={"to": [mail]}, raised=error
+            )
+
+    written = capsys.readouterr().err
+    assert mail not in written
+    assert card not in written
+    assert "<EMAIL> paid with <CREDIT_CARD>" in json.loads(written.splitlines()[1])["exception"]
+
+
+def test_a_line_names_the_trace_by_its_id(capsys: Capture) -> None:
+    with logging_as_a_service():
+        get_logger().info("seen", traceparent=f"00-{'a' * 32}-{'b' * 16}-00", task_id="tsk_1")
+        get_logger().info("seen", traceparent="")
+
+    first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (first["trace_id"], first["task_id"]) == ("a" * 32, "tsk_1")
+    assert {"trace_id", "traceparent"}.isdisjoint(second)
+
+
 def test_a_librarys_warning_is_json_too(capsys: Capture) -> None:
     with logging_as_a_service():
         logging.getLogger("some.library").warning("odd: %s", NASTY)
 
-    assert json.loads(capsys.readouterr().err)["event"] == f"odd: {NASTY}"
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["message"]) == ("library_message", f"odd: {NASTY}")
+    assert (line["logger"], line["service"], line["level"]) == ("some.library", "test", "warning")
 
 
 def test_what_is_below_the_level_is_silent(capsys: Capture) -> None:

@@ -94,8 +94,8 @@ class TestLooking:
             shown = (await client.get("/v1/dlq/1")).json()
             listed = (await client.get("/v1/dlq")).text
 
-        assert shown["payload"] == '{"goal": "x", "api_key": "[redacted]"} \ufffd'
-        assert shown["headers"]["authorization"] == "Bearer [redacted]"
+        assert shown["payload"] == '{"goal": "x", "api_key": "<PASSWORD>"} \ufffd'
+        assert shown["headers"]["authorization"] == "<PASSWORD>"
         assert (shown["redrivable"], shown["not_redrivable_because"]) == (True, "")
         assert "abcd-1234" not in listed
 

@@ -160,7 +160,7 @@ class WatchArms:
             return
         try:
             for arm_id in await self._consumers.restore(list(self._fleet)):
-                log.warning("arm_consumer_was_gone", arm=arm_id)
+                log.warning("arm_consumer_was_gone", arm_id=arm_id)
         except OctarmError as error:
             log.warning("arm_consumers_not_seen", error=error.message)
 
@@ -190,7 +190,7 @@ class WatchArms:
         self._fleet.wrote(written, now=self._clock.monotonic())
         if change.flipped:
             record = written.record
-            log.info("arm_status", arm=arm_id, status=record.status, reason=record.reason)
+            log.info("arm_status", arm_id=arm_id, status=record.status, reason=record.reason)
             self._announcer.announce(status_event(record))
 
     def _count(self) -> None:

@@ -57,7 +57,9 @@ class Edge:
                 message["headers"] = [*message["headers"], echo]
             await send(message)
 
-        structlog.contextvars.bind_contextvars(correlation_id=caller.correlation_id)
+        structlog.contextvars.bind_contextvars(
+            correlation_id=caller.correlation_id, traceparent=caller.traceparent
+        )
         try:
             refusal = None
             if scope["path"].startswith(_GUARDED):
@@ -65,7 +67,7 @@ class Edge:
             app = self._app if refusal is None else problem_response(scope, refusal)
             await app(scope, receive, reply)
         finally:
-            structlog.contextvars.unbind_contextvars("correlation_id")
+            structlog.contextvars.unbind_contextvars("correlation_id", "traceparent")
             _measure(scope, status, time.perf_counter() - started)
 
     async def _refusal(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from octarm.common.bus.dead_letter_box import Handled, StoredLetter, Wanted
 from octarm.common.bus.letters import payload_of, redriven
-from octarm.common.telemetry.redaction import redact
+from octarm.common.redaction import redact, redact_json
 from octarm.gateway.documents import (
     LetterFailure,
     LetterFilter,
@@ -70,7 +70,7 @@ class DeadLetterDesk:
             )
         payload = payload_of(stored.letter, stored.body)
         refusal = redriven(stored.letter, stored.body)
-        headers = {name: redact(text) for name, text in stored.letter.headers.items()}
+        headers, _ = redact_json(dict(stored.letter.headers))
         return LetterWhole(
             **_fields(stored),
             headers=headers,
@@ -136,9 +136,9 @@ def _fields(stored: StoredLetter) -> dict[str, Any]:
     return {name: getattr(letter, name) for name in _SAME} | {
         "seq": stored.seq,
         "buried_at": stored.buried_at,
-        "reason": redact(letter.reason),
-        "subject": redact(letter.subject),
-        "msg_id": redact(letter.msg_id),
+        "reason": redact(letter.reason).text,
+        "subject": redact(letter.subject).text,
+        "msg_id": redact(letter.msg_id).text,
         "first_bytes": _text(_decoded(letter.first_bytes)),
         "redrivable": letter.kept != "cut",
     }
@@ -152,4 +152,4 @@ def _decoded(base64_text: str) -> bytes:
 
 
 def _text(body: bytes) -> str:
-    return redact(body.decode("utf-8", "replace"))
+    return redact(body.decode("utf-8", "replace")).text

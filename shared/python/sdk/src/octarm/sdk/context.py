@@ -212,9 +212,9 @@ class Context:
     def log(self) -> Any:
         """A structlog logger bound to the task and the attempt."""
         if self._log is None:
-            self._log = get_logger().bind(
-                task_id=self.task.task_id, attempt=self.attempt, arm_id=self.arm_id
-            )
+            task_id, attempt, arm_id = self.task.task_id, self.attempt, self.arm_id
+            log = get_logger().bind(task_id=task_id, attempt=attempt, arm_id=arm_id)
+            self._log = log.bind(traceparent=self.traceparent)
         return self._log
 
     def span(self, name: str, **attributes: Any) -> AbstractContextManager[tracing.Span]:

@@ -312,4 +312,9 @@ async def _ended(attempts: list[Attempt], timeout_s: float) -> None:
 
 
 def _names(attempt: Attempt) -> dict[str, object]:
-    return {"task_id": attempt.command.task_id, "attempt": attempt.command.attempt}
+    command = attempt.command
+    return {
+        "task_id": command.task_id,
+        "attempt": command.attempt,
+        "traceparent": attempt.traceparent,
+    }

@@ -8,7 +8,6 @@ from octarm.common.bus.publisher import Outgoing, PubAck
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
-from octarm.common.telemetry.redaction import redact
 from octarm.models.errors import OctarmError
 
 AGAIN_AFTER_S = 5.0
@@ -53,7 +52,7 @@ class DeadLetters:
             log.error(
                 "dead_letter",
                 origin=self._origin,
-                reason=redact(reason)[:1000],
+                reason=reason[:1000],
                 subject=delivery.subject,
                 seq=ack.seq,
             )

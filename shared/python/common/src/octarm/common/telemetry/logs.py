@@ -1,5 +1,6 @@
 """Structured logs: one JSON object a line on stderr, with trace, task and correlation ids."""
 
+import json
 import logging
 import sys
 from typing import Any, Final
@@ -7,7 +8,14 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-SECRET_NAMES: Final = ("password", "secret", "token", "api_key", "authorization", "credential")
+from octarm.common.redaction import redact, redact_json
+from octarm.common.redaction.secrets import is_secret_name
+
+TRACEPARENT_CHARS: Final = 55
+MASK: Final = "***"
+LONGEST: Final = 20_000
+# Ours and bounded: these are never somebody's text.
+_OWN: Final = frozenset({"level", "timestamp", "service", "logger", "trace_id", "correlation_id"})
 
 
 class UnfailingLogger(structlog.PrintLogger):
@@ -29,31 +37,59 @@ def get_logger() -> Any:
     return structlog.get_logger()
 
 
-def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    for name in event:
-        if any(secret in name.lower() for secret in SECRET_NAMES) and name != "tokens_used":
-            event[name] = "***"
+def _redacted(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Take out what looks like a secret or like personal data, wherever it stands."""
+    for name, value in event.items():
+        if is_secret_name(name):
+            event[name] = MASK
+        elif name not in _OWN and value is not None and not isinstance(value, int | float):
+            event[name] = _clean(value)
     return event
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value[:LONGEST]).text
+    try:
+        return redact_json(json.loads(json.dumps(value, default=str)[:LONGEST]))[0]
+    except (TypeError, ValueError, RecursionError):
+        return redact(repr(value)[:LONGEST]).text
+
+
+def _named(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Give a trace context by the id under which one looks for it."""
+    traceparent = event.pop("traceparent", "")
+    if len(traceparent) == TRACEPARENT_CHARS:
+        event["trace_id"] = traceparent[3:35]
+    return event
+
+
+def _of_a_library(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Keep event names few: what a library says is a message, not a name."""
+    return {**event, "event": "library_message", "message": event["event"]}
 
 
 def setup_logs(service: str, level: str) -> None:
     """Send every log line, ours and the libraries', to stderr as JSON.
 
-    JSON escapes control characters, so nothing a user wrote can forge a line or colour a
-    terminal.
+    Every line says when, how bad, which service, and one event name; what is known of trace,
+    task, arm and request stands in fields of these names. JSON escapes control characters, so
+    nothing a user wrote can forge a line or colour a terminal.
     """
     number = getattr(logging, level.upper())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _redact,
+        lambda _, __, event: {**event, "service": service},
+        _named,
         structlog.processors.format_exc_info,
+        _redacted,
     ]
+    foreign = [structlog.stdlib.add_logger_name, _of_a_library, *shared]
     structlog.configure(
         processors=[
             *shared,
-            lambda _, __, event: {**event, "service": service},
             structlog.processors.JSONRenderer(ensure_ascii=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -67,7 +103,7 @@ def setup_logs(service: str, level: str) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(ensure_ascii=True),
             ],
-            foreign_pre_chain=shared,
+            foreign_pre_chain=foreign,
         )
     )
     root = logging.getLogger()
