@@ -24,6 +24,7 @@ from octarm.models.queries import (
     TaskView,
     Waiting,
 )
+from octarm.models.scaling import ArmDemand, GetDemand
 from octarm.models.semantic import (
     MemoriesFound,
     MemoryFound,
@@ -68,6 +69,7 @@ class FakeTasks:
         self.refuse_with: OctarmError | None = None
         self.delay_s = 0.0
         self.asked: list[str] = []
+        self.demands: list[GetDemand] = []
 
     @property
     def submitted(self) -> list[SubmitTask]:
@@ -138,6 +140,10 @@ class FakeTasks:
             for task_id in task_ids
             if (tenant, task_id) in self.views
         }
+
+    async def demand(self, arm: GetDemand) -> ArmDemand:
+        self.demands.append(arm)
+        return ArmDemand(arm_id=arm.arm_id, runnable_slots=17, running_slots=4)
 
     async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Cancelled:
         await self.get(tenant, task_id)

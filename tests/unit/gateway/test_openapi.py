@@ -71,6 +71,7 @@ class TestDocument:
             "DELETE /v1/policies/{ref}",
             "POST /v1/policies/{ref}/deploy",
             "POST /v1/policies/{ref}/shadow",
+            "GET /v1/scaling/{arm_id}",
             "GET /healthz",
             "GET /readyz",
         }

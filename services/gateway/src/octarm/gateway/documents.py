@@ -17,6 +17,7 @@ from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, TaskId
 from octarm.models.queries import AttemptView, Cursor, Waiting
 from octarm.models.scalars import MAX_INT, Instant
+from octarm.models.scaling import ArmDemand
 from octarm.models.states import JobStatus, TaskState, job_status
 
 # `queries.Limit` as a query string has it: text.
@@ -238,3 +239,27 @@ class Health(_Answer):
     """The service is well."""
 
     status: str = Field(examples=["ok"])
+
+
+class ScalingFigures(_Answer):
+    """Work for an arm in slots; one that scales it divides `demand_slots` by `slots`."""
+
+    arm_id: ArmId
+    runnable_slots: int = Field(description="Of queued tasks that it could run")
+    running_slots: int = Field(description="Of attempts that it has")
+    demand_slots: int = Field(description="Both; 0 only when nothing waits and nothing runs")
+    slots: int = Field(description="Of one instance")
+    instances: int = Field(description="How many it takes to do all of it at the same time")
+
+    @classmethod
+    def of(cls, demand: ArmDemand, slots: int) -> "ScalingFigures":
+        """Give the figures of an arm whose instances have so many slots each."""
+        total = demand.runnable_slots + demand.running_slots
+        return cls(
+            arm_id=demand.arm_id,
+            runnable_slots=demand.runnable_slots,
+            running_slots=demand.running_slots,
+            demand_slots=total,
+            slots=slots,
+            instances=-(-total // slots),
+        )

@@ -28,6 +28,7 @@ from octarm.ledger.storage.attempts import PostgresAttempts
 from octarm.ledger.storage.backlog import PostgresBacklog
 from octarm.ledger.storage.cancelling import PostgresCancelling
 from octarm.ledger.storage.decisions import PostgresDecisions
+from octarm.ledger.storage.demand import PostgresDemand
 from octarm.ledger.storage.endings import PostgresEndings
 from octarm.ledger.storage.intake import PostgresIntake
 from octarm.ledger.storage.outbox import PostgresOutbox
@@ -177,7 +178,8 @@ async def _serve(
     recover = Recover(reconcile, PostgresQueued(pool), publisher, relatives.tells.ready)
     tasks = PostgresTasks(pool, way_in.tenants)
     reject = RejectTasks(PostgresRejecting(pool, relatives), relay)
-    router = routes(tasks, cancel, recover, PostgresDecisions(pool), reject=reject)
+    decisions, demand = PostgresDecisions(pool), PostgresDemand(pool)
+    router = routes(tasks, cancel, recover, decisions, demand=demand, reject=reject)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, way_in.accepting, way_in.planning).start()
     await hear_heartbeats(nc, leases, stopping.heard, clock=clock)

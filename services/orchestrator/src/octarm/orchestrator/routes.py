@@ -32,10 +32,12 @@ from octarm.models.queries import (
 )
 from octarm.models.rejections import RejectTasks as RejectTasksQuery
 from octarm.models.rejections import TasksRejected
+from octarm.models.scaling import ArmDemand, GetDemand
 from octarm.models.subjects import (
     CANCEL_TASK,
     FIND_DECISIONS,
     FIND_TASKS,
+    GET_DEMAND,
     GET_STATES,
     GET_TASK,
     HEARTBEAT,
@@ -43,7 +45,7 @@ from octarm.models.subjects import (
     REJECT_TASKS,
 )
 from octarm.orchestrator.usecases.cancelling import CancelTasks
-from octarm.orchestrator.usecases.reading import Decisions, Tasks
+from octarm.orchestrator.usecases.reading import Decisions, Demand, Tasks
 from octarm.orchestrator.usecases.recover import Recover
 from octarm.orchestrator.usecases.rejecting import RejectTasks
 
@@ -60,6 +62,7 @@ def routes(
     recover: Recover,
     decisions: Decisions,
     *,
+    demand: Demand,
     reject: RejectTasks,
 ) -> NatsRouter:
     """The control plane; nothing connects until a broker includes it."""
@@ -84,6 +87,10 @@ def routes(
     @answer(router, FIND_DECISIONS, queue=QUEUE)
     async def find_decisions(query: FindDecisions) -> DecisionsFound:
         return await decisions.find(query)
+
+    @answer(router, GET_DEMAND, queue=QUEUE)
+    async def get_demand(query: GetDemand) -> ArmDemand:
+        return await demand.of(query)
 
     @answer(router, RECONCILE_LEDGER, queue=QUEUE)
     async def reconcile_ledger(query: ReconcileLedger) -> Reconciled:

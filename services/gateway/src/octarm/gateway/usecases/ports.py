@@ -33,6 +33,7 @@ from octarm.models.queries import (
     TaskView,
     Waiting,
 )
+from octarm.models.scaling import ArmDemand, GetDemand
 from octarm.models.semantic import (
     MemoriesFound,
     MemoryFound,
@@ -63,6 +64,10 @@ class Tasks(Protocol):
 
     async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Cancelled:
         """Call a task off."""
+        ...
+
+    async def demand(self, arm: GetDemand) -> ArmDemand:
+        """Say how much work there is for an arm."""
         ...
 
 

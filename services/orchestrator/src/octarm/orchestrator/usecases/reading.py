@@ -4,6 +4,7 @@ from typing import Protocol
 
 from octarm.models.policies import DecisionsFound, FindDecisions
 from octarm.models.queries import Cancelled, FindTasks, Outcome, TasksFound, TaskView
+from octarm.models.scaling import ArmDemand, GetDemand
 
 
 class Tasks(Protocol):
@@ -27,3 +28,10 @@ class Decisions(Protocol):
 
     async def find(self, wanted: FindDecisions) -> DecisionsFound:
         """Give one page, oldest first."""
+
+
+class Demand(Protocol):
+    """Answers how much work there is."""
+
+    async def of(self, arm: GetDemand) -> ArmDemand:
+        """Say how much of it an arm could run or has."""

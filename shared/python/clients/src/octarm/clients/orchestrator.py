@@ -27,6 +27,7 @@ from octarm.models.queries import (
     TaskView,
 )
 from octarm.models.rejections import Rejection, RejectTasks
+from octarm.models.scaling import ArmDemand, GetDemand
 
 MAX_STATES: Final = 1000
 # What a large request may take longer than one of a single task, for each of its tasks.
@@ -129,6 +130,10 @@ class OrchestratorClient:
             read_reply(reply, DecisionsFound)
             raise Unavailable("the ledger's answer is not understood")
         return [bytes(it) for it in page.decisions], page.after
+
+    async def demand(self, arm: GetDemand) -> ArmDemand:
+        """Say how much work there is for an arm; a few seconds old at most."""
+        return await ask(self.nc, subjects.GET_DEMAND, arm, timeout_s=self.timeout_s)
 
     async def reconcile(self, *, assume_empty: bool = False) -> Reconciled:
         """Look for what nobody owns and mend it, now; the bus's lost READY messages too.

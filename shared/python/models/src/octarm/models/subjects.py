@@ -10,7 +10,16 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from octarm.models import commands, episodes, events, policies, queries, rejections, semantic
+from octarm.models import (
+    commands,
+    episodes,
+    events,
+    policies,
+    queries,
+    rejections,
+    scaling,
+    semantic,
+)
 from octarm.models.arms import ArmRecord, Heartbeat
 from octarm.models.ids import is_token
 from octarm.models.results import ExecutionResult
@@ -152,6 +161,7 @@ REJECT_TASKS: Final = Query(
 RECONCILE_LEDGER: Final = Query(
     f"{PREFIX}.qry.ledger.reconcile", queries.ReconcileLedger, queries.Reconciled
 )
+GET_DEMAND: Final = Query(f"{PREFIX}.qry.ledger.demand", scaling.GetDemand, scaling.ArmDemand)
 REGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.register", queries.RegisterArm, ArmRecord)
 DEREGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.deregister", queries.ArmKey, queries.Done)
 DRAIN_ARM: Final = Query(f"{PREFIX}.qry.arm.drain", queries.ArmKey, ArmRecord)
@@ -229,6 +239,7 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     CANCEL_TASK,
     REJECT_TASKS,
     RECONCILE_LEDGER,
+    GET_DEMAND,
     REGISTER_ARM,
     DEREGISTER_ARM,
     DRAIN_ARM,

@@ -18,6 +18,7 @@ from octarm.models import (
     queries,
     rejections,
     results,
+    scaling,
     semantic,
 )
 
@@ -33,6 +34,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     semantic,
     policies,
     rejections,
+    scaling,
 )
 # What the others inherit from; none of these travels itself.
 ABSTRACT: Final[frozenset[type[BaseModel]]] = frozenset(
