@@ -67,8 +67,8 @@ def test_every_secret_is_used_somewhere() -> None:
         if kind == "Secret"
     }
 
-    # For the person who sends the first task, and for the scaler.
-    assert secrets().keys() - named == {"octarm-client", "octarm-keda"}
+    # For the person who sends the first task.
+    assert secrets().keys() - named == {"octarm-client"}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
