@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from pydantic import BaseModel, ValidationError
 
-from octarm.models import arms, commands, events, hot, queries, results
+from octarm.models import arms, commands, episodes, events, hot, hot_episodes, queries, results
 from octarm.models.schemas.catalogue import models_of
 from tests.support.json_strategies import json_of
 from tests.support.messages import golden, grown, with_value
@@ -38,6 +38,11 @@ TWINS: dict[type[msgspec.Struct], type[BaseModel]] = {
     hot.Accepted: queries.Accepted,
     hot.SubmitAnswer: queries.SubmitAnswer,
     hot.SubmitAnswers: queries.SubmitAnswers,
+    hot_episodes.EpisodeOpening: episodes.EpisodeOpening,
+    hot_episodes.EpisodeWrite: episodes.EpisodeWrite,
+    hot_episodes.WriteEpisodes: episodes.WriteEpisodes,
+    hot_episodes.KeptWrite: episodes.KeptWrite,
+    hot_episodes.KeepWrites: episodes.KeepWrites,
 }
 # What is not a twin: parts of one, and all task events in one.
 OTHERS = {hot.ResultKey, hot.ResultKeys, hot.TaskEvent, hot.TaskEventKey}
@@ -63,7 +68,7 @@ events_ = pytest.mark.parametrize("model", TASK_EVENTS, ids=lambda model: model.
 def test_every_struct_has_a_model() -> None:
     structs = {
         member
-        for member in vars(hot).values()
+        for member in [*vars(hot).values(), *vars(hot_episodes).values()]
         if isinstance(member, type) and issubclass(member, msgspec.Struct)
     }
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from octarm.clients.episodes import EpisodeWriter
 from octarm.clients.memory import MemoryClient
 from octarm.common.bus.delivery import Delivery
 from octarm.common.bus.publisher import Outgoing
@@ -67,7 +68,9 @@ class Arrangement:
             slots=slots,
             publish=self.published.append,
             announce=self.reports,
-            recall=lambda tenant: Recall(cast(MemoryClient, None), tenant, "worker"),
+            recall=lambda tenant, task_id: Recall(
+                cast(MemoryClient, None), tenant, "worker", cast(EpisodeWriter, None), task_id
+            ),
             cut_off_after_s=cut_off_after_s,
             held_s=held_s,
         )

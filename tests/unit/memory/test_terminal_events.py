@@ -19,6 +19,7 @@ SAMPLED = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
 @dataclass
 class FakeDelivery:
     data: bytes
+    deliveries: int = 1
 
 
 def deliveries(*bodies: bytes) -> list[Delivery]:

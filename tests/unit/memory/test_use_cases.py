@@ -1,22 +1,25 @@
-"""Remembering, showing and listing, with Postgres and Redis as fakes."""
+"""Remembering and listing, with Postgres and Redis as fakes."""
 
 import pytest
 
 from octarm.memory.domain.paging import Question, cursor_after, read_cursor
-from octarm.memory.usecases.reading import ListEpisodes, ShowEpisode
+from octarm.memory.usecases.reading import ListEpisodes
 from octarm.memory.usecases.remembering import RememberTasks
-from octarm.models.episodes import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
-from octarm.models.errors import NotFound, Unavailable, Unparsable
+from octarm.models.episodes import EpisodesFound, FindEpisodes
+from octarm.models.errors import Unavailable, Unparsable
 from tests.support.episodes import (
     FakeEpisodes,
     FakeFront,
+    FakeStream,
+    a_closing,
+    a_loader,
     a_result,
     a_task_id,
+    an_entry,
     an_episode,
     an_episode_id,
+    an_opening,
 )
-
-QUERY = GetEpisode(tenant="acme", episode_id=an_episode_id(1))
 
 
 class TestRememberTasks:
@@ -36,6 +39,14 @@ class TestRememberTasks:
 
         assert len(kept.rows) == 1
 
+    async def test_what_comes_again_and_was_forgotten_stays_away_from_redis_too(self) -> None:
+        kept, front = FakeEpisodes(), FakeFront()
+        await kept.bury("acme", an_episode_id(1))
+
+        await RememberTasks(kept, front)([an_episode(1), an_episode(2)], again=True)
+
+        assert list(front.values) == [("acme", an_episode_id(2))]
+
     async def test_puts_nothing_in_redis_that_postgres_does_not_hold(self) -> None:
         kept, front = FakeEpisodes(), FakeFront()
         kept.down = True
@@ -46,63 +57,29 @@ class TestRememberTasks:
         assert front.values == {}
 
 
-class TestShowEpisode:
-    async def show(self, kept: FakeEpisodes, front: FakeFront) -> EpisodeFound:
-        return await ShowEpisode(kept, front)(QUERY)
-
-    async def test_comes_from_redis_when_it_is_there(self) -> None:
-        kept, front = FakeEpisodes(), FakeFront()
-        await front.put([an_episode(1)])
-        kept.down = True
-
-        found = await self.show(kept, front)
-
-        assert (found.source, found.degraded) == ("redis", False)
-
-    async def test_comes_from_postgres_and_is_put_in_redis(self) -> None:
-        kept, front = FakeEpisodes(), FakeFront()
-        await kept.add([an_episode(1)])
-
-        first = await self.show(kept, front)
-        second = await self.show(kept, front)
-
-        assert (first.source, first.degraded, second.source) == ("postgres", False, "redis")
-        assert first.episode == second.episode
-
-    async def test_says_that_redis_does_not_answer(self) -> None:
-        kept, front = FakeEpisodes(), FakeFront()
-        await kept.add([an_episode(1)])
-        front.down = True
-
-        found = await self.show(kept, front)
-
-        assert (found.source, found.degraded) == ("postgres", True)
-
-    @pytest.mark.parametrize(
-        "value", [b"", b"\xff\x00", b"null", b"{}", an_episode(2).body.encode()]
-    )
-    @pytest.mark.bad_input(28)
-    async def test_takes_a_spoilt_value_for_a_miss_and_mends_it(self, value: bytes) -> None:
-        kept, front = FakeEpisodes(), FakeFront()
-        await kept.add([an_episode(1)])
-        front.values["acme", an_episode_id(1)] = value
-
-        found = await self.show(kept, front)
-
-        assert found.source == "postgres"
-        assert front.values["acme", an_episode_id(1)] == an_episode(1).body.encode()
-
-    async def test_an_unknown_one_is_not_found(self) -> None:
-        with pytest.raises(NotFound) as unknown:
-            await self.show(FakeEpisodes(), FakeFront())
-
-        assert unknown.value.code == "EPISODE_NOT_FOUND"
-
-
 class TestListEpisodes:
     async def find(self, kept: FakeEpisodes, **fields: object) -> EpisodesFound:
         query = FindEpisodes.model_validate({"tenant": "acme"} | fields)
-        return await ListEpisodes(kept)(query)
+        return await ListEpisodes(kept, a_loader(kept))(query)
+
+    async def test_says_when_it_may_lack_what_is_on_its_way(self) -> None:
+        kept = FakeEpisodes()
+        stream = FakeStream(kept)
+        stream.held = True
+        await stream.keep([an_opening(1)])
+
+        page = await ListEpisodes(kept, a_loader(kept, stream=stream))(FindEpisodes(tenant="acme"))
+
+        assert (page.episodes, page.complete) == ([], False)
+
+    async def test_lists_episodes_with_their_entries(self) -> None:
+        kept = FakeEpisodes()
+        await kept.keep([an_opening(1, tags=["docs"]), an_entry("a", "seen"), a_closing()])
+
+        page = await self.find(kept, tag="docs", since="2026-11-21T00:00:00Z")
+
+        (one,) = page.episodes
+        assert (one.observations, one.closed, one.tags) == (["seen"], True, ["docs"])
 
     async def test_pages_to_the_end_without_gap_or_repetition(self) -> None:
         kept = FakeEpisodes()

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from octarm.clients.episodes import EpisodeWriter
 from octarm.clients.memory import MemoryClient
 from octarm.common.bus.delivery import ACK, HELD, Dead, Retry
 from octarm.models.contracts import ResourceBudget, TaskContract
@@ -407,7 +408,9 @@ class FakeMemory:
 class TestRecall:
     async def test_asks_for_this_arm_s_episodes_with_the_tenant(self) -> None:
         memory = FakeMemory()
-        recall = Recall(cast(MemoryClient, memory), "acme", "worker")
+        recall = Recall(
+            cast(MemoryClient, memory), "acme", "worker", cast(EpisodeWriter, None), new_id("tsk")
+        )
         task_id = new_id("tsk")
 
         assert await recall.recent(3) == await recall.of_task(task_id) == []

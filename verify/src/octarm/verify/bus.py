@@ -20,7 +20,7 @@ from octarm.models import subjects as s
 from octarm.models.errors import Unavailable
 from octarm.verify.notebook import TaskFact
 
-WORK_QUEUES: Final = (s.INTAKE, s.READY, s.DISPATCH, s.RESULTS, s.ENDED)
+WORK_QUEUES: Final = (s.INTAKE, s.READY, s.DISPATCH, s.RESULTS, s.ENDED, s.EPISODES)
 CLOCK_MARGIN_S: Final = 5.0
 FETCH: Final = 1_000
 SILENT_S: Final = 30.0

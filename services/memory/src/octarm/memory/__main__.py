@@ -4,6 +4,7 @@ import asyncio
 import sys
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 
 from nats.aio.client import Client as NATS
 
@@ -11,7 +12,8 @@ from octarm.common.bus.connection import connected_to, must_answer
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
-from octarm.common.bus.topology import MEMORY_EPISODES
+from octarm.common.bus.topology import MEMORY_EPISODES, MEMORY_WRITES
+from octarm.common.clock import SystemClock
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped
 from octarm.common.storage import open_pool, open_redis
@@ -19,15 +21,18 @@ from octarm.common.storage.connections import Pool
 from octarm.memory.domain.access import Diodes
 from octarm.memory.embedders.hashing import HashingEmbedder
 from octarm.memory.routes.endings import TerminalEvents
-from octarm.memory.routes.episodes import episode_routes
+from octarm.memory.routes.episodes import EpisodeResponder, episode_routes
 from octarm.memory.routes.semantic import Knowledge, semantic_routes
+from octarm.memory.routes.writes import WritesFromStream
 from octarm.memory.settings import Settings
 from octarm.memory.storage.episodes import PostgresEpisodes
 from octarm.memory.storage.front import RedisFront
 from octarm.memory.storage.keeping import PostgresKeeper
 from octarm.memory.storage.semantic import PostgresKnowledge
+from octarm.memory.storage.stream import BusEpochs, WritesStream
 from octarm.memory.storage.trail import AuditTrail
 from octarm.memory.storage.words import PostgresWords
+from octarm.memory.storage.writes import PostgresWrites
 from octarm.memory.usecases.ageing import ForgetOld
 from octarm.memory.usecases.embedding import Embedders
 from octarm.memory.usecases.finding import (
@@ -36,15 +41,35 @@ from octarm.memory.usecases.finding import (
     SearchKnowledge,
     ShowMemory,
 )
+from octarm.memory.usecases.handing import HandOver
 from octarm.memory.usecases.keeping import RememberKnowledge
+from octarm.memory.usecases.lasting import ForgetOne, KeepWrites
+from octarm.memory.usecases.loading import LoadEpisode
 from octarm.memory.usecases.pacing import Pace
 from octarm.memory.usecases.reading import ListEpisodes, ShowEpisode
 from octarm.memory.usecases.remembering import RememberTasks
-from octarm.models.subjects import ENDED
+from octarm.memory.usecases.writing import WriteEpisodes
+from octarm.models.episodes import Retention
+from octarm.models.subjects import ENDED, EPISODES
 
 BATCH = 500
 # A statement, a commit and a call to Redis cost as much for one episode as for hundreds.
 GATHER_S = 0.2
+# Of writes somebody may wait for the last ones, whose reads Redis cannot answer.
+WRITES_BATCH, WRITES_GATHER_S = 64, 0.02
+
+
+class Episodes(NamedTuple):
+    """What is done with episodes, wired."""
+
+    kept: PostgresEpisodes
+    front: RedisFront
+    write: WriteEpisodes
+    responder: EpisodeResponder
+    list: ListEpisodes
+    forget: ForgetOne
+    forget_old: ForgetOld
+    runners: tuple[PullRunner, PullRunner]
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
@@ -62,34 +87,79 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await pool.close()
 
 
+def _episodes(
+    settings: Settings, nc: NATS, publisher: Publisher, *, pool: Pool, front: RedisFront
+) -> Episodes:
+    kept, entries = PostgresEpisodes(pool), PostgresWrites(pool)
+    stream = WritesStream(nc, publisher)
+    handed = HandOver(stream)
+    load = LoadEpisode(kept, front, stream, handed)
+    write = WriteEpisodes(front, stream, handed, load, now=SystemClock().now)
+    endings = TerminalEvents(RememberTasks(kept, front), ttl_s=settings.episode_ttl_s)
+    ended = ConsumerRef(ENDED, MEMORY_EPISODES)
+    written = ConsumerRef(EPISODES, MEMORY_WRITES)
+    days: dict[Retention, int] = {
+        "brief": settings.brief_retention_days,
+        "normal": settings.retention_days,
+        "long": settings.long_retention_days,
+    }
+    return Episodes(
+        kept,
+        front,
+        write,
+        EpisodeResponder(nc, write, ShowEpisode(front, load)),
+        ListEpisodes(kept, load),
+        ForgetOne(entries, front, load, write.open),
+        ForgetOld(entries, days),
+        (
+            PullRunner(nc, publisher, ended, endings, batch=BATCH, rest_s=GATHER_S),
+            PullRunner(
+                nc,
+                publisher,
+                written,
+                WritesFromStream(KeepWrites(entries)),
+                batch=WRITES_BATCH,
+                rest_s=WRITES_GATHER_S,
+            ),
+        ),
+    )
+
+
 async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) -> None:
-    kept = PostgresEpisodes(pool)
     async with open_redis(settings.redis_url.get_secret_value()) as redis:
-        front = RedisFront(redis, ttl_s=settings.episode_ttl_s)
         publisher = Publisher(nc)
-        handler = TerminalEvents(RememberTasks(kept, front), ttl_s=settings.episode_ttl_s)
-        consumer = ConsumerRef(ENDED, MEMORY_EPISODES)
-        runner = PullRunner(nc, publisher, consumer, handler, batch=BATCH, rest_s=GATHER_S)
+        epochs = BusEpochs(nc, publisher)
+        front = RedisFront(redis, epochs, ttl_s=settings.episode_ttl_s)
+        episodes = _episodes(settings, nc, publisher, pool=pool, front=front)
 
         # Redis is not among them: without it the service is slower, not unready.
         health = HealthServer(
             settings.http_port,
             host=settings.http_host,
-            live=runner.healthy,
-            ready={"nats": partial(must_answer, nc), "postgres": kept.check},
+            live=lambda: all(runner.healthy() for runner in episodes.runners),
+            ready={"nats": partial(must_answer, nc), "postgres": episodes.kept.check},
         )
-        forget = ForgetOld(kept, settings.retention_days)
-        router = episode_routes(ShowEpisode(kept, front), ListEpisodes(kept))
+        router = episode_routes(episodes.list, episodes.forget)
         trail = AuditTrail(pool)
         router.include_router(semantic_routes(_knowledge(settings, pool, trail)))
         words = PostgresWords(pool)
+        await epochs.listen(front.gate.hear)
+        await front.gate.open()
         async with health, control_plane(settings.nats_url, router, name="memory"):
+            await episodes.responder.start()
             try:
                 await until_stopped(
-                    stop, runner.run(stop), forget.run(stop), trail.run(stop), words.run(stop)
+                    stop,
+                    *(runner.run(stop) for runner in episodes.runners),
+                    episodes.forget_old.run(stop),
+                    front.gate.run(stop),
+                    trail.run(stop),
+                    words.run(stop),
                 )
             finally:
                 await trail.flush()
+                await episodes.responder.stop()
+                await episodes.write.drain()
                 await publisher.close()
 
 

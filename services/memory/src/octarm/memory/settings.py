@@ -26,3 +26,9 @@ class Settings(ServiceSettings):
         default={},
         description="Arm id, or * → what it may read and write in semantic memory, as JSON",
     )
+    brief_retention_days: int = Field(
+        default=7, ge=1, le=3650, description="Days for which episodes kept briefly stay"
+    )
+    long_retention_days: int = Field(
+        default=730, ge=1, le=3650, description="Days for which episodes kept long stay"
+    )

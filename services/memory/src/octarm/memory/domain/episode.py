@@ -35,6 +35,10 @@ class Episode(Struct, frozen=True, gc=False):
     arm_id: str | None
     created_at: str
     body: str
+    task_id: str | None = None
+    """Of an episode that an arm opened; that of a finished task has the task's id already."""
+    tags: tuple[str, ...] = ()
+    retention: str = "normal"
 
 
 class _Result(Struct, gc=False):
@@ -111,6 +115,7 @@ class _Body(Struct, gc=False):
     outcomes: list[_Outcome]
     ttl_seconds: int
     created_at: str
+    closed: bool = True
 
 
 _decode_message = msgspec.json.Decoder(hot.TasksEnded).decode

@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from octarm.models.errors import FieldError, Unparsable
@@ -23,6 +24,9 @@ class Question:
     tenant: str
     arm_id: str | None = None
     task_id: str | None = None
+    tag: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 def cursor_after(question: Question, episode_id: str) -> str:
@@ -50,8 +54,9 @@ def read_cursor(question: Question, cursor: str) -> str | None:
 
 
 def _digest(question: Question, name: bytes) -> bytes:
-    parts = (question.tenant, question.arm_id or "", question.task_id or "")
-    whole = "\n".join(parts).encode() + b"\n" + name
+    times = (when.isoformat() if when else "" for when in (question.since, question.until))
+    filters = (question.arm_id or "", question.task_id or "", question.tag or "", *times)
+    whole = "\n".join((question.tenant, *filters)).encode() + b"\n" + name
     return hashlib.sha256(whole).digest()[:DIGEST_BYTES]
 
 

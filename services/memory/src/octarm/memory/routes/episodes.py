@@ -1,27 +1,133 @@
-"""The queries about episodes."""
+"""The queries about episodes: what is hot answered here, the rest on the control plane."""
 
-from typing import Final
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
+import msgspec
 from faststream.nats import NatsRouter
+from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
-from octarm.common.bus.requests import answer
+from octarm.common.bus.requests import answer, problem, reply_of
+from octarm.common.telemetry import get_logger
+from octarm.memory.domain.entries import encode
+from octarm.memory.usecases.lasting import ForgetOne
 from octarm.memory.usecases.reading import ListEpisodes, ShowEpisode
+from octarm.memory.usecases.writing import Answer, WriteEpisodes
 from octarm.models import subjects
-from octarm.models.episodes import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
+from octarm.models.episodes import (
+    EpisodeForgotten,
+    EpisodesFound,
+    FindEpisodes,
+    ForgetEpisode,
+    GetEpisode,
+)
+from octarm.models.errors import Backpressure, InvalidRequest, OctarmError
+from octarm.models.hot_episodes import WriteEpisodes as Wanted
+from octarm.models.hot_types import NOT_UNDERSTOOD
 
 QUEUE: Final = "memory"
+MAX_IN_HAND: Final = 2_000
+
+log = get_logger()
+_decode = msgspec.json.Decoder(Wanted).decode
 
 
-def episode_routes(show: ShowEpisode, find: ListEpisodes) -> NatsRouter:
+def episode_routes(find: ListEpisodes, forget: ForgetOne) -> NatsRouter:
     """Give the control plane of episodes; nothing connects until a broker includes it."""
     router = NatsRouter()
-
-    @answer(router, subjects.GET_EPISODE, queue=QUEUE)
-    async def get_episode(query: GetEpisode) -> EpisodeFound:
-        return await show(query)
 
     @answer(router, subjects.FIND_EPISODES, queue=QUEUE)
     async def find_episodes(query: FindEpisodes) -> EpisodesFound:
         return await find(query)
 
+    @answer(router, subjects.FORGET_EPISODE, queue=QUEUE)
+    async def forget_episode(query: ForgetEpisode) -> EpisodeForgotten:
+        return await forget(query)
+
     return router
+
+
+class EpisodeResponder:
+    """Answers writes and reads of single episodes: too many for the control plane."""
+
+    def __init__(self, nc: NATS, write: WriteEpisodes, show: ShowEpisode) -> None:
+        self._nc = nc
+        self._write = write
+        self._show = show
+        self._in_hand: set[asyncio.Task[None]] = set()
+        self._subscriptions: list[Subscription] = []
+
+    async def start(self) -> None:
+        """Subscribe, sharing the work with the other replicas."""
+        for query, handle in (
+            (subjects.WRITE_EPISODES, self._written),
+            (subjects.GET_EPISODE, self._shown),
+        ):
+            subscription = await self._nc.subscribe(
+                query.at(), queue=QUEUE, cb=self._handing_to(handle)
+            )
+            self._subscriptions.append(subscription)
+        await self._nc.flush()
+
+    async def stop(self) -> None:
+        """Take nothing more, and answer all that is in hand."""
+        if not self._nc.is_closed:
+            for subscription in self._subscriptions:
+                await subscription.unsubscribe()
+        while self._in_hand:
+            await asyncio.wait(self._in_hand)
+
+    def _handing_to(
+        self, handle: Callable[[bytes], Coroutine[Any, Any, bytes]]
+    ) -> Callable[[Msg], Awaitable[None]]:
+        async def take(msg: Msg) -> None:
+            if len(self._in_hand) >= MAX_IN_HAND:
+                full = Backpressure("too many requests", code="QUEUE_FULL", retry_after_s=1)
+                await self._reply(msg, problem(full))
+                return
+            # The next one must not wait for the answer of this one.
+            task = asyncio.create_task(self._answer(msg, handle))
+            self._in_hand.add(task)
+            task.add_done_callback(self._in_hand.discard)
+
+        return take
+
+    async def _answer(self, msg: Msg, handle: Callable[[bytes], Awaitable[bytes]]) -> None:
+        reply = await reply_of(handle, msg.data, msg.subject)
+        await self._reply(msg, reply)
+
+    async def _reply(self, msg: Msg, body: bytes) -> None:
+        try:
+            await self._nc.publish(msg.reply, body)
+        except (NatsError, OSError):
+            log.warning("reply_not_sent")
+
+    async def _written(self, data: bytes) -> bytes:
+        try:
+            wanted = _decode(data)
+        except NOT_UNDERSTOOD as error:
+            raise InvalidRequest(f"not a valid write: {error}") from error
+        answers = await self._write(wanted.tenant, wanted.durability, wanted.writes)
+        return b'{"answers":[%b]}' % b",".join(map(_said, answers))
+
+    async def _shown(self, data: bytes) -> bytes:
+        shown = await self._show(GetEpisode.model_validate_json(data))
+        return encode(
+            {
+                "episode": msgspec.Raw(shown.body),
+                "source": shown.source,
+                "degraded": shown.degraded,
+                "complete": shown.complete,
+            }
+        )
+
+
+def _said(answer: Answer) -> bytes:
+    if isinstance(answer, OctarmError):
+        text = answer.problem().model_dump_json(exclude_none=True)
+        return b'{"problem":' + text.encode() + b"}"
+    return encode(answer)

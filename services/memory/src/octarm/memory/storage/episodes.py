@@ -1,44 +1,70 @@
-"""Episodes in Postgres, in the schema `memory`."""
+"""Episodes in Postgres, in the schema `memory`: those of finished tasks added, all found."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import psycopg
+from msgspec import Raw
 
 from octarm.common.storage.arrays import Texts, packed
 from octarm.common.storage.connections import Pool
+from octarm.memory.domain.entries import Entry
 from octarm.memory.domain.episode import Episode
+from octarm.memory.domain.paging import Question
 from octarm.memory.storage.errors import postgres_errors
+from octarm.memory.usecases.ports import Kept
+from octarm.models.ids import with_prefix
+
+# More than a page can hold, so what is cut off here is on the next one.
+MAX_ENTRY_BYTES: Final = 4 * 1024 * 1024
 
 _ADD: Final = """
 insert into memory.episode (tenant, episode_id, arm_id, created_at, body)
-select unnest(%b::text[]), unnest(%b::text[]), unnest(%b::text[]),
-    unnest(%b::text[])::timestamptz, unnest(%b::text[])::json
+select tenant, episode_id, arm_id, created_at::timestamptz, body::json
+from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+    as new (tenant, episode_id, arm_id, created_at, body)
+where not exists (
+    select from memory.episode_gone gone
+    where gone.tenant = new.tenant and gone.episode_id = new.episode_id)
 """
 _ADD_MISSING: Final = _ADD + "on conflict do nothing"
 
-_GET: Final = """
-select tenant, episode_id, arm_id, created_at::text, body::text
-from memory.episode where tenant = %s and episode_id = %s
+_COLUMNS: Final = """
+select tenant, episode_id, arm_id, created_at::text, body::text, task_id, tags, retention
+from memory.episode
 """
+_NOT_GONE: Final = """
+not exists (
+    select from memory.episode_gone gone
+    where gone.tenant = episode.tenant and gone.episode_id = episode.episode_id)
+"""
+_GET: Final = f"{_COLUMNS} where tenant = %s and episode_id = %s and {_NOT_GONE}"
 
 _FIND: Final = """
-select tenant, episode_id, arm_id, created_at::text, body::text
-from memory.episode where {conditions}
+{columns}
+where {conditions}
 order by episode_id desc
 limit %(limit)s
 """
 
-# By place: the rows of a batch lie side by side, and another replica takes the next ones.
-_FORGET: Final = """
-delete from memory.episode where ctid = any(array(
-    select ctid from memory.episode where created_at < now() - make_interval(days => %s)
-    limit 2000 for update skip locked))
+_ENTRIES: Final = """
+select episode_id, entry_id, seq, kind, body::text, ttl_seconds
+from (
+    select *, sum(octet_length(body::text)) over (order by episode_id desc, seq, entry_id) as size
+    from memory.episode_entry where tenant = %s and episode_id = any(%s)
+) entry
+where size <= %s
+"""
+
+_THERE: Final = """
+select tenant, episode_id from memory.episode
+where (tenant, episode_id) in (select * from unnest(%b::text[], %b::text[]))
 """
 
 
 class PostgresEpisodes:
-    """Keeps episodes in the table `memory.episode`."""
+    """Keeps episodes in the table `memory.episode`, and their entries beside it."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -72,50 +98,78 @@ class PostgresEpisodes:
                     # Looking for what is there before each row costs more than meeting it once.
                     await connection.execute(_ADD_MISSING, columns)
 
-    async def get(self, tenant: str, episode_id: str) -> Episode | None:
-        """Give a tenant's episode."""
-        rows = await self._rows(_GET, (tenant, episode_id))
-        return rows[0] if rows else None
-
-    async def find(
-        self,
-        tenant: str,
-        *,
-        arm_id: str | None,
-        episode_id: str | None,
-        after: str | None,
-        limit: int,
-    ) -> list[Episode]:
-        """Give a tenant's episodes by id, descending, from below `after`."""
-        asked = {
-            "tenant": tenant,
-            "arm_id": arm_id,
-            "episode_id": episode_id,
-            "after": after,
-            "limit": limit,
-        }
-        # Only the conditions that are meant, so that each shape gets the plan that suits it.
-        conditions = ["tenant = %(tenant)s"]
-        if arm_id is not None:
-            conditions.append("arm_id = %(arm_id)s")
-        if episode_id is not None:
-            conditions.append("episode_id = %(episode_id)s")
-        if after is not None:
-            conditions.append("episode_id < %(after)s")
-        return await self._rows(_FIND.format(conditions=" and ".join(conditions)), asked)
-
-    async def forget(self, *, days: int) -> int:
-        """Delete some episodes that are older; gives their number, 0 when none is left."""
+    async def there(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Say which of these (tenant, episode id) are kept."""
         with postgres_errors():
             async with self._pool.connection() as connection:
-                return (await connection.execute(_FORGET, [days])).rowcount
+                cursor = await connection.execute(_THERE, packed([Texts] * 2, keys))
+                return {(tenant, episode_id) for tenant, episode_id in await cursor.fetchall()}
 
-    async def _rows(self, sql: str, asked: Any) -> list[Episode]:
+    async def get(self, tenant: str, episode_id: str) -> Kept | None:
+        """Give a tenant's episode with its entries."""
+        found = await self._rows(_GET, (tenant, episode_id), tenant)
+        return found[0] if found else None
+
+    async def find(self, question: Question, *, after: str | None, limit: int) -> list[Kept]:
+        """Give the episodes that are asked for by id, descending, from below `after`."""
+        # Only the conditions that are meant, so that each shape gets the plan that suits it.
+        conditions, asked = _conditions(question)
+        if after is not None:
+            conditions.append("episode_id < %(after)s")
+        sql = _FIND.format(columns=_COLUMNS, conditions=" and ".join(conditions))
+        return await self._rows(sql, {**asked, "after": after, "limit": limit}, question.tenant)
+
+    async def _rows(self, sql: str, asked: Any, tenant: str) -> list[Kept]:
         with postgres_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(sql.encode(), asked)
-                return [Episode(*row) for row in await cursor.fetchall()]
+                found = [_episode(row) for row in await cursor.fetchall()]
+                ids = [one.episode_id for one in found]
+                entries: dict[str, dict[str, Entry]] = {}
+                if ids:
+                    cursor = await connection.execute(_ENTRIES, [tenant, ids, MAX_ENTRY_BYTES])
+                    for episode_id, entry_id, seq, kind, body, ttl_s in await cursor.fetchall():
+                        entry = Entry(seq, kind, Raw(body.encode()), ttl_s)
+                        entries.setdefault(episode_id, {})[entry_id] = entry
+        return [Kept(one, entries.get(one.episode_id, {})) for one in found]
 
     async def check(self) -> None:
         """Raise Unavailable unless Postgres answers and the schema is there."""
-        await self._rows(_GET, ("readiness", "readiness"))
+        await self._rows(_GET, ("readiness", "readiness"), "readiness")
+
+
+def _episode(row: Sequence[Any]) -> Episode:
+    tenant, episode_id, arm_id, created_at, body, task_id, tags, retention = row
+    return Episode(
+        tenant,
+        episode_id,
+        arm_id,
+        created_at,
+        body,
+        task_id=task_id,
+        tags=tuple(tags),
+        retention=retention,
+    )
+
+
+def _conditions(question: Question) -> tuple[list[str], dict[str, str | datetime | None]]:
+    conditions = ["tenant = %(tenant)s", _NOT_GONE]
+    if question.arm_id is not None:
+        conditions.append("arm_id = %(arm_id)s")
+    if question.task_id is not None:
+        conditions.append("(episode_id = %(own_id)s or task_id = %(task_id)s)")
+    if question.tag is not None:
+        conditions.append("tags <> '{}' and tags @> array[%(tag)s]")
+    if question.since is not None:
+        conditions.append("created_at >= %(since)s")
+    if question.until is not None:
+        conditions.append("created_at < %(until)s")
+    return conditions, {
+        "tenant": question.tenant,
+        "arm_id": question.arm_id,
+        "task_id": question.task_id,
+        "own_id": with_prefix("epi", question.task_id) if question.task_id else None,
+        "tag": question.tag,
+        "since": question.since,
+        "until": question.until,
+    }

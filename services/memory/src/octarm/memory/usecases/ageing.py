@@ -1,6 +1,7 @@
 """Delete what is old, a little at a time."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +9,7 @@ from octarm.common import telemetry
 from octarm.common.clock import set_within
 from octarm.common.telemetry import metrics
 from octarm.memory.usecases.ports import Ageing
+from octarm.models.episodes import Retention
 from octarm.models.errors import OctarmError
 
 FORGET_EVERY_S: Final = 3600.0
@@ -18,18 +20,26 @@ log = telemetry.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ForgetOld:
-    """Delete episodes after their days, a batch at a time, once an hour."""
+    """Delete episodes after the days of their class, a batch at a time, once an hour."""
 
     kept: Ageing
-    days: int
+    days: Mapping[Retention, int]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until `stop` is set; what fails is tried again with the next look."""
         while not stop.is_set():
             try:
-                while not stop.is_set() and (gone := await self.kept.forget(days=self.days)):
-                    metrics.inc("octarm_memory_episodes_forgotten_total", gone)
-                    await set_within(stop, FORGET_PAUSE_S)
+                for retention, days in self.days.items():
+                    await self._forget(stop, retention, days)
+                await self.kept.sweep()
             except OctarmError as error:
                 log.warning("episodes_not_forgotten", error=error.message)
             await set_within(stop, FORGET_EVERY_S)
+
+    async def _forget(self, stop: asyncio.Event, retention: Retention, days: int) -> None:
+        while not stop.is_set():
+            gone = await self.kept.forget(days=days, retention=retention)
+            if not gone:
+                return
+            metrics.inc("octarm_memory_episodes_forgotten_total", gone)
+            await set_within(stop, FORGET_PAUSE_S)

@@ -2,65 +2,75 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from pydantic import ValidationError
-
-from octarm.common import telemetry
 from octarm.common.telemetry import metrics
-from octarm.memory.domain.episode import Episode
+from octarm.memory.domain.entries import encode, fold
 from octarm.memory.domain.paging import Question, cursor_after, read_cursor
-from octarm.memory.usecases.front import put_in_front
-from octarm.memory.usecases.ports import Episodes, Front, FrontDown
+from octarm.memory.usecases.loading import LoadEpisode
+from octarm.memory.usecases.ports import Cached, Episodes, Front, FrontDown, Kept
 from octarm.models.episodes import (
-    EpisodeFound,
     EpisodesFound,
     EpisodicMemory,
     FindEpisodes,
     GetEpisode,
+    Source,
 )
-from octarm.models.errors import NotFound
-from octarm.models.ids import with_prefix
+from octarm.models.errors import NotFound, Unavailable
 
 MAX_PAGE_BYTES: Final = 700 * 1024
 
-log = telemetry.get_logger()
+
+class Shown(NamedTuple):
+    """An `EpisodeFound` whose episode is JSON already."""
+
+    body: bytes
+    source: Source
+    degraded: bool = False
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class ShowEpisode:
     """Show one episode: from Redis, else from Postgres, and then put it in Redis."""
 
-    kept: Episodes
     front: Front
+    load: LoadEpisode
 
-    async def __call__(self, query: GetEpisode) -> EpisodeFound:
+    async def __call__(self, query: GetEpisode) -> Shown:
         """
         Raises:
             NotFound: the tenant has no such episode.
-            Unavailable: it is not in Redis and Postgres does not answer.
+            Unavailable: it is not in Redis, and Postgres or the stream does not answer.
         """
         degraded = False
+        cached: Cached | None = None
         try:
             cached = await self.front.get(query.tenant, query.episode_id)
         except FrontDown:
-            degraded, cached = True, None
-        episode = _read(cached, query)
-        if episode is not None:
+            degraded = True
+        if cached is not None:
+            if cached.body is None:
+                raise _not_found(query.episode_id)
             metrics.inc("octarm_memory_reads_total", source="redis")
-            return EpisodeFound(episode=episode, source="redis")
-        found = await self.kept.get(query.tenant, query.episode_id)
-        if found is None:
+            return Shown(cached.body, "redis")
+        found = await self.load(query.tenant, query.episode_id)
+        if found.whole is None:
+            if not found.complete:
+                raise Unavailable("the stream is behind: ask again", retry_after_s=1)
             metrics.inc("octarm_memory_reads_total", source="none")
-            raise NotFound(
-                f"no episode {query.episode_id}",
-                "An episode is there soon after its task has ended; check the id.",
-                "EPISODE_NOT_FOUND",
-            )
+            raise _not_found(query.episode_id)
         metrics.inc("octarm_memory_reads_total", source="postgres")
-        degraded = degraded or not await put_in_front(self.front, [found])
-        memory = EpisodicMemory.model_validate_json(found.body)
-        return EpisodeFound(episode=memory, source="postgres", degraded=degraded)
+        degraded = degraded or found.degraded
+        return Shown(found.body, "postgres", degraded=degraded, complete=found.complete)
+
+
+def _not_found(episode_id: str) -> NotFound:
+    return NotFound(
+        f"no episode {episode_id}",
+        "An episode is there soon after its task has ended; check the id.",
+        "EPISODE_NOT_FOUND",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,7 @@ class ListEpisodes:
     """
 
     kept: Episodes
+    load: LoadEpisode
 
     async def __call__(self, query: FindEpisodes) -> EpisodesFound:
         """
@@ -78,43 +89,35 @@ class ListEpisodes:
             Unparsable: the cursor is not of this list (400, INVALID_PARAMETER).
             Unavailable: Postgres does not answer.
         """
-        question = Question(query.tenant, query.arm_id, query.task_id)
-        found = await self.kept.find(
+        question = Question(
             query.tenant,
             arm_id=query.arm_id,
-            episode_id=with_prefix("epi", query.task_id) if query.task_id else None,
-            after=read_cursor(question, query.cursor),
-            limit=query.limit + 1,
+            task_id=query.task_id,
+            tag=query.tag,
+            since=query.since,
+            until=query.until,
         )
+        after = read_cursor(question, query.cursor)
+        complete = await self.load.drained()
+        found = await self.kept.find(question, after=after, limit=query.limit + 1)
         page = _page(found, query.limit)
         more = len(page) < len(found)
         return EpisodesFound(
-            episodes=[EpisodicMemory.model_validate_json(one.body) for one in page],
-            cursor=cursor_after(question, page[-1].episode_id) if more else "",
+            episodes=[EpisodicMemory.model_validate_json(body) for body in page],
+            cursor=cursor_after(question, found[len(page) - 1].base.episode_id) if more else "",
+            complete=complete,
         )
 
 
-def _page(found: Sequence[Episode], limit: int) -> list[Episode]:
-    page: list[Episode] = []
+def _page(found: Sequence[Kept], limit: int) -> list[bytes]:
+    page: list[bytes] = []
     size = 0
-    for episode in found[:limit]:
-        size += len(episode.body.encode())
+    for one in found[:limit]:
+        body = one.base.body.encode()
+        if one.entries:
+            body = encode(fold(body, one.entries))
+        size += len(body)
         if page and size > MAX_PAGE_BYTES:
             break
-        page.append(episode)
+        page.append(body)
     return page
-
-
-def _read(cached: bytes | None, query: GetEpisode) -> EpisodicMemory | None:
-    """Read what Redis had; what is not this episode is a miss."""
-    if cached is None:
-        return None
-    try:
-        episode = EpisodicMemory.model_validate_json(cached)
-    except ValidationError:
-        log.warning("cached_episode_unreadable", episode_id=query.episode_id)
-        return None
-    if (episode.tenant, episode.episode_id) != (query.tenant, query.episode_id):
-        log.warning("cached_episode_of_another", episode_id=query.episode_id)
-        return None
-    return episode

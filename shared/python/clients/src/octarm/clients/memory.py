@@ -1,4 +1,4 @@
-"""Ask the memory service: episodes."""
+"""Ask the memory service: episodes, one by one; `octarm.clients.episodes` writes many."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,16 @@ from nats.aio.client import Client
 
 from octarm.common.bus.requests import ask
 from octarm.models import subjects
-from octarm.models.episodes import EpisodeFound, EpisodesFound, FindEpisodes, GetEpisode
+from octarm.models.episodes import (
+    EpisodeForgotten,
+    EpisodeFound,
+    EpisodesFound,
+    EpisodesWritten,
+    FindEpisodes,
+    ForgetEpisode,
+    GetEpisode,
+    WriteEpisodes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +41,12 @@ class MemoryClient:
     async def find_episodes(self, query: FindEpisodes) -> EpisodesFound:
         """List a page of a tenant's episodes, newest first."""
         return await ask(self.nc, subjects.FIND_EPISODES, query, timeout_s=self.timeout_s)
+
+    async def write_episodes(self, wanted: WriteEpisodes) -> EpisodesWritten:
+        """Write entries; one answer each, in order. Sent again, they are written once."""
+        return await ask(self.nc, subjects.WRITE_EPISODES, wanted, timeout_s=self.timeout_s)
+
+    async def forget_episode(self, tenant: str, episode_id: str) -> EpisodeForgotten:
+        """Delete an episode everywhere; what still comes for it is dropped."""
+        message = ForgetEpisode(tenant=tenant, episode_id=episode_id)
+        return await ask(self.nc, subjects.FORGET_EPISODE, message, timeout_s=self.timeout_s)

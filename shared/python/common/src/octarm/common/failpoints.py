@@ -46,6 +46,10 @@ Name = Literal[
     "dlq_before_term",
     "registration_before_reply",
     "memory_before_ack",
+    "episode_in_front",
+    "episode_in_stream",
+    "episode_before_commit",
+    "episode_before_ack",
 ]
 NAMES: Final[frozenset[str]] = frozenset(get_args(Name))
 

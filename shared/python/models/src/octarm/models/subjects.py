@@ -35,11 +35,13 @@ READY: Final = "OCTARM_READY"
 DISPATCH: Final = "OCTARM_DISPATCH"
 RESULTS: Final = "OCTARM_RESULTS"
 ENDED: Final = "OCTARM_ENDED"
+EPISODES: Final = "OCTARM_EPISODES"
 EVENTS: Final = "OCTARM_EVENTS"
 DLQ: Final = "OCTARM_DLQ"
 ARMS_BUCKET: Final = "octarm_arms"
 LEADERS_BUCKET: Final = "octarm_leaders"
 POLICIES_BUCKET: Final = "octarm_policies"
+MEMORY_BUCKET: Final = "octarm_memory"
 MAX_SHARDS: Final = 64
 EVENT_BUCKETS: Final = 8
 # `what` of TASK_EVENTS, so that nobody has to read what is of no use to him.
@@ -134,6 +136,12 @@ TASK_EVENTS: Final[Subject[events.TaskEvents]] = Subject(
 TASKS_ENDED: Final[Subject[events.TasksEnded]] = Subject(
     f"{PREFIX}.evt.endings", events.TasksEnded, ENDED
 )
+KEEP_WRITES: Final[Subject[episodes.KeepWrites]] = Subject(
+    f"{PREFIX}.cmd.episode.keep", episodes.KeepWrites, EPISODES
+)
+FRONT_RENEWED: Final[Subject[episodes.FrontRenewed]] = Subject(
+    f"{PREFIX}.ctl.memory.front", episodes.FrontRenewed
+)
 ARM_EVENT: Final[Subject[events.ArmEvent]] = Subject(
     f"{PREFIX}.evt.arm.{{verb}}.{{arm_id}}", events.ArmEvent, EVENTS
 )
@@ -172,6 +180,12 @@ WHY_WAITING: Final = Query(f"{PREFIX}.qry.queue.why.{{shard}}", queries.WhyWaiti
 GET_EPISODE: Final = Query(f"{PREFIX}.qry.memory.get", episodes.GetEpisode, episodes.EpisodeFound)
 FIND_EPISODES: Final = Query(
     f"{PREFIX}.qry.memory.find", episodes.FindEpisodes, episodes.EpisodesFound
+)
+WRITE_EPISODES: Final = Query(
+    f"{PREFIX}.qry.memory.write", episodes.WriteEpisodes, episodes.EpisodesWritten
+)
+FORGET_EPISODE: Final = Query(
+    f"{PREFIX}.qry.memory.forget", episodes.ForgetEpisode, episodes.EpisodeForgotten
 )
 REMEMBER: Final = Query(f"{PREFIX}.qry.semantic.remember", semantic.Remember, semantic.Remembered)
 SEARCH_MEMORY: Final = Query(
@@ -224,6 +238,8 @@ SUBJECTS: Final[tuple[Subject[Any], ...]] = (
     SPEND_REPORTED,
     TASK_EVENTS,
     TASKS_ENDED,
+    KEEP_WRITES,
+    FRONT_RENEWED,
     ARM_EVENT,
     MEMORY_EVENT,
     POLICY_EVENT,
@@ -249,6 +265,8 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     WHY_WAITING,
     GET_EPISODE,
     FIND_EPISODES,
+    WRITE_EPISODES,
+    FORGET_EPISODE,
     REMEMBER,
     SEARCH_MEMORY,
     GET_MEMORY,

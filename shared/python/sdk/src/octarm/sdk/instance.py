@@ -15,6 +15,7 @@ from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
 from octarm.clients.arm_registry import ArmRegistryClient
+from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
 from octarm.clients.orchestrator import OrchestratorClient
 from octarm.common.bus.connection import connected_to, must_be_connected
@@ -95,14 +96,16 @@ class Instance:
             instance_id=me.instance_id,
             throttled=self._throttle.put,
         )
-        memory = MemoryClient(nc)
+        memory, writers = MemoryClient(nc), Writers(nc)
         self.worker = Worker(
             me,
             handler,
             slots=arm.slots,
             publish=self._outbox.put,
             announce=self._updates,
-            recall=lambda tenant: Recall(memory, tenant, arm.arm_id),
+            recall=lambda tenant, task_id: Recall(
+                memory, tenant, arm.arm_id, writers.of(tenant), task_id
+            ),
         )
         ledger = OrchestratorClient(nc, timeout_s=ASK_S)
         self._doubts = Doubts(self.worker.handle, ledger, lambda: nc.stats["reconnects"])

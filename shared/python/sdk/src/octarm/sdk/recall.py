@@ -1,15 +1,25 @@
-"""What an arm remembers of its earlier work, and what the fleet knows."""
+"""What an arm remembers of its earlier work, what it writes of its present one, what all know."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
+from octarm.clients.episodes import EpisodeWriter
 from octarm.clients.memory import MemoryClient
 from octarm.clients.semantic import SemanticClient
-from octarm.models.episodes import EpisodeFound, EpisodicMemory, FindEpisodes
-from octarm.models.errors import from_problem
+from octarm.models.episodes import (
+    DEFAULT_TTL_S,
+    Durability,
+    EpisodeFound,
+    EpisodeOpening,
+    EpisodicMemory,
+    FindEpisodes,
+    Retention,
+)
+from octarm.models.errors import InvalidRequest, field_errors, from_problem
+from octarm.models.ids import new_id
 from octarm.models.results import ProvenanceMetadata
 from octarm.models.semantic import (
     EntityType,
@@ -19,11 +29,12 @@ from octarm.models.semantic import (
     RememberAnswer,
     SearchMemory,
 )
+from octarm.sdk.episodes import OpenEpisode
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """A small client of the memory service, for one arm and one tenant.
+    """A small client on the memory service, for one arm, one tenant and the task at hand.
 
     Every method raises `Unavailable` when the memory service does not answer.
     """
@@ -31,10 +42,45 @@ class Recall:
     client: MemoryClient
     tenant: str
     arm_id: str
+    writer: EpisodeWriter
+    task_id: str
 
-    async def recent(self, k: int = 10) -> list[EpisodicMemory]:
+    async def open(
+        self,
+        *,
+        tags: Iterable[str] = (),
+        ttl_seconds: int = DEFAULT_TTL_S,
+        retention: Retention = "normal",
+        durability: Durability = "durable",
+    ) -> OpenEpisode:
+        """Open an episode of the task at hand; `durability` is that of its entries.
+
+        Raises:
+            InvalidRequest: a tag or the TTL is not allowed.
+        """
+        try:
+            opening = EpisodeOpening(
+                task_id=self.task_id,
+                arm_id=self.arm_id,
+                tags=list(tags),
+                ttl_seconds=ttl_seconds,
+                retention=retention,
+            )
+        except ValidationError as error:
+            raise InvalidRequest(
+                "not a valid episode", errors=field_errors(error.errors())
+            ) from error
+        episode = OpenEpisode(self.writer, new_id("epi"), durability)
+        await episode.open(opening)
+        return episode
+
+    def resume(self, episode_id: str, *, durability: Durability = "durable") -> OpenEpisode:
+        """Go on with an episode that was opened before."""
+        return OpenEpisode(self.writer, episode_id, durability)
+
+    async def recent(self, k: int = 10, *, tag: str | None = None) -> list[EpisodicMemory]:
         """Give this arm's last `k` (1 – 500) episodes with the tenant, newest first."""
-        query = FindEpisodes(tenant=self.tenant, arm_id=self.arm_id, limit=k)
+        query = FindEpisodes(tenant=self.tenant, arm_id=self.arm_id, tag=tag, limit=k)
         return (await self.client.find_episodes(query)).episodes
 
     async def of_task(self, task_id: str) -> list[EpisodicMemory]:
@@ -49,6 +95,10 @@ class Recall:
             NotFound: the tenant has no such episode.
         """
         return await self.client.get_episode(self.tenant, episode_id)
+
+    async def forget(self, episode_id: str) -> bool:
+        """Delete an episode of the tenant everywhere; false when there was none."""
+        return (await self.client.forget_episode(self.tenant, episode_id)).changed
 
     async def recall(
         self, query: str, k: int = 10, *, only: MemoryFilter | None = None

@@ -68,7 +68,7 @@ class Worker:
         slots: int,
         publish: Callable[[Outgoing], None],
         announce: Announces,
-        recall: Callable[[str], Recall],
+        recall: Callable[[str, str], Recall],
         cut_off_after_s: float = CUT_OFF_AFTER_S,
         held_s: float = HELD_S,
     ) -> None:
@@ -175,7 +175,7 @@ class Worker:
             arm_id=self.me.arm_id,
             instance_id=self.me.instance_id,
             reports=self._announce,
-            recall=self._recall(task.tenant),
+            recall=self._recall(task.tenant, task.task_id),
             loop=loop,
         )
         attempt.due = self._deadlines.put(attempt, attempt.allowed_s())

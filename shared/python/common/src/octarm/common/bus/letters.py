@@ -19,6 +19,7 @@ from octarm.common.bus.headers import encode_headers
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.bus.topology import (
     MEMORY_EPISODES,
+    MEMORY_WRITES,
     ORCHESTRATOR_DISPATCH,
     ORCHESTRATOR_INTAKE,
     ORCHESTRATOR_RESULTS,
@@ -48,6 +49,7 @@ _STREAMS: Final = {
     ORCHESTRATOR_RESULTS: s.RESULTS,
     ORCHESTRATOR_DISPATCH: s.DISPATCH,
     MEMORY_EPISODES: s.ENDED,
+    MEMORY_WRITES: s.EPISODES,
 }
 _SUBMISSION: Final = s.SUBMIT_TASK.pattern.removesuffix("*")
 _SCHEDULER: Final = re.compile(scheduler_durable(0).removesuffix("0") + r"(\d{1,2})")

@@ -99,6 +99,19 @@ def problem(error: OctarmError, *, correlation_id: str = "") -> bytes:
     return b'{"problem":' + text.encode() + b"}"
 
 
+async def reply_of(handle: Callable[[bytes], Awaitable[bytes]], body: bytes, query: str) -> bytes:
+    """Give the reply to a request, whatever `handle`, which gives the answer as JSON, comes to."""
+    try:
+        return ok(await handle(body))
+    except ValidationError as error:
+        return problem(InvalidRequest("not a valid request", errors=field_errors(error.errors())))
+    except OctarmError as error:
+        return problem(error)
+    except Exception:
+        log.exception("query_failed", query=query)
+        return problem(OctarmError("the service failed to answer"))
+
+
 async def _undecoded(message: NatsMessage) -> bytes:
     return message.body
 
@@ -120,20 +133,12 @@ def answer(
     )
 
     def register(handler: Callable[[M], Awaitable[R]]) -> None:
+        async def handle(body: bytes) -> bytes:
+            found = await handler(query.asks.model_validate_json(body))
+            return found.model_dump_json().encode()
+
         async def reply(body: bytes) -> bytes:
-            try:
-                return ok(
-                    (await handler(query.asks.model_validate_json(body))).model_dump_json().encode()
-                )
-            except ValidationError as error:
-                return problem(
-                    InvalidRequest("not a valid request", errors=field_errors(error.errors()))
-                )
-            except OctarmError as error:
-                return problem(error)
-            except Exception:
-                log.exception("query_failed", query=query.template)
-                return problem(OctarmError("the service failed to answer"))
+            return await reply_of(handle, body, query.template)
 
         subscriber(reply)
 

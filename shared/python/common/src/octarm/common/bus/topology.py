@@ -40,6 +40,7 @@ ORCHESTRATOR_DISPATCH: Final = "orchestrator-see-dispatch"
 # Nobody reads it: while it has not, the stream keeps by whom each shard is led.
 LEADERS: Final = "scheduler-lead-shard"
 MEMORY_EPISODES: Final = "memory-remember-task"
+MEMORY_WRITES: Final = "memory-keep-writes"
 
 
 def scheduler_durable(shard: int) -> str:
@@ -101,6 +102,7 @@ STREAMS: Final = (
         max_bytes=2048 * MIB,
     ),
     StreamSpec(s.ENDED, (s.TASKS_ENDED.pattern,), retention=QUEUE, max_bytes=1024 * MIB),
+    StreamSpec(s.EPISODES, (s.KEEP_WRITES.pattern,), retention=QUEUE, max_bytes=1024 * MIB),
     StreamSpec(
         s.EVENTS,
         tuple(
@@ -121,7 +123,12 @@ STREAMS: Final = (
 )
 
 # With the seconds after which a value is forgotten; 0: never.
-BUCKETS: Final = ((s.ARMS_BUCKET, 0.0), (s.LEADERS_BUCKET, LEADER_TTL_S), (s.POLICIES_BUCKET, 0.0))
+BUCKETS: Final = (
+    (s.ARMS_BUCKET, 0.0),
+    (s.LEADERS_BUCKET, LEADER_TTL_S),
+    (s.POLICIES_BUCKET, 0.0),
+    (s.MEMORY_BUCKET, 0.0),
+)
 
 
 def stream_config(spec: StreamSpec, *, replicas: int) -> StreamConfig:
@@ -168,6 +175,7 @@ def consumers(shards: int) -> list[tuple[str, ConsumerConfig]]:
         (s.DISPATCH, ORCHESTRATOR_DISPATCH, []),
         (s.DISPATCH, LEADERS, [s.LEAD_SHARD.pattern]),
         (s.ENDED, MEMORY_EPISODES, []),
+        (s.EPISODES, MEMORY_WRITES, []),
     ]
     configs = [
         (stream, consumer_config(name, filters, ack_wait_s=HANDED_ON_S, max_ack_pending=20_000))

@@ -1,0 +1,213 @@
+"""Write entries of episodes: gathered, so that many travel as one request."""
+
+import asyncio
+import json
+import re
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+from nats.aio.client import Client as NATS
+from pydantic import JsonValue
+
+from octarm.common.bus.requests import ask_raw
+from octarm.models import subjects
+from octarm.models.episodes import ENTRY_ID_PATTERN, MAX_ENTRY_BYTES, MAX_WRITES, Durability
+from octarm.models.errors import (
+    InvalidRequest,
+    OctarmError,
+    PayloadTooLarge,
+    Problem,
+    Unavailable,
+    from_problem,
+)
+from octarm.models.hot_episodes import EpisodeWrite, WriteEpisodes
+from octarm.models.ids import EPISODE_ID_PATTERN
+
+IN_FLIGHT: Final = 4
+MAX_WRITERS: Final = 1_000
+MAX_REQUEST_BYTES: Final = 512 * 1024
+REQUEST_TIMEOUT_S: Final = 5.0
+AGAIN_WITHIN_S: Final = 10.0
+FIRST_PAUSE_S: Final = 0.05
+MAX_PAUSE_S: Final = 1.0
+
+Request = Callable[[bytes], Awaitable[bytes]]
+
+
+class Written(Struct, frozen=True):
+    """What became of a write; `created` is false when it was there already."""
+
+    created: bool = False
+    durable: bool = False
+    degraded: bool = False
+
+
+NONE: Final = Raw()
+
+
+class _Answer(Written, frozen=True):
+    problem: Raw = NONE
+
+
+class _Answers(Struct):
+    answers: list[_Answer]
+
+
+class _Reply(Struct):
+    ok: _Answers | None = None
+    problem: Raw = NONE
+
+
+_IS_ENTRY: Final = re.compile(ENTRY_ID_PATTERN).fullmatch
+_IS_EPISODE: Final = re.compile(EPISODE_ID_PATTERN).fullmatch
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Reply).decode
+Waiting = tuple[EpisodeWrite, "asyncio.Future[Written]"]
+
+
+def over(nc: NATS) -> Request:
+    """Give the way to the memory service over a connection that somebody else closes."""
+
+    async def request(body: bytes) -> bytes:
+        subject = subjects.WRITE_EPISODES.at()
+        return await ask_raw(nc, subject, body, timeout_s=REQUEST_TIMEOUT_S)
+
+    return request
+
+
+def as_body(value: JsonValue) -> Raw:
+    """Write a value as the body of an entry.
+
+    Raises:
+        InvalidRequest: it is no JSON.
+        PayloadTooLarge: it is above 64 KiB.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        body = text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the body of an entry must be JSON: {error}") from error
+    if len(body) > MAX_ENTRY_BYTES:
+        raise PayloadTooLarge(f"an entry has {MAX_ENTRY_BYTES} bytes at most, not {len(body)}")
+    return Raw(body)
+
+
+class EpisodeWriter:
+    """Writes of one tenant; while requests are under way, what comes gathers for the next.
+
+    A write that gets no answer is sent again, for ten seconds: its id makes that harmless.
+    """
+
+    def __init__(self, request: Request, tenant: str) -> None:
+        self._request = request
+        self._tenant = tenant
+        self._waiting: dict[Durability, deque[Waiting]] = {"fast": deque(), "durable": deque()}
+        self._sending: dict[Durability, set[asyncio.Task[None]]] = {"fast": set(), "durable": set()}
+
+    async def write(self, write: EpisodeWrite, durability: Durability = "durable") -> Written:
+        """Write one entry, and return when it is kept as `durability` promises.
+
+        Raises:
+            InvalidRequest: an id is none.
+            NotFound: there is no such episode.
+            Conflict: the episode is closed or full.
+            Unavailable: no answer in time; it may have been written.
+        """
+        if not (_IS_ENTRY(write.entry_id) and _IS_EPISODE(write.episode_id)):
+            # Or it would spoil the request for all who share it.
+            raise InvalidRequest("an entry's id is 1 to 64 letters, digits and `_.:-`")
+        future: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        self._waiting[durability].append((write, future))
+        if len(self._sending[durability]) < IN_FLIGHT:
+            task = asyncio.create_task(self._run(durability))
+            self._sending[durability].add(task)
+            task.add_done_callback(self._sending[durability].discard)
+        return await future
+
+    async def _run(self, durability: Durability) -> None:
+        waiting = self._waiting[durability]
+        while waiting:
+            group = _taken(waiting)
+            answers = await self._send([write for write, _ in group], durability)
+            for (_, future), answer in zip(group, answers, strict=True):
+                if future.done():
+                    continue
+                if isinstance(answer, OctarmError):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+    async def _send(
+        self, writes: Sequence[EpisodeWrite], durability: Durability
+    ) -> list[Written | OctarmError]:
+        answers: list[Written | OctarmError] = [Unavailable("not sent")] * len(writes)
+        places = list(range(len(writes)))
+        until, pause_s = time.monotonic() + AGAIN_WITHIN_S, FIRST_PAUSE_S
+        while True:
+            found = await self._ask([writes[place] for place in places], durability)
+            for place, answer in zip(places, found, strict=True):
+                answers[place] = answer
+            places = [place for place in places if _comes_again(answers[place])]
+            if not places or time.monotonic() + pause_s > until:
+                return answers
+            await asyncio.sleep(pause_s)
+            pause_s = min(MAX_PAUSE_S, pause_s * 2)
+
+    async def _ask(
+        self, writes: list[EpisodeWrite], durability: Durability
+    ) -> Sequence[Written | OctarmError]:
+        body = _encode(WriteEpisodes(self._tenant, writes, durability))
+        try:
+            reply = _decode(await self._request(body))
+        except OctarmError as error:
+            return [error] * len(writes)
+        except (msgspec.MsgspecError, ValueError) as error:
+            return [OctarmError(f"an answer that is none: {error}")] * len(writes)
+        if reply.ok is None:
+            return [_error(reply.problem)] * len(writes)
+        return [one if one.problem is NONE else _error(one.problem) for one in reply.ok.answers]
+
+
+class Writers:
+    """One writer for each tenant, over one connection, as many as were used of late."""
+
+    def __init__(self, nc: NATS) -> None:
+        self._request = over(nc)
+        self._writers: dict[str, EpisodeWriter] = {}
+
+    def of(self, tenant: str) -> EpisodeWriter:
+        """Give the writer of a tenant."""
+        writer = self._writers.get(tenant)
+        if writer is None:
+            if len(self._writers) >= MAX_WRITERS:
+                # Whoever has it goes on with it; the next one gathers anew.
+                self._writers.pop(next(iter(self._writers)))
+            writer = self._writers[tenant] = EpisodeWriter(self._request, tenant)
+        return writer
+
+
+def _taken(waiting: deque[Waiting]) -> list[Waiting]:
+    """Take what fits one request."""
+    group: list[Waiting] = []
+    size = 0
+    while waiting and len(group) < MAX_WRITES:
+        size += len(memoryview(waiting[0][0].body)) + 500
+        if group and size > MAX_REQUEST_BYTES:
+            break
+        group.append(waiting.popleft())
+    return group
+
+
+def _comes_again(answer: Written | OctarmError) -> bool:
+    return isinstance(answer, OctarmError) and answer.retryable
+
+
+def _error(problem: Raw) -> OctarmError:
+    try:
+        return from_problem(Problem.model_validate_json(bytes(problem)))
+    except ValueError:
+        return OctarmError("the memory service refused, and its reason is unreadable")

@@ -1,0 +1,248 @@
+"""Episodes as arms write them: SDK, bus, Redis, stream and Postgres, all real."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import nats
+import psycopg
+import pytest
+import pytest_asyncio
+from nats.aio.client import Client as NATS
+from pydantic import SecretStr
+
+from octarm.clients.episodes import Writers
+from octarm.clients.memory import MemoryClient
+from octarm.common.bus.publisher import Outgoing, Publisher
+from octarm.common.bus.topology import MEMORY_WRITES, provision
+from octarm.common.storage import open_redis
+from octarm.common.storage.migrations import upgrade
+from octarm.memory.__main__ import main
+from octarm.memory.domain.entries import encode
+from octarm.memory.migrate import MIGRATIONS, SCHEMA
+from octarm.memory.settings import Settings
+from octarm.models.episodes import EpisodeWrite, FindEpisodes, WriteEpisodes
+from octarm.models.errors import Conflict, InvalidRequest, NotFound, Unparsable
+from octarm.models.hot_episodes import KeepWrites
+from octarm.models.ids import new_id
+from octarm.models.subjects import DLQ, EPISODES, KEEP_WRITES
+from octarm.sdk.recall import Recall
+from tests.support.episodes import an_entry
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest_asyncio.fixture
+async def bus(nats_url: str) -> AsyncGenerator[NATS, None]:
+    connection = await nats.connect(nats_url)
+    await provision(connection.jetstream())
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def settings(nats_url: str, postgres_url: str, redis_url: str) -> Settings:
+    upgrade(postgres_url, MIGRATIONS, SCHEMA)
+    return Settings(
+        nats_url=nats_url, postgres_url=SecretStr(postgres_url), redis_url=SecretStr(redis_url)
+    )
+
+
+@asynccontextmanager
+async def a_memory(settings: Settings, bus: NATS) -> AsyncGenerator[None, None]:
+    """A memory service in this process, once it answers."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(main(settings, stop))
+    client = MemoryClient(bus, timeout_s=2)
+
+    async def answers() -> bool:
+        if running.done():
+            await running
+        try:
+            await client.find_episodes(FindEpisodes(tenant="nobody"))
+        except Exception:  # noqa: BLE001 - it is not there yet
+            return False
+        return True
+
+    try:
+        await wait_until(answers, 30)
+        yield
+    finally:
+        stop.set()
+        await running
+
+
+def memory_of(bus: NATS, tenant: str = "acme", arm_id: str = "writer") -> Recall:
+    client = MemoryClient(bus, timeout_s=10)
+    return Recall(client, tenant, arm_id, Writers(bus).of(tenant), new_id("tsk"))
+
+
+async def drained(bus: NATS) -> bool:
+    info = await bus.jetstream().consumer_info(EPISODES, MEMORY_WRITES)
+    return not info.num_pending and not info.num_ack_pending
+
+
+def rows(url: str, table: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(f"select count(*) from memory.{table}".encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+class TestEpisodes:
+    async def test_an_arm_writes_one_while_it_works(self, bus: NATS, settings: Settings) -> None:
+        memory = memory_of(bus)
+        async with a_memory(settings, bus):
+            episode = await memory.open(tags=["docs"], retention="long")
+            await asyncio.gather(*(episode.observe({"line": n}) for n in range(20)))
+            await episode.act({"tool": "read"}, durability="fast")
+            once = await episode.outcome("done", entry_id="end")
+            twice = await episode.outcome("done again", entry_id="end")
+            await episode.close()
+            with pytest.raises(Conflict):
+                await episode.observe("too late")
+            await episode.extend(7200)
+            hot = await memory.episode(episode.episode_id)
+            listed = await memory.recent(5, tag="docs")
+
+        assert (once.created, once.durable, twice.created) == (True, True, False)
+        assert (hot.source, hot.degraded, hot.complete) == ("redis", False, True)
+        assert hot.episode.observations == [{"line": n} for n in range(20)]
+        assert (hot.episode.actions, hot.episode.outcomes) == ([{"tool": "read"}], ["done"])
+        assert (hot.episode.closed, hot.episode.ttl_seconds) == (True, 7200)
+        assert listed == [hot.episode]
+
+    async def test_what_redis_lost_comes_from_postgres_and_is_put_back(
+        self, bus: NATS, settings: Settings, redis_url: str
+    ) -> None:
+        memory = memory_of(bus)
+        async with a_memory(settings, bus), open_redis(redis_url) as redis:
+            episode = await memory.open()
+            await episode.observe("before")
+            await redis.flushall()
+            await episode.observe("after")
+            first = await memory.episode(episode.episode_id)
+            second = await memory.episode(episode.episode_id)
+            await episode.observe("then")
+            third = await memory.episode(episode.episode_id)
+
+        assert [first.source, second.source, third.source] == ["postgres", "redis", "redis"]
+        assert first.complete
+        assert first.episode.observations == ["before", "after"]
+        assert third.episode.observations == ["before", "after", "then"]
+
+    async def test_a_new_process_trusts_nothing_that_it_did_not_see_written(
+        self, bus: NATS, settings: Settings
+    ) -> None:
+        memory = memory_of(bus)
+        async with a_memory(settings, bus):
+            episode = await memory.open()
+            await episode.observe("before", durability="fast")
+        async with a_memory(settings, bus):
+            first = await memory.episode(episode.episode_id)
+            await episode.observe("after")
+            second = await memory.episode(episode.episode_id)
+
+        assert [first.source, second.source] == ["postgres", "redis"]
+        assert second.episode.observations == ["before", "after"]
+
+    async def test_goes_on_without_redis(
+        self, bus: NATS, settings: Settings, unused_tcp_port: int
+    ) -> None:
+        memory = memory_of(bus)
+        nowhere = SecretStr(f"redis://127.0.0.1:{unused_tcp_port}/0")
+        async with a_memory(settings.model_copy(update={"redis_url": nowhere}), bus):
+            episode = await memory.open()
+            fast = await episode.observe("seen", durability="fast")
+            found = await memory.episode(episode.episode_id)
+            await episode.close()
+            with pytest.raises(Conflict):
+                await episode.observe("too late")
+
+        assert (fast.durable, fast.degraded) == (True, True)
+        assert (found.source, found.degraded, found.complete) == ("postgres", True, True)
+        assert found.episode.observations == ["seen"]
+
+    async def test_what_was_forgotten_does_not_come_back(
+        self, bus: NATS, settings: Settings, redis_url: str
+    ) -> None:
+        memory, other = memory_of(bus), memory_of(bus, "other")
+        url = settings.postgres_url.get_secret_value()
+        async with a_memory(settings, bus), open_redis(redis_url) as redis:
+            episode = await memory.open()
+            await episode.observe("secret")
+            strange = await other.forget(episode.episode_id)
+            there = await memory.episode(episode.episode_id)
+            gone = [await memory.forget(episode.episode_id) for _ in range(2)]
+            late = an_entry("late", episode_id=episode.episode_id)
+            publisher = Publisher(bus)
+            await publisher.publish(Outgoing(KEEP_WRITES.at(), encode(KeepWrites([late])), "late"))
+            await publisher.close()
+            with pytest.raises(NotFound):
+                await episode.observe("more")
+            with pytest.raises(NotFound):
+                await memory.episode(episode.episode_id)
+            await wait_until(lambda: drained(bus), 20)
+            await redis.flushall()
+            with pytest.raises(NotFound):
+                await memory.episode(episode.episode_id)
+
+        assert (strange, there.episode.observations, gone) == (False, ["secret"], [True, False])
+        assert (rows(url, "episode"), rows(url, "episode_entry")) == (0, 0)
+
+    async def test_lists_by_task_arm_tag_and_time(self, bus: NATS, settings: Settings) -> None:
+        memory = memory_of(bus)
+        client = MemoryClient(bus, timeout_s=10)
+        async with a_memory(settings, bus):
+            first = await memory.open(tags=["a", "b"])
+            second = await memory.open(tags=["b"])
+            await memory_of(bus, arm_id="reader").open(tags=["c"])
+            created = (await memory.episode(second.episode_id)).episode.created_at
+
+            async def ids(**filters: object) -> list[str]:
+                query = FindEpisodes.model_validate({"tenant": "acme", **filters})
+                return [one.episode_id for one in (await client.find_episodes(query)).episodes]
+
+            by_tag, by_task = await ids(tag="a"), await ids(task_id=memory.task_id)
+            by_arm = await ids(arm_id="writer", tag="b")
+            by_time = await ids(until=created, arm_id="writer")
+            none = await ids(since=created + timedelta(hours=1))
+            page = await client.find_episodes(FindEpisodes(tenant="acme", tag="b", limit=1))
+            for forged in (
+                FindEpisodes(tenant="other", tag="b", cursor=page.cursor),
+                FindEpisodes(tenant="acme", tag="a", cursor=page.cursor),
+                FindEpisodes(tenant="acme", tag="b", cursor="-1"),
+            ):
+                with pytest.raises(Unparsable):
+                    await client.find_episodes(forged)
+
+        both = [second.episode_id, first.episode_id]
+        assert (by_tag, by_task, by_arm) == (both[1:], sorted(both)[::-1], sorted(both)[::-1])
+        assert (by_time, none) == (both[1:], [])
+
+    async def test_what_is_no_write_is_refused_or_buried_and_the_rest_goes_on(
+        self, bus: NATS, settings: Settings
+    ) -> None:
+        memory, client = memory_of(bus), MemoryClient(bus, timeout_s=10)
+        async with a_memory(settings, bus):
+            episode = await memory.open()
+            with pytest.raises(InvalidRequest):
+                await episode.observe("x", entry_id="no spaces")
+            with pytest.raises(InvalidRequest):
+                await memory.open(tags=["NO TAG"])
+            with pytest.raises(InvalidRequest):
+                await episode.observe(float("nan"))
+            bad = EpisodeWrite(episode_id=episode.episode_id, entry_id="x", kind="extend")
+            answers = await client.write_episodes(WriteEpisodes(tenant="acme", writes=[bad]))
+            await bus.jetstream().publish(KEEP_WRITES.at(), b"\xff")
+            await episode.observe("seen")
+            await wait_until(lambda: drained(bus), 20)
+            found = await memory.episode(episode.episode_id)
+
+        (answer,) = answers.answers
+        assert answer.problem is not None
+        assert answer.problem.code == "INVALID_REQUEST"
+        assert found.episode.observations == ["seen"]
+        assert (await bus.jetstream().stream_info(DLQ)).state.messages == 1
