@@ -36,6 +36,7 @@ from octarm.models.semantic import (
     SemanticMemory,
 )
 from octarm.models.states import TaskState, job_status
+from octarm.models.upkeep import ListedMemory, ListMemories, MemoriesListed, MemoryCounts
 from tests.support.fake_policies import FakePolicies
 from tests.support.letters import FakeLetters
 
@@ -266,6 +267,30 @@ class FakeKnowledge:
         return int(self.memories.pop((tenant, memory_id), None) is not None)
 
 
+class FakeUpkeep:
+    """Lists one memory, and counts it."""
+
+    def __init__(self) -> None:
+        self.queries: list[ListMemories] = []
+
+    async def list(self, query: ListMemories) -> MemoriesListed:
+        self.queries.append(query)
+        listed = ListedMemory(
+            memory_id=new_id("mem"),
+            entity_type="fact",
+            source="writer",
+            timestamp=NOON,
+            confidence=1.0,
+            tags=query.tags,
+            metadata={},
+            content_hash="0" * 64,
+        )
+        return MemoriesListed(memories=[listed])
+
+    async def count(self, tenant: str) -> MemoryCounts:
+        return MemoryCounts(memories=1, by_type={"fact": 1}, by_source={tenant: 1})
+
+
 class FakeEvents:
     """The history of tasks as a list; `say` adds to it and wakes who follows."""
 
@@ -344,6 +369,7 @@ class FakeFleet:
     arms: FakeArms = field(default_factory=FakeArms)
     episodes: FakeEpisodes = field(default_factory=FakeEpisodes)
     knowledge: FakeKnowledge = field(default_factory=FakeKnowledge)
+    upkeep: FakeUpkeep = field(default_factory=FakeUpkeep)
     events: FakeEvents = field(default_factory=FakeEvents)
     letters: FakeLetters = field(default_factory=FakeLetters)
     policies: FakePolicies = field(default_factory=FakePolicies)
@@ -357,6 +383,7 @@ class FakeFleet:
             self.arms,
             self.episodes,
             self.knowledge,
+            self.upkeep,
             self.events,
             self.letters,
             self.policies,

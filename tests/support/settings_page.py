@@ -17,6 +17,7 @@ from octarm.gateway.settings import Settings as GatewaySettings
 from octarm.llm.settings import Settings as LlmSettings
 from octarm.memory.settings import Settings as MemorySettings
 from octarm.orchestrator.settings import Settings as OrchestratorSettings
+from octarm.retriever.settings import Settings as RetrieverSettings
 from octarm.scheduler.settings import Settings as SchedulerSettings
 from octarm.sdk.settings import ArmSettings, ClientSettings
 from tests.support.sources import ROOT
@@ -32,6 +33,7 @@ PROCESSES: Final[dict[str, tuple[type[BaseSettings], str]]] = {
     "every arm": (ArmSettings, "What `Arm.main()` reads."),
     "executor": (ExecutorSettings, "From the environment only; the limits are those of one task."),
     "llm": (LlmSettings, "From the environment only."),
+    "retriever": (RetrieverSettings, "From the environment only."),
     "client of the SDK": (ClientSettings, "From the environment only; `Client(url)` wins over it."),
 }
 

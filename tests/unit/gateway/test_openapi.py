@@ -52,6 +52,8 @@ class TestDocument:
             "GET /v1/queue",
             "GET /v1/memory/episodes",
             "GET /v1/memory/episodes/{episode_id}",
+            "GET /v1/memory/stats",
+            "GET /v1/memory/semantic",
             "POST /v1/memory/remember",
             "POST /v1/memory/search",
             "GET /v1/memory/semantic/{memory_id}",

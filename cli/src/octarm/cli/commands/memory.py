@@ -6,6 +6,7 @@ from urllib.parse import quote
 import typer
 
 from octarm.cli.command import Session, command, sub_app
+from octarm.cli.commands import ingest, knowledge
 from octarm.cli.describe import age
 from octarm.cli.output import note, pairs, print_lines, table
 from octarm.cli.text import shorten, to_json
@@ -13,7 +14,7 @@ from octarm.cli.text import shorten, to_json
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = sub_app("See what the fleet remembers.")
+    group = sub_app("What the fleet remembers and knows: find it, add to it, let it go.")
     app.add_typer(group, name="memory")
     command(
         group,
@@ -23,7 +24,11 @@ def register(app: typer.Typer) -> None:
             "octarm memory episodes --task tsk_01… --json",
         ),
     )(episodes)
-    command(group, "show", examples=("octarm memory show epi_01…",))(show)
+    command(group, "show", examples=("octarm memory show mem_01…", "octarm memory show epi_01…"))(
+        show
+    )
+    knowledge.register(group)
+    ingest.register(group)
     command(app, "queue", examples=("octarm queue", "octarm queue --json"))(queue)
 
 
@@ -58,9 +63,16 @@ def episodes(
 
 def show(
     session: Session,
-    episode_id: Annotated[str, typer.Argument(metavar="ID", help="An episode's id.")],
+    memory_id: Annotated[str, typer.Argument(metavar="ID", help="Of a memory or an episode.")],
 ) -> None:
-    """Show one episode."""
+    """Show one memory, or one episode."""
+    if memory_id.startswith("mem_"):
+        knowledge.show(session, memory_id)
+    else:
+        _show_episode(session, memory_id)
+
+
+def _show_episode(session: Session, episode_id: str) -> None:
     with session.gateway() as gateway:
         found = gateway.get(f"/v1/memory/episodes/{quote(episode_id, safe='')}")
     if session.answer(found):

@@ -54,14 +54,19 @@ def files_of(folder: Path, patterns: tuple[str, ...] = ()) -> list[FoundFile]:
     for name in _names(folder):
         if Path(name).suffix.lower() not in KINDS:
             continue
-        if patterns and not any(
-            fnmatch(name, pattern) or fnmatch(Path(name).name, pattern) for pattern in patterns
-        ):
+        if not fits(name, patterns):
             continue
         found.append(FoundFile(folder / name, name))
         if len(found) > MAX_FILES:
             raise Unreadable(f"more than {MAX_FILES:,} files")
     return sorted(found, key=lambda file: file.name)
+
+
+def fits(name: str, patterns: tuple[str, ...]) -> bool:
+    """Tell whether a name, or a path below the folder, fits one of the patterns, if any."""
+    return not patterns or any(
+        fnmatch(name, pattern) or fnmatch(Path(name).name, pattern) for pattern in patterns
+    )
 
 
 def _names(folder: Path) -> Iterator[str]:

@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from octarm.cli.stack.errors import StackError
 from octarm.cli.stack.services import Role, module
 
-BUILT_IN = {"executor": "octarm.executor", "llm": "octarm.llm"}
+BUILT_IN = {
+    "executor": "octarm.executor",
+    "llm": "octarm.llm",
+    "retriever": "octarm.retriever",
+}
 SANDBOX_TOOLS = ("bwrap", "prlimit", "setpriv")
 
 

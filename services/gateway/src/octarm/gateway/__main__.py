@@ -12,6 +12,7 @@ from octarm.clients.orchestrator import OrchestratorClient
 from octarm.clients.policies import PolicyClient
 from octarm.clients.scheduler import SchedulerClient
 from octarm.clients.semantic import SemanticClient
+from octarm.clients.upkeep import UpkeepClient
 from octarm.common.bus.connection import connected_to, must_be_connected
 from octarm.common.bus.dead_letter_box import DeadLetterBox
 from octarm.common.bus.publisher import Publisher
@@ -36,6 +37,7 @@ def fleet_on(nc: Client, publisher: Publisher, answer_s: float) -> Fleet:
         arms=ArmRegistryClient(nc, answer_s),
         episodes=MemoryClient(nc, answer_s),
         knowledge=SemanticClient(nc, answer_s),
+        upkeep=UpkeepClient(nc, answer_s),
         events=BusTaskEvents(nc),
         letters=DeadLetterBox(nc, publisher),
         policies=PolicyClient(nc, timeout_s=answer_s),

@@ -27,6 +27,7 @@ from octarm.gateway.routes.problems import HANDLERS, answering, problem_response
 from octarm.gateway.routes.scaling import scaling_routes
 from octarm.gateway.routes.submit import SUBMIT_PATH, submit_endpoint, submit_routes
 from octarm.gateway.routes.tasks import task_routes
+from octarm.gateway.routes.upkeep import upkeep_routes
 from octarm.gateway.usecases.dead_letters import DeadLetterDesk
 from octarm.gateway.usecases.follow import ExplainTask, FetchResult, WatchTask
 from octarm.gateway.usecases.ports import Fleet
@@ -110,6 +111,7 @@ def _routes(fleet: Fleet, around: Surroundings, submission: APIRouter) -> FastAP
         scaling_routes(fleet.arms, fleet.tasks, around.is_operator),
         queue_routes(fleet.queue, around.shards, keys_needed=keys_needed),
         memory_routes(fleet.episodes),
+        upkeep_routes(fleet.upkeep),
         knowledge_routes(fleet.knowledge),
         dead_letter_routes(DeadLetterDesk(fleet.letters), around.is_operator),
         policy_routes(
@@ -135,4 +137,4 @@ def openapi_text() -> str:
 
 
 class _Unconnected:
-    tasks = queue = arms = episodes = knowledge = events = letters = policies = None
+    tasks = queue = arms = episodes = knowledge = upkeep = events = letters = policies = None

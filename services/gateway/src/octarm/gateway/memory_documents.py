@@ -2,8 +2,15 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from octarm.models.ids import ArmId
-from octarm.models.semantic import MAX_REMEMBERED, MemoryFilter, MemoryQuestion, NewMemory
+from octarm.models.ids import ArmId, MemoryId, Tag
+from octarm.models.semantic import (
+    MAX_REMEMBERED,
+    EntityType,
+    MemoryFilter,
+    MemoryQuestion,
+    NewMemory,
+)
+from octarm.models.upkeep import MAX_LISTED
 
 
 class MemoryToKeep(NewMemory):
@@ -33,3 +40,14 @@ class MemorySearch(MemoryQuestion):
     model_config = ConfigDict(extra="forbid")
 
     only: MemorySelection = MemorySelection()
+
+
+class MemoryList(BaseModel):
+    """Which memories, and which page of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tag: list[Tag] = Field(default_factory=list, max_length=20, description="It has all of them")
+    type: EntityType | None = None
+    after: MemoryId | None = Field(default=None, description="The last one of the page before")
+    limit: int = Field(default=100, ge=1, le=MAX_LISTED)

@@ -23,6 +23,7 @@ from octarm.memory.embedders.hashing import HashingEmbedder
 from octarm.memory.routes.endings import TerminalEvents
 from octarm.memory.routes.episodes import EpisodeResponder, episode_routes
 from octarm.memory.routes.semantic import Knowledge, semantic_routes
+from octarm.memory.routes.upkeep import Upkeep, upkeep_routes
 from octarm.memory.routes.writes import WritesFromStream
 from octarm.memory.settings import Settings
 from octarm.memory.storage.episodes import PostgresEpisodes
@@ -31,6 +32,7 @@ from octarm.memory.storage.keeping import PostgresKeeper
 from octarm.memory.storage.semantic import PostgresKnowledge
 from octarm.memory.storage.stream import BusEpochs, WritesStream
 from octarm.memory.storage.trail import AuditTrail
+from octarm.memory.storage.upkeep import PostgresStock
 from octarm.memory.storage.words import PostgresWords
 from octarm.memory.storage.writes import PostgresWrites
 from octarm.memory.usecases.ageing import ForgetOld
@@ -48,6 +50,7 @@ from octarm.memory.usecases.loading import LoadEpisode
 from octarm.memory.usecases.pacing import Pace
 from octarm.memory.usecases.reading import ListEpisodes, ShowEpisode
 from octarm.memory.usecases.remembering import RememberTasks
+from octarm.memory.usecases.upkeep import CountKnowledge, ListKnowledge
 from octarm.memory.usecases.writing import WriteEpisodes
 from octarm.models.episodes import Retention
 from octarm.models.subjects import ENDED, EPISODES
@@ -142,6 +145,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
         router = episode_routes(episodes.list, episodes.forget)
         trail = AuditTrail(pool)
         router.include_router(semantic_routes(_knowledge(settings, pool, trail)))
+        stock = PostgresStock(pool)
+        router.include_router(upkeep_routes(Upkeep(ListKnowledge(stock), CountKnowledge(stock))))
         words = PostgresWords(pool)
         await epochs.listen(front.gate.hear)
         await front.gate.open()

@@ -41,6 +41,7 @@ from octarm.models.semantic import (
     RememberAnswer,
     SearchMemory,
 )
+from octarm.models.upkeep import ListMemories, MemoriesListed, MemoryCounts
 
 
 class Tasks(Protocol):
@@ -108,6 +109,18 @@ class Episodes(Protocol):
 
     async def find_episodes(self, query: FindEpisodes) -> EpisodesFound:
         """List a page of episodes."""
+        ...
+
+
+class Upkeep(Protocol):
+    """All that memory holds."""
+
+    async def list(self, query: ListMemories) -> MemoriesListed:
+        """Give a page of memories."""
+        ...
+
+    async def count(self, tenant: str) -> MemoryCounts:
+        """Count what a tenant's memory holds."""
         ...
 
 
@@ -258,6 +271,7 @@ class Fleet:
     arms: Arms
     episodes: Episodes
     knowledge: Knowledge
+    upkeep: Upkeep
     events: TaskEvents
     letters: Letters
     policies: Policies

@@ -19,6 +19,7 @@ from octarm.models import (
     rejections,
     scaling,
     semantic,
+    upkeep,
 )
 from octarm.models.arms import ArmRecord, Heartbeat
 from octarm.models.ids import is_token
@@ -195,6 +196,12 @@ GET_MEMORY: Final = Query(f"{PREFIX}.qry.semantic.get", semantic.GetMemory, sema
 FORGET_MEMORY: Final = Query(
     f"{PREFIX}.qry.semantic.forget", semantic.ForgetMemory, semantic.MemoryForgotten
 )
+LIST_MEMORIES: Final = Query(
+    f"{PREFIX}.qry.semantic.list", upkeep.ListMemories, upkeep.MemoriesListed
+)
+COUNT_MEMORIES: Final = Query(
+    f"{PREFIX}.qry.semantic.count", upkeep.CountMemories, upkeep.MemoryCounts
+)
 SAVE_POLICY: Final = Query(f"{PREFIX}.qry.policy.save", policies.SavePolicy, policies.PolicySaved)
 VALIDATE_POLICY: Final = Query(
     f"{PREFIX}.qry.policy.validate", policies.ValidatePolicy, policies.PolicyValidated
@@ -271,6 +278,8 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     SEARCH_MEMORY,
     GET_MEMORY,
     FORGET_MEMORY,
+    LIST_MEMORIES,
+    COUNT_MEMORIES,
     SAVE_POLICY,
     VALIDATE_POLICY,
     LIST_POLICIES,

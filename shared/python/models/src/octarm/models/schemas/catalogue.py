@@ -20,6 +20,7 @@ from octarm.models import (
     results,
     scaling,
     semantic,
+    upkeep,
 )
 
 MODULES: Final[tuple[ModuleType, ...]] = (
@@ -32,6 +33,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     queries,
     episodes,
     semantic,
+    upkeep,
     policies,
     rejections,
     scaling,

@@ -1,0 +1,1 @@
+"""The arm that answers a goal from memory, with citations."""

@@ -1,0 +1,30 @@
+"""Ask the memory service: what is there, and how much."""
+
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+
+from octarm.common.bus.requests import ask
+from octarm.models import subjects
+from octarm.models.upkeep import CountMemories, ListMemories, MemoriesListed, MemoryCounts
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepClient:
+    """Requests about all of a tenant's memory over a connection that somebody else closes.
+
+    Each method raises the `OctarmError` that was answered, or `Unavailable` when nobody
+    answers within `timeout_s` seconds.
+    """
+
+    nc: Client
+    timeout_s: float = 10.0
+
+    async def list(self, query: ListMemories) -> MemoriesListed:
+        """Give a page of memories, in the order of their ids, without their contents."""
+        return await ask(self.nc, subjects.LIST_MEMORIES, query, timeout_s=self.timeout_s)
+
+    async def count(self, tenant: str) -> MemoryCounts:
+        """Count what a tenant's memory holds."""
+        message = CountMemories(tenant=tenant)
+        return await ask(self.nc, subjects.COUNT_MEMORIES, message, timeout_s=self.timeout_s)

@@ -1,0 +1,43 @@
+"""Listing and counting memory over HTTP."""
+
+import pytest
+
+from octarm.models.ids import new_id
+from octarm.models.upkeep import ListMemories
+from tests.support.fleet import FakeFleet
+from tests.support.gateway import a_client
+
+
+async def test_lists_a_page_of_the_callers_own_tenant() -> None:
+    fake = FakeFleet()
+    after = new_id("mem")
+    async with a_client(fake) as client:
+        listed = await client.get(
+            f"/v1/memory/semantic?tag=a&tag=b:c&type=fact&after={after}&limit=7"
+        )
+
+    assert fake.upkeep.queries == [
+        ListMemories(tenant="default", tags=["a", "b:c"], entity_type="fact", after=after, limit=7)
+    ]
+    assert listed.json()["memories"][0]["tags"] == ["a", "b:c"]
+    assert listed.json()["after"] is None
+
+
+@pytest.mark.bad_input(3, 32)
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=501", "after=mem_x", "after=-1", "tag=A%20b", "type=lie", "colour=1"],
+)
+async def test_refuses_what_makes_no_sense(query: str) -> None:
+    async with a_client(FakeFleet()) as client:
+        refused = await client.get(f"/v1/memory/semantic?{query}")
+
+    assert refused.status_code == 422
+
+
+async def test_counts() -> None:
+    async with a_client(FakeFleet()) as client:
+        counted = await client.get("/v1/memory/stats")
+
+    assert counted.json()["memories"] == 1
+    assert counted.json()["by_source"] == {"default": 1}
