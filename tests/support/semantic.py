@@ -1,21 +1,13 @@
 """Semantic memory on a database, without a bus; and builders of what is remembered."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from octarm.common.storage.connections import Pool
 from octarm.memory.domain.access import Access, Diodes
-from octarm.memory.embedders.hashing import HashingEmbedder
-from octarm.memory.routes.semantic import Knowledge
-from octarm.memory.storage.keeping import PostgresKeeper
-from octarm.memory.storage.semantic import PostgresKnowledge
+from octarm.memory.knowledge import knowledge_on
 from octarm.memory.storage.trail import AuditTrail
-from octarm.memory.usecases.embedding import Embedders
-from octarm.memory.usecases.finding import ForgetKnowledge, Reading, SearchKnowledge, ShowMemory
-from octarm.memory.usecases.keeping import RememberKnowledge
 from octarm.memory.usecases.knowledge import Embedder
-from octarm.memory.usecases.pacing import Pace
 from octarm.models.ids import typeid, uuid7
 from octarm.models.semantic import (
     GetMemory,
@@ -48,23 +40,10 @@ class Memory:
         *,
         access: dict[str, Access] | None = None,
         embedder: Embedder | None = None,
-        others: Sequence[Embedder] = (),
     ) -> None:
-        kept = PostgresKnowledge(pool)
-        embedders = Embedders(embedder or HashingEmbedder(), others)
-        diodes = Diodes(access or {})
         self.trail = AuditTrail(pool)
-        reading = Reading(diodes, Pace(), self.trail, self._now)
-        self.now = NOON
-        self.knowledge = Knowledge(
-            RememberKnowledge(PostgresKeeper(pool), embedders, diodes, self.trail, self._now),
-            SearchKnowledge(kept, embedders, reading),
-            ShowMemory(kept, reading),
-            ForgetKnowledge(kept, reading),
-        )
-
-    def _now(self) -> datetime:
-        return self.now
+        diodes = Diodes(access or {})
+        self.knowledge = knowledge_on(pool, diodes=diodes, embedder=embedder, audit=self.trail)
 
     async def remember(
         self, *memories: NewMemory | str, tenant: str = "acme", source: str = "writer"

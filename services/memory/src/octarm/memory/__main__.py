@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
@@ -18,36 +17,21 @@ from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped
 from octarm.common.storage import open_pool, open_redis
 from octarm.common.storage.connections import Pool
-from octarm.memory.domain.access import Diodes
-from octarm.memory.embedders.hashing import HashingEmbedder
+from octarm.memory.knowledge import wired
 from octarm.memory.routes.endings import TerminalEvents
 from octarm.memory.routes.episodes import EpisodeResponder, episode_routes
-from octarm.memory.routes.semantic import Knowledge, semantic_routes
 from octarm.memory.routes.upkeep import Upkeep, upkeep_routes
 from octarm.memory.routes.writes import WritesFromStream
 from octarm.memory.settings import Settings
 from octarm.memory.storage.episodes import PostgresEpisodes
 from octarm.memory.storage.front import RedisFront
-from octarm.memory.storage.keeping import PostgresKeeper
-from octarm.memory.storage.semantic import PostgresKnowledge
 from octarm.memory.storage.stream import BusEpochs, WritesStream
-from octarm.memory.storage.trail import AuditTrail
 from octarm.memory.storage.upkeep import PostgresStock
-from octarm.memory.storage.words import PostgresWords
 from octarm.memory.storage.writes import PostgresWrites
 from octarm.memory.usecases.ageing import ForgetOld
-from octarm.memory.usecases.embedding import Embedders
-from octarm.memory.usecases.finding import (
-    ForgetKnowledge,
-    Reading,
-    SearchKnowledge,
-    ShowMemory,
-)
 from octarm.memory.usecases.handing import HandOver
-from octarm.memory.usecases.keeping import RememberKnowledge
 from octarm.memory.usecases.lasting import ForgetOne, KeepWrites
 from octarm.memory.usecases.loading import LoadEpisode
-from octarm.memory.usecases.pacing import Pace
 from octarm.memory.usecases.reading import ListEpisodes, ShowEpisode
 from octarm.memory.usecases.remembering import RememberTasks
 from octarm.memory.usecases.upkeep import CountKnowledge, ListKnowledge
@@ -143,46 +127,26 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
             ready={"nats": partial(must_answer, nc), "postgres": episodes.kept.check},
         )
         router = episode_routes(episodes.list, episodes.forget)
-        trail = AuditTrail(pool)
-        router.include_router(semantic_routes(_knowledge(settings, pool, trail)))
         stock = PostgresStock(pool)
         router.include_router(upkeep_routes(Upkeep(ListKnowledge(stock), CountKnowledge(stock))))
-        words = PostgresWords(pool)
         await epochs.listen(front.gate.hear)
         await front.gate.open()
-        async with health, control_plane(settings.nats_url, router, name="memory"):
-            await episodes.responder.start()
-            try:
-                await until_stopped(
-                    stop,
-                    *(runner.run(stop) for runner in episodes.runners),
-                    episodes.forget_old.run(stop),
-                    front.gate.run(stop),
-                    trail.run(stop),
-                    words.run(stop),
-                )
-            finally:
-                await trail.flush()
-                await episodes.responder.stop()
-                await episodes.write.drain()
-                await publisher.close()
-
-
-def _knowledge(settings: Settings, pool: Pool, trail: AuditTrail) -> Knowledge:
-    kept = PostgresKnowledge(pool)
-    embedders = Embedders(HashingEmbedder())
-    diodes = Diodes(settings.memory_access)
-    reading = Reading(diodes, Pace(), trail, _now)
-    return Knowledge(
-        RememberKnowledge(PostgresKeeper(pool), embedders, diodes, trail, _now),
-        SearchKnowledge(kept, embedders, reading),
-        ShowMemory(kept, reading),
-        ForgetKnowledge(kept, reading),
-    )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+        async with wired(settings, pool) as knowledge:
+            router.include_router(knowledge.routes)
+            async with health, control_plane(settings.nats_url, router, name="memory"):
+                await episodes.responder.start()
+                try:
+                    await until_stopped(
+                        stop,
+                        *(runner.run(stop) for runner in episodes.runners),
+                        episodes.forget_old.run(stop),
+                        front.gate.run(stop),
+                        *knowledge.work(stop),
+                    )
+                finally:
+                    await episodes.responder.stop()
+                    await episodes.write.drain()
+                    await publisher.close()
 
 
 if __name__ == "__main__":

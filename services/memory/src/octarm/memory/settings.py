@@ -1,12 +1,14 @@
 """What the memory service reads at its start."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from octarm.common.service import ServiceSettings
 from octarm.memory.domain.access import Access
+from octarm.memory.domain.endpoints import checked_endpoint
 from octarm.models.episodes import DEFAULT_TTL_S
+from octarm.models.semantic import MAX_DIMENSION
 
 
 class Settings(ServiceSettings):
@@ -32,3 +34,21 @@ class Settings(ServiceSettings):
     long_retention_days: int = Field(
         default=730, ge=1, le=3650, description="Days for which episodes kept long stay"
     )
+    embeddings_url: Annotated[str, AfterValidator(checked_endpoint)] | None = Field(
+        default=None, description="Base URL of an OpenAI-compatible /embeddings; none: hashing"
+    )
+    embeddings_model: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_.:/@-]{0,200}$",
+        description="Model that is asked there; its name stands in every row",
+    )
+    embeddings_dimension: int = Field(
+        default=1536, ge=1, le=MAX_DIMENSION, description="Components of its vectors"
+    )
+    embeddings_key: SecretStr = Field(default=SecretStr(""), description="Key of that server")
+
+    @model_validator(mode="after")
+    def _model_of_its_url(self) -> Self:
+        if self.embeddings_url and not self.embeddings_model:
+            raise ValueError("embeddings_url needs embeddings_model")
+        return self

@@ -8,6 +8,7 @@ from faststream.nats import NatsRouter
 from octarm.common.bus.requests import answer
 from octarm.memory.usecases.finding import ForgetKnowledge, SearchKnowledge, ShowMemory
 from octarm.memory.usecases.keeping import RememberKnowledge
+from octarm.memory.usecases.reembedding import Reembed
 from octarm.models import subjects
 from octarm.models.semantic import (
     ForgetMemory,
@@ -15,6 +16,8 @@ from octarm.models.semantic import (
     MemoriesFound,
     MemoryForgotten,
     MemoryFound,
+    Reembedding,
+    ReembedMemories,
     Remember,
     Remembered,
     SearchMemory,
@@ -31,6 +34,7 @@ class Knowledge:
     search: SearchKnowledge
     show: ShowMemory
     forget: ForgetKnowledge
+    reembed: Reembed
 
 
 def semantic_routes(knowledge: Knowledge) -> NatsRouter:
@@ -52,5 +56,9 @@ def semantic_routes(knowledge: Knowledge) -> NatsRouter:
     @answer(router, subjects.FORGET_MEMORY, queue=QUEUE)
     async def forget_memory(query: ForgetMemory) -> MemoryForgotten:
         return await knowledge.forget(query)
+
+    @answer(router, subjects.REEMBED, queue=QUEUE)
+    async def reembed(command: ReembedMemories) -> Reembedding:
+        return await knowledge.reembed(command)
 
     return router

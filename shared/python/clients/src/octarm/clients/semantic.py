@@ -13,6 +13,8 @@ from octarm.models.semantic import (
     MemoriesFound,
     MemoryFound,
     NewMemory,
+    Reembedding,
+    ReembedMemories,
     Remember,
     RememberAnswer,
     SearchMemory,
@@ -59,3 +61,8 @@ class SemanticClient:
         message = ForgetMemory(tenant=tenant, arm_id=arm_id, memory_id=memory_id)
         answer = await ask(self.nc, subjects.FORGET_MEMORY, message, timeout_s=self.timeout_s)
         return answer.deleted
+
+    async def reembed(self, *, start: bool = False) -> Reembedding:
+        """Tell how far vectors of the present embedder are; `start` has all others made anew."""
+        message = ReembedMemories(start=start)
+        return await ask(self.nc, subjects.REEMBED, message, timeout_s=self.timeout_s)

@@ -249,3 +249,22 @@ class MemoryForgotten(Message):
     """How many rows went: 0 when it was gone already."""
 
     deleted: Count
+
+
+class ReembedMemories(Message):
+    """Say how far vectors of the present embedder are; `start` has all others made anew."""
+
+    start: Flag = False
+
+
+class Reembedding(Message):
+    """How far the making of vectors is; it goes on after a restart by itself."""
+
+    embedder: EmbedderName
+    dimension: Count
+    running: Flag
+    total: Count = Field(default=0, description="Memories whose vector was another's at its start")
+    done: Count = 0
+    left: Count = Field(default=0, description="Without a vector of this embedder now")
+    started_at: Instant | None = None
+    finished_at: Instant | None = None

@@ -202,6 +202,9 @@ LIST_MEMORIES: Final = Query(
 COUNT_MEMORIES: Final = Query(
     f"{PREFIX}.qry.semantic.count", upkeep.CountMemories, upkeep.MemoryCounts
 )
+REEMBED: Final = Query(
+    f"{PREFIX}.qry.semantic.reembed", semantic.ReembedMemories, semantic.Reembedding
+)
 SAVE_POLICY: Final = Query(f"{PREFIX}.qry.policy.save", policies.SavePolicy, policies.PolicySaved)
 VALIDATE_POLICY: Final = Query(
     f"{PREFIX}.qry.policy.validate", policies.ValidatePolicy, policies.PolicyValidated
@@ -280,6 +283,7 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     FORGET_MEMORY,
     LIST_MEMORIES,
     COUNT_MEMORIES,
+    REEMBED,
     SAVE_POLICY,
     VALIDATE_POLICY,
     LIST_POLICIES,

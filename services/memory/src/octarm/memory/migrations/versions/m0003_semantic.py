@@ -26,6 +26,6 @@ def downgrade() -> None:
     op.execute(
         """
         drop function memory.candidates, memory.words_of, memory.space_of, memory.learn_words;
-        drop table memory.semantic, memory.space, memory.word, memory.audit;
+        drop table memory.semantic, memory.reembedding, memory.space, memory.word, memory.audit;
         """
     )

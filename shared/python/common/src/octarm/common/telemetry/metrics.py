@@ -79,6 +79,7 @@ METRICS: Final = (
     Metric("octarm_memory_remembered_total", "counter", "Memories handed in", ("outcome",)),
     Metric("octarm_memory_searches_total", "counter", "Searches of memory", ("mode",)),
     Metric("octarm_memory_embedding_failures_total", "counter", "Texts that got no vector"),
+    Metric("octarm_memory_reembedded_total", "counter", "Memories given a new vector"),
     Metric("octarm_memory_audit_dropped_total", "counter", "Entries of the audit that were lost"),
     Metric("octarm_memory_degraded", "gauge", "1 while Redis does not answer"),
     Metric("octarm_arm_running_attempts", "gauge", "Attempts under way"),

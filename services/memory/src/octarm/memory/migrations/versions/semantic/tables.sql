@@ -67,3 +67,12 @@ create table memory.audit (
     about json not null
 );
 create index audit_age on memory.audit using brin (at);
+
+-- One row for each wish to have all vectors made by one maker; unfinished ones are gone on with.
+create table memory.reembedding (
+    space smallint primary key references memory.space,
+    total bigint not null,
+    done bigint not null default 0,
+    started_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz
+);

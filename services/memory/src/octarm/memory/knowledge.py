@@ -1,0 +1,88 @@
+"""The half of the service that is about what the fleet knows, wired; `__main__` runs it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from faststream.nats import NatsRouter
+
+from octarm.common.storage.connections import Pool
+from octarm.memory.domain.access import Diodes
+from octarm.memory.embedders.hashing import HashingEmbedder
+from octarm.memory.embedders.openai_compatible import OpenAIEmbedder
+from octarm.memory.routes.semantic import Knowledge, semantic_routes
+from octarm.memory.settings import Settings
+from octarm.memory.storage.keeping import PostgresKeeper
+from octarm.memory.storage.reembedding import PostgresReembedding
+from octarm.memory.storage.semantic import PostgresKnowledge
+from octarm.memory.storage.trail import AuditTrail
+from octarm.memory.storage.words import PostgresWords
+from octarm.memory.usecases.embedding import Embedders
+from octarm.memory.usecases.finding import ForgetKnowledge, Reading, SearchKnowledge, ShowMemory
+from octarm.memory.usecases.keeping import RememberKnowledge
+from octarm.memory.usecases.knowledge import Audit, Embedder
+from octarm.memory.usecases.pacing import Pace
+from octarm.memory.usecases.reembedding import Reembed
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """What `__main__` includes and runs."""
+
+    routes: NatsRouter
+    knowledge: Knowledge
+    trail: AuditTrail
+    words: PostgresWords
+
+    def work(self, stop: asyncio.Event) -> list[Awaitable[None]]:
+        """Give the long-lived work; each part ends with `stop`."""
+        return [self.trail.run(stop), self.words.run(stop), self.knowledge.reembed.run(stop)]
+
+
+@asynccontextmanager
+async def wired(settings: Settings, pool: Pool) -> AsyncGenerator[Wired, None]:
+    """Wire it; at the end what was noted is written, and connections are closed."""
+    model = _model(settings)
+    trail = AuditTrail(pool)
+    diodes = Diodes(settings.memory_access)
+    knowledge = knowledge_on(pool, diodes=diodes, embedder=model, audit=trail)
+    try:
+        yield Wired(semantic_routes(knowledge), knowledge, trail, PostgresWords(pool))
+    finally:
+        await trail.flush()
+        if model is not None:
+            await model.aclose()
+
+
+def knowledge_on(
+    pool: Pool, *, diodes: Diodes, embedder: Embedder | None, audit: Audit
+) -> Knowledge:
+    """Give the use cases on a database; without an embedder words and letters are hashed."""
+    kept, keeper, hashing = PostgresKnowledge(pool), PostgresKeeper(pool), HashingEmbedder()
+    # What was kept before a model was named is found by what made its vectors.
+    embedders = Embedders(embedder or hashing, [hashing])
+    reading = Reading(diodes, Pace(), audit, _now)
+    return Knowledge(
+        RememberKnowledge(keeper, embedders, diodes, audit, _now),
+        SearchKnowledge(kept, embedders, reading),
+        ShowMemory(kept, reading),
+        ForgetKnowledge(kept, reading),
+        Reembed(PostgresReembedding(pool), embedders.current, keeper.space_of),
+    )
+
+
+def _model(settings: Settings) -> OpenAIEmbedder | None:
+    if settings.embeddings_url is None:
+        return None
+    return OpenAIEmbedder(
+        base_url=settings.embeddings_url,
+        model=settings.embeddings_model,
+        dimension=settings.embeddings_dimension,
+        api_key=settings.embeddings_key,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
