@@ -22,7 +22,7 @@ SERVICES = {
     "scheduler": 2_500,
     "arm-registry": SERVICE_LINES,
     # Two kinds of memory, each with a store that is searched and a way in that loses nothing.
-    "memory": 3_800,
+    "memory": 4_500,
     # It accepts, records, ends, retries, tells and repairs; the ledger is a member of its own.
     "orchestrator": 2_500,
 }
