@@ -1,6 +1,7 @@
 """The script of deploy/k8s/base/postgres on a real Postgres: each service has its own, no more."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,7 +33,7 @@ def urls(postgres_url: str, tmp_path: Path) -> dict[str, str]:
     # The server is shared by tests, and a role is of all its databases.
     for role in ("orchestrator", "memory"):
         (tmp_path / f"{role}_{suffix}").write_text(f"secret of {role}\n")
-        text = text.replace(f" {role}", f" {role}_{suffix}")
+        text = re.sub(rf"(?<= ){role}(?=[ ;])", f"{role}_{suffix}", text)
         login = f"{role}_{suffix}:secret%20of%20{role}"
         found[role] = f"postgresql://{login}@{server.hostname}:{server.port}/{database}"
     text = text.replace("/run/secrets/postgres", str(tmp_path))

@@ -12,4 +12,8 @@ done
 psql --set ON_ERROR_STOP=1 --username postgres --dbname octarm <<'SQL'
 revoke create on schema public from public;
 create extension if not exists vector;
+-- What memory steps down to for the rows of one tenant; it may not make roles itself.
+select 'create role octarm_memory nologin nobypassrls'
+where not exists (select from pg_roles where rolname = 'octarm_memory') \gexec
+grant octarm_memory to memory;
 SQL

@@ -1,7 +1,10 @@
--- A role belongs to the whole server: another database of it may make it at the same time.
+-- A role belongs to the whole server: another database of it may make it at the same time, and where
+-- this service may not make roles it has been made beforehand.
 do $$
 begin
-    create role octarm_memory nologin nobypassrls;
+    if not exists (select from pg_roles where rolname = 'octarm_memory') then
+        create role octarm_memory nologin nobypassrls;
+    end if;
 exception when duplicate_object or unique_violation then
     null;
 end
