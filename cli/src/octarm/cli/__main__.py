@@ -15,6 +15,7 @@ from octarm.cli.command import (
 from octarm.cli.commands import (
     admin,
     arms,
+    backup,
     config,
     dead_letters,
     ledger,
@@ -54,6 +55,7 @@ def make_app() -> typer.Typer:
         logs,
         config,
         admin,
+        backup,
         ledger,
         demo,
     )

@@ -60,10 +60,19 @@ def migrate(
     url = postgres_url or secret("OCTARM_POSTGRES_URL") or embedded_url("postgres")
     if not url:
         raise InvalidRequest("no Postgres is known", "Give --postgres-url or OCTARM_POSTGRES_URL.")
-    for package in MIGRATED:
-        _migrate(package, url)
+    migrate_all(url)
     if not session.answer({"migrated": list(MIGRATED)}):
         print_lines("\n".join(f"{package} migrated" for package in MIGRATED))
+
+
+def migrate_all(url: str) -> None:
+    """Run the migrations of every service that has tables.
+
+    Raises:
+        OctarmError: one failed.
+    """
+    for package in MIGRATED:
+        _migrate(package, url)
 
 
 def _migrate(package: str, url: str) -> None:
@@ -106,12 +115,13 @@ def provision(
     url = nats_url or secret("OCTARM_NATS_URL") or embedded_url("nats")
     if not url:
         raise InvalidRequest("no NATS is known", "Give --nats-url or OCTARM_NATS_URL.")
-    done = asyncio.run(_provision(url, replicas, shards))
+    done = asyncio.run(provision_bus(url, replicas=replicas, shards=shards))
     if not session.answer(done):
         print_lines("\n".join(done))
 
 
-async def _provision(url: str, replicas: int, shards: int) -> list[str]:
+async def provision_bus(url: str, *, replicas: int = 1, shards: int = 1) -> list[str]:
+    """Make what is missing on a bus; gives what was done, one line each."""
     from octarm.common.bus.connection import connected_to
     from octarm.common.bus.topology import provision as provision_streams
 
