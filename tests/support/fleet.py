@@ -10,8 +10,24 @@ from octarm.gateway.usecases.ports import Fleet, PassingChunk, StoredEvent
 from octarm.models.arms import ArmCapability, ArmRecord
 from octarm.models.commands import SubmitTask
 from octarm.models.contracts import TaskContract, TaskSubmission
-from octarm.models.episodes import EpisodeFound, EpisodesFound, EpisodicMemory, FindEpisodes
-from octarm.models.errors import Backpressure, Conflict, NotFound, OctarmError, Unavailable
+from octarm.models.episodes import (
+    EpisodeForgotten,
+    EpisodeFound,
+    EpisodesFound,
+    EpisodesWritten,
+    EpisodeWritten,
+    EpisodicMemory,
+    FindEpisodes,
+    WriteEpisodes,
+)
+from octarm.models.errors import (
+    Backpressure,
+    Conflict,
+    NotFound,
+    OctarmError,
+    Problem,
+    Unavailable,
+)
 from octarm.models.ids import new_id, with_prefix
 from octarm.models.queries import (
     Accepted,
@@ -208,6 +224,18 @@ class FakeEpisodes:
 
     def __init__(self) -> None:
         self.finds: list[FindEpisodes] = []
+        self.writes: list[WriteEpisodes] = []
+        self.forgotten: list[tuple[str, str]] = []
+        self.refusal: Problem | None = None
+
+    async def write_episodes(self, wanted: WriteEpisodes) -> EpisodesWritten:
+        self.writes.append(wanted)
+        answer = EpisodeWritten(created=True, durable=True, problem=self.refusal)
+        return EpisodesWritten(answers=[answer] * len(wanted.writes))
+
+    async def forget_episode(self, tenant: str, episode_id: str) -> EpisodeForgotten:
+        self.forgotten.append((tenant, episode_id))
+        return EpisodeForgotten(changed=True)
 
     def _episode(self, tenant: str, episode_id: str) -> EpisodicMemory:
         return EpisodicMemory(

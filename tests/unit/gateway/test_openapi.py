@@ -14,7 +14,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
 }
 
 # All that they do is in their path.
-WITHOUT_BODY = {
+WITHOUT_BODY = {"POST /v1/memory/episodes/{episode_id}/close"} | {
     f"POST /v1/policies/{what}"
     for what in ("rollback", "end-shadow", "{ref}/deploy", "{ref}/shadow")
 }
@@ -54,6 +54,11 @@ class TestDocument:
             "GET /v1/memory/episodes/{episode_id}",
             "GET /v1/memory/stats",
             "GET /v1/memory/semantic",
+            "POST /v1/memory/episodes",
+            "POST /v1/memory/episodes/{episode_id}/entries",
+            "POST /v1/memory/episodes/{episode_id}/close",
+            "POST /v1/memory/episodes/{episode_id}/extend",
+            "DELETE /v1/memory/episodes/{episode_id}",
             "POST /v1/memory/remember",
             "POST /v1/memory/search",
             "GET /v1/memory/semantic/{memory_id}",

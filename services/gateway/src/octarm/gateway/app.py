@@ -18,8 +18,9 @@ from octarm.gateway.routes import openapi as description
 from octarm.gateway.routes.bodies import declared_size
 from octarm.gateway.routes.dead_letters import dead_letter_routes
 from octarm.gateway.routes.edge import Edge
+from octarm.gateway.routes.episodes import memory_routes
 from octarm.gateway.routes.events import event_routes
-from octarm.gateway.routes.fleet import arm_routes, memory_routes, queue_routes
+from octarm.gateway.routes.fleet import arm_routes, queue_routes
 from octarm.gateway.routes.health import health_routes
 from octarm.gateway.routes.knowledge import knowledge_routes
 from octarm.gateway.routes.policies import policy_routes

@@ -107,15 +107,6 @@ class TaskFilter(_Wish):
     limit: PageSize = 50
 
 
-class EpisodeFilter(_Wish):
-    """Which episodes to list."""
-
-    arm: ArmId | None = None
-    task: TaskId | None = None
-    cursor: Cursor = Field(default="", description="From the page before")
-    limit: PageSize = 50
-
-
 class LetterFilter(_Wish):
     """Which dead letters: all of what is given must fit."""
 

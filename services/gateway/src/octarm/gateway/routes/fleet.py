@@ -4,14 +4,13 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request
 
-from octarm.gateway.documents import ArmOwner, EpisodeFilter
+from octarm.gateway.documents import ArmOwner
 from octarm.gateway.routes import openapi
 from octarm.gateway.routes.bodies import read_optional
 from octarm.gateway.routes.caller import FromCaller
-from octarm.gateway.usecases.ports import Arms, Episodes, Queue
+from octarm.gateway.usecases.ports import Arms, Queue
 from octarm.models.arms import ArmRecord
-from octarm.models.episodes import EpisodeFound, EpisodesFound, FindEpisodes
-from octarm.models.ids import ArmId, EpisodeId, Tag
+from octarm.models.ids import ArmId, Tag
 from octarm.models.queries import (
     ArmsFound,
     QueueView,
@@ -62,34 +61,5 @@ def queue_routes(queue: Queue, shards: int, *, keys_needed: bool) -> APIRouter:
             return view
         own = {tenant: n for tenant, n in view.by_tenant.items() if tenant == caller.tenant}
         return view.model_copy(update={"by_tenant": own})
-
-    return router
-
-
-def memory_routes(episodes: Episodes) -> APIRouter:
-    """The routes of memory."""
-    router = APIRouter(prefix="/v1/memory/episodes", tags=["memory"])
-
-    @router.get("")
-    async def list_episodes(
-        caller: FromCaller, only: Annotated[EpisodeFilter, Query()]
-    ) -> EpisodesFound:
-        """List episodes, newest first."""
-        return await episodes.find_episodes(
-            FindEpisodes(
-                tenant=caller.tenant,
-                arm_id=only.arm,
-                task_id=only.task,
-                cursor=only.cursor,
-                limit=only.limit,
-            )
-        )
-
-    @router.get("/{episode_id}")
-    async def get_episode(
-        episode_id: Annotated[EpisodeId, Path(description="The episode's id")], caller: FromCaller
-    ) -> EpisodeFound:
-        """Show an episode."""
-        return await episodes.get_episode(caller.tenant, episode_id)
 
     return router

@@ -14,6 +14,7 @@ from octarm.gateway.documents import (
     LetterSelection,
     Receipt,
 )
+from octarm.gateway.episode_documents import EntriesToWrite, EpisodeToOpen, TtlToExtend
 from octarm.gateway.memory_documents import MemoriesToKeep, MemorySearch
 from octarm.gateway.policy_documents import PolicySource, PolicyToSave, Simulation
 from octarm.models.errors import Problem
@@ -40,6 +41,9 @@ _EXTRA_MODELS: Final[tuple[type[BaseModel], ...]] = (
     Problem,
     Receipt,
     Simulation,
+    EntriesToWrite,
+    EpisodeToOpen,
+    TtlToExtend,
 )
 _TASK_ID: Final = "tsk_01kasx6z2nf8qtk5m1t3fn7x9c"
 _RECEIPT: Final[Json] = {
@@ -144,6 +148,21 @@ REMEMBER: Final[Json] = _body(
     required=True,
 )
 SEARCH: Final[Json] = _body("MemorySearch", {"query": "port of the gateway", "k": 5}, required=True)
+OPEN_EPISODE: Final[Json] = _body("EpisodeToOpen", {"task_id": _TASK_ID}, required=True)
+WRITE_ENTRIES: Final[Json] = _body(
+    "EntriesToWrite",
+    {"entries": [{"kind": "observation", "body": {"saw": "README.md"}}]},
+    required=True,
+)
+EXTEND_EPISODE: Final[Json] = _body("TtlToExtend", {"ttl_seconds": 7200}, required=True)
+OPENED: Final[dict[int | str, Json]] = {
+    201: {
+        "description": "A new episode",
+        "content": {"application/json": {"schema": {"$ref": SCHEMAS + "EpisodeOpened"}}},
+    },
+    404: {},
+    409: {},
+}
 OPERATORS_ONLY: Final[dict[int | str, Json]] = {403: {}}
 SIMULATED: Final[dict[int | str, Json]] = {403: {}, 404: {}}
 CHANGED: Final[dict[int | str, Json]] = {403: {}, 409: {}}

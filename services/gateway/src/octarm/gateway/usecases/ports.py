@@ -10,7 +10,14 @@ from typing import Protocol, Self
 from octarm.common.bus.dead_letter_box import Handled, StoredLetter, Wanted
 from octarm.models.arms import ArmRecord
 from octarm.models.commands import SubmitTask
-from octarm.models.episodes import EpisodeFound, EpisodesFound, FindEpisodes
+from octarm.models.episodes import (
+    EpisodeForgotten,
+    EpisodeFound,
+    EpisodesFound,
+    EpisodesWritten,
+    FindEpisodes,
+    WriteEpisodes,
+)
 from octarm.models.policies import (
     DifferencesFound,
     PoliciesFound,
@@ -109,6 +116,14 @@ class Episodes(Protocol):
 
     async def find_episodes(self, query: FindEpisodes) -> EpisodesFound:
         """List a page of episodes."""
+        ...
+
+    async def write_episodes(self, wanted: WriteEpisodes) -> EpisodesWritten:
+        """Write entries; one answer each, in order."""
+        ...
+
+    async def forget_episode(self, tenant: str, episode_id: str) -> EpisodeForgotten:
+        """Delete an episode everywhere."""
         ...
 
 
