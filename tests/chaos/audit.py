@@ -13,6 +13,7 @@ import psycopg
 from octarm.cli.stack.upfile import Urls
 from octarm.verify.check import Sources, verify
 from octarm.verify.report import Report
+from tests.chaos.diary import Diary
 
 QUIET_WITHIN_S: Final = 60.0
 _OF_THE_HISTORY: Final = ("I2", "I9")
@@ -30,12 +31,15 @@ class Audit:
     """Attempts a task, on average."""
     quiet_s: float
     """How long it took until nothing was under way any more."""
+    diary: Diary | None = None
+    """The episodes that were written meanwhile."""
 
     @property
     def breaks(self) -> list[str]:
         """What must not be."""
         lost = [f"{self.lost} accepted tasks are not in the ledger"] if self.lost else []
-        return lost + ([] if self.report.ok else str(self.report).splitlines())
+        diary = [] if self.diary is None else self.diary.breaks
+        return lost + diary + ([] if self.report.ok else str(self.report).splitlines())
 
     def __str__(self) -> str:
         states = ", ".join(f"{number} {state}" for state, number in self.states.most_common())
@@ -49,6 +53,7 @@ async def audit(
     histories: Sequence[Path] = (),
     effects: Path | None = None,
     history_lost: bool = False,
+    diary: Diary | None = None,
 ) -> Audit:
     """Hold ledger, bus, histories and side effects against one another once all is quiet.
 
@@ -63,7 +68,7 @@ async def audit(
     rows = await asyncio.to_thread(_read, urls.postgres, sorted(accepted))
     states = Counter(state for _, state, _ in rows)
     attempts = sum(attempt for *_, attempt in rows) / max(1, len(rows))
-    return Audit(report, states, len(accepted) - len(rows), attempts, quiet_s)
+    return Audit(report, states, len(accepted) - len(rows), attempts, quiet_s, diary)
 
 
 async def _until_quiet(sources: Sources, report: Report) -> None:

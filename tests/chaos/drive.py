@@ -26,15 +26,17 @@ from octarm.verify.history import HistoryWriter
 from tests.chaos.audit import Audit, audit
 from tests.chaos.cluster import URL, Cluster, a_cluster
 from tests.chaos.cluster_faults import CLUSTER_PLANS
+from tests.chaos.diary import Diary
 from tests.chaos.faults import DISK_BYTES, PLANS, WARM_UP_S, Plan, Storm, clock_file
 from tests.chaos.hosts import Hosts, hosts, why_no_hosts
 from tests.chaos.load import Load
+from tests.chaos.memory_faults import MEMORY_PLANS
 from tests.chaos.stage import ARM, Stage, a_stage
 from tests.chaos.wind import Wind
 from tests.support.crashing_arm import NAME
 from tests.support.servers import running
 
-ALL: Final = PLANS | CLUSTER_PLANS
+ALL: Final = PLANS | CLUSTER_PLANS | MEMORY_PLANS
 # The name of the hosts that were made, told to the driver that runs in the hub.
 HOSTS: Final = "CHAOS_HOSTS"
 EVERY: Final = "all"
@@ -61,17 +63,24 @@ async def run(plan: Plan, data: Path, chance: random.Random) -> tuple[Wind, Audi
         async with _stage(data, plan) as (stage, cluster), Client(stage.stack.urls.nats) as client:
             wind = Wind(Load(client, history), plan.rate, plan.nap_s)
             stop = asyncio.Event()
-            blowing = asyncio.create_task(wind.blow(stop))
+            diary = Diary(stage.stack.urls) if plan.diary else None
+            blowing = [asyncio.create_task(wind.blow(stop))]
+            if diary is not None:
+                blowing.append(asyncio.create_task(diary.write(stop)))
             try:
                 await asyncio.sleep(WARM_UP_S)
-                await plan.scenario(Storm(stage, wind, plan.seconds, chance, cluster))
+                storm = Storm(stage, wind, plan.seconds, chance, diary=diary, cluster=cluster)
+                await plan.scenario(storm)
                 await asyncio.sleep(WARM_UP_S)
                 stop.set()
-                await blowing
+                await asyncio.gather(*blowing)
             finally:
-                blowing.cancel()
-                await asyncio.wait({blowing})
+                for task in blowing:
+                    task.cancel()
+                await asyncio.wait(blowing)
             await stage.all_ready(120)
+            if diary is not None:
+                await diary.check()
             await wind.load.all_ended(ENDS_WITHIN_S)
             history.close()
             ids = wind.load.ids
@@ -81,6 +90,7 @@ async def run(plan: Plan, data: Path, chance: random.Random) -> tuple[Wind, Audi
                 histories=[path],
                 effects=stage.sink,
                 history_lost=plan.history_lost,
+                diary=diary,
             )
     return wind, found
 
@@ -173,6 +183,8 @@ def tell(name: str, plan: Plan, wind: Wind, found: Audit) -> bool:
         "checker": "clean" if not found.breaks else "BROKEN",
     }
     print(f"\n{name}")
+    if found.diary is not None:
+        promises["episodes"] = str(found.diary)
     for what, figure in promises.items():
         print(f"  {what:16} {figure}")
     for sentence in found.breaks:

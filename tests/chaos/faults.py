@@ -21,6 +21,7 @@ from nats.js.errors import NotFoundError
 from redis.asyncio import Redis
 
 from octarm.models.subjects import DISPATCH, INTAKE, READY, RESULTS
+from tests.chaos.diary import Diary
 from tests.chaos.load import NAP_S
 from tests.chaos.stage import Stage
 from tests.chaos.wind import Wind
@@ -40,6 +41,8 @@ class Storm:
     wind: Wind
     seconds: float
     chance: random.Random
+    diary: Diary | None = None
+    """Episodes that are written meanwhile, where the plan wants them."""
     cluster: object = None
     """The `Cluster` below the stack, where the plan wants one."""
 
@@ -313,6 +316,8 @@ class Plan:
     """Whether it destroys the public history too."""
     nap_s: float = NAP_S
     """How long a task takes."""
+    diary: bool = False
+    """Whether episodes are written and read meanwhile."""
 
 
 PLANS: Final[dict[str, Plan]] = {

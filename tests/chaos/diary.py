@@ -1,0 +1,169 @@
+"""Episodes written and read all through a storm, and a checker of what was promised about them."""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+import nats
+from redis.asyncio import Redis
+
+from octarm.cli.stack.upfile import Urls
+from octarm.clients.episodes import Writers
+from octarm.clients.memory import MemoryClient
+from octarm.models.episodes import Durability, EpisodeFound
+from octarm.models.errors import OctarmError
+from octarm.models.ids import new_id
+from octarm.sdk.recall import Recall
+
+WRITERS: Final = 8
+ENTRIES: Final = 60
+LOOK_EACH: Final = 10
+PAUSE_S: Final = 0.01
+TENANT: Final = "default"
+# What `fast` risks, as docs/architecture/episodes.md says, and what clocks and lost answers add.
+RISK_S: Final = 1.0
+SLACK_S: Final = 0.5
+LAST_LOOK_S: Final = 120.0
+
+
+@dataclass(slots=True)
+class Page:
+    """One episode, as its writer knows it: entry → when it was acknowledged, and how."""
+
+    episode_id: str
+    acked: dict[int, tuple[float, bool]] = field(default_factory=dict)
+    asked: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Diary:
+    """Eight writers; `deaths` says when the memory process died (monotonic)."""
+
+    urls: Urls
+    deaths: list[float] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
+    breaks: list[str] = field(default_factory=list)
+    unanswered: int = 0
+    reads: dict[str, int] = field(default_factory=dict)
+    lost_fast: int = 0
+
+    async def write(self, stop: asyncio.Event) -> None:
+        """Write and read until `stop` is set."""
+        nc = await nats.connect(self.urls.nats, max_reconnect_attempts=-1, reconnect_time_wait=0.2)
+        try:
+            writers, client = Writers(nc), MemoryClient(nc, timeout_s=5)
+            async with asyncio.TaskGroup() as group:
+                for number in range(WRITERS):
+                    memory = Recall(
+                        client, TENANT, f"diary-{number}", writers.of(TENANT), new_id("tsk")
+                    )
+                    group.create_task(self._one_after_the_other(memory, stop))
+        finally:
+            await nc.close()
+
+    async def _one_after_the_other(self, memory: Recall, stop: asyncio.Event) -> None:
+        chance = random.Random(memory.arm_id)
+        while not stop.is_set():
+            try:
+                episode = await memory.open(tags=["diary"])
+            except OctarmError:
+                self.unanswered += 1
+                continue
+            page = Page(episode.episode_id)
+            self.pages.append(page)
+            for number in range(ENTRIES):
+                if stop.is_set():
+                    break
+                durability: Durability = chance.choice(["fast", "durable"])
+                page.asked.add(number)
+                try:
+                    written = await episode.observe(number, durability=durability)
+                    page.acked[number] = time.monotonic(), written.durable
+                except OctarmError:
+                    self.unanswered += 1
+                if number % LOOK_EACH == LOOK_EACH - 1:
+                    await self._look(memory, page)
+                await asyncio.sleep(PAUSE_S)
+
+    async def _look(self, memory: Recall, page: Page) -> None:
+        known, began = dict(page.acked), time.monotonic()
+        try:
+            found = await memory.episode(page.episode_id)
+        except OctarmError as error:
+            if error.status == 404:
+                self.breaks.append(f"{page.episode_id} is said not to be there: {error.message}")
+            self.unanswered += 1
+            return
+        self._judge(page, found, known, began)
+
+    def _judge(
+        self, page: Page, found: EpisodeFound, known: dict[int, tuple[float, bool]], began: float
+    ) -> None:
+        self.reads[found.source] = self.reads.get(found.source, 0) + 1
+        seen = found.episode.observations
+        if seen != sorted(set(map(int, map(str, seen)))):
+            self.breaks.append(f"{page.episode_id}: twice, or not in order: {seen}")
+        strange = set(map(str, seen)) - set(map(str, page.asked))
+        if strange:
+            self.breaks.append(f"{page.episode_id}: nobody wrote {sorted(strange)}")
+        if not found.complete:
+            return
+        for number, (acked_at, durable) in known.items():
+            if number in seen:
+                continue
+            if durable or not self._may_be_lost(acked_at, began):
+                kind = "durable" if durable else "fast"
+                self.breaks.append(
+                    f"{page.episode_id}: {kind} entry {number} is missing (from {found.source})"
+                )
+            else:
+                self.lost_fast += 1
+
+    def _may_be_lost(self, acked_at: float, until: float) -> bool:
+        """Whether the memory process died within the time that a fast write is at risk."""
+        return any(
+            acked_at - SLACK_S <= death <= min(until, acked_at + RISK_S) + SLACK_S
+            for death in self.deaths
+        )
+
+    async def check(self) -> None:
+        """Read every episode from Postgres, Redis having been emptied, and judge it."""
+        self.lost_fast = 0
+        async with Redis.from_url(self.urls.redis) as redis:
+            await redis.flushall()
+        nc = await nats.connect(self.urls.nats)
+        try:
+            memory = MemoryClient(nc, timeout_s=10)
+            until = time.monotonic() + LAST_LOOK_S
+            for page in self.pages:
+                found = await self._read_until(memory, page, until)
+                if found is not None:
+                    self._judge(page, found, page.acked, time.monotonic())
+        finally:
+            await nc.close()
+
+    async def _read_until(
+        self, memory: MemoryClient, page: Page, until: float
+    ) -> EpisodeFound | None:
+        while True:
+            try:
+                found = await memory.get_episode(TENANT, page.episode_id)
+                if found.complete or time.monotonic() > until:
+                    return found
+            except OctarmError as error:
+                if not error.retryable or time.monotonic() > until:
+                    self.breaks.append(f"{page.episode_id} cannot be read: {error.message}")
+                    return None
+            await asyncio.sleep(0.2)
+
+    def __str__(self) -> str:
+        entries = [entry for page in self.pages for entry in page.acked.values()]
+        durable = sum(durable for _, durable in entries)
+        reads = ", ".join(f"{number} from {source}" for source, number in self.reads.items())
+        return (
+            f"{len(self.pages)} episodes, {durable} entries acknowledged durable and "
+            f"{len(entries) - durable} fast ({self.lost_fast} of these lost), "
+            f"{self.unanswered} without an answer; reads: {reads}"
+        )
