@@ -19,7 +19,7 @@ SERVICES = {
     "gateway": 2_550,
     # Queue, placing and failover are one matter; it answers for the policies too, which are a
     # member of their own.
-    "scheduler": 2_500,
+    "scheduler": 2_600,
     "arm-registry": SERVICE_LINES,
     # Two kinds of memory, each with a store that is searched and a way in that loses nothing.
     "memory": 4_500,

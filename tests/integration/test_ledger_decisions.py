@@ -11,7 +11,7 @@ from octarm.ledger.storage import decisions
 from octarm.ledger.storage.decisions import PostgresDecisions
 from octarm.models.policies import FindDecisions
 from octarm.policies.simulator.records import parse
-from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news
+from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news, placed
 
 pytestmark = pytest.mark.integration
 HOUR = timedelta(hours=1)
@@ -102,3 +102,16 @@ async def test_tasks_that_were_never_placed_are_not_told_of(ledger: Ledger) -> N
     page = await PostgresDecisions(ledger.pool).find(since_an_hour())
 
     assert (page.decisions, page.after) == ([], None)
+
+
+async def test_of_what_is_under_way_only_the_attempt_that_an_arm_has(ledger: Ledger) -> None:
+    await accept(ledger)
+    await finish(ledger, await accept(ledger))
+    running = await accept(ledger, slots=2)
+    await ledger.attempts.record([placed(running, arm_id="one")], [0.0], lambda _: [])
+
+    page = await PostgresDecisions(ledger.pool).find(since_an_hour(under_way=True))
+
+    assert [(it.task_id, it.attempt, it.arm_id, it.slots) for it in page.decisions] == [
+        (running, 1, "one", 2)
+    ]

@@ -164,19 +164,21 @@ async def a_bus(url: str) -> AsyncGenerator[Bus, None]:
 
 
 @asynccontextmanager
-async def a_scheduler(bus: Bus, name: str = "first") -> AsyncGenerator[None, None]:
+async def a_scheduler(
+    bus: Bus, name: str = "first", **settings: object
+) -> AsyncGenerator[None, None]:
     """Run a scheduler that leads until the block ends."""
-    async with a_standby(bus, name):
+    async with a_standby(bus, name, **settings):
         await wait_until(lambda: leads(bus, name), timeout_s=12)
         yield
 
 
 @asynccontextmanager
-async def a_standby(bus: Bus, name: str, shards: int = 1) -> AsyncGenerator[None, None]:
+async def a_standby(bus: Bus, name: str, **settings: object) -> AsyncGenerator[None, None]:
     """Run a scheduler until the block ends, which is its SIGTERM."""
     stop = asyncio.Event()
-    settings = Settings(nats_url=bus.url, instance=name, http_port=0, shards=shards)
-    running = asyncio.create_task(main(settings, stop))
+    given = {"nats_url": bus.url, "instance": name, "http_port": 0, **settings}
+    running = asyncio.create_task(main(Settings.model_validate(given), stop))
     try:
         yield
     finally:

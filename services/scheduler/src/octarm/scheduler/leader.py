@@ -40,7 +40,7 @@ from octarm.scheduler.usecases.place import PlaceTasks
 from octarm.scheduler.usecases.reject import RejectTasks
 from octarm.scheduler.usecases.rivals import Rivals
 from octarm.scheduler.usecases.split import SplitMessages
-from octarm.scheduler.usecases.take_over import TakeOver, WaitForLedger
+from octarm.scheduler.usecases.take_over import AdoptFlights, TakeOver, WaitForLedger
 from octarm.scheduler.usecases.tend import TendFleet
 
 READ_BATCH = 64
@@ -120,6 +120,7 @@ class ShardLeader:
             try:
                 if (fence := await take_over(lost)) is None:
                     return None
+                await AdoptFlights(self.desk, self._ledger, self._settings.shards)()
                 self._read_before = await deliver_all_again(self._nc, self.desk.shard)
             except OctarmError as error:
                 log.warning("take_over_delayed", error=error.message)

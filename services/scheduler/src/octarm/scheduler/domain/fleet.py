@@ -16,6 +16,7 @@ from octarm.policies.context import ArmFacts
 from octarm.policies.queue.arms import Arm, Arms
 from octarm.policies.queue.headroom import Headroom, Key
 from octarm.policies.queue.queue import Queue
+from octarm.policies.queue.tasks import Task
 from octarm.scheduler.domain.tasks import QueuedTask
 
 BEATS_MISSED: Final = 3
@@ -219,6 +220,12 @@ class Fleet:
         self.arms.hold(pool.arm, slots)
         flight = self._flights[key] = pool.flights[key] = Flight(pool, now, slots)
         return flight
+
+    def adopt(self, arm_id: str, task: Task, *, now: float, at_s: float) -> None:
+        """Count an attempt that an earlier leader has placed; `at_s` is in Unix seconds."""
+        key = task.task_id, task.attempt
+        flight = self.reserve(self.pool(arm_id), key, now=now, slots=task.slots)
+        self.queue.adopt(task, flight.pool.arm, now=at_s)
 
     def release(self, task_id: str, attempt: int) -> bool:
         """Take an attempt off its arm; false when it was not in flight."""

@@ -2,14 +2,17 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, Protocol
 
 from octarm.common.bus.publisher import Fence, Outgoing, Publishes, Unacknowledged
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import get_logger
 from octarm.models.commands import LeadShard
 from octarm.models.errors import OctarmError
-from octarm.models.subjects import LEAD_SHARD
+from octarm.models.policies import DecisionRecord, FindDecisions
+from octarm.models.subjects import LEAD_SHARD, shard_of
+from octarm.policies.queue.tasks import TIERS, Task
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.ports import Dispatched
 
@@ -19,6 +22,8 @@ SAID_AFTER_S: Final = 2.0
 # What was removed is never recorded. That nothing waits is believed only when seen several
 # times, because a message that was stored just now may not be counted yet.
 IDLE_LOOKS: Final = 4
+_EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_NEVER: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 log = get_logger()
 
@@ -99,3 +104,60 @@ class TakeOver:
                 key = (command.task_id, command.attempt)
                 flight = desk.fleet.reserve(pool, key, now=now, slots=command.slots)
                 flight.dispatch_seq = command.seq
+
+
+class Ledger(Protocol):
+    """The part of the orchestrator's client that is needed."""
+
+    async def decisions(self, wanted: FindDecisions) -> tuple[list[bytes], str | None]:
+        """Give a page of `DecisionRecord`s, each as its JSON, and where the next page begins."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptFlights:
+    """Count what earlier leaders have placed where limits by key look at it.
+
+    Heartbeats and DISPATCH name attempts only; whose they are and what is on their labels the
+    ledger knows. One that has ended since it answered is found by the sweep of suspects.
+    """
+
+    desk: Desk
+    ledger: Ledger
+    shards: int
+
+    async def __call__(self) -> None:
+        """
+        Raises:
+            OctarmError: the ledger does not answer now; half of it counted is no harm.
+        """
+        if not self.desk.queue.board.limits.rules:
+            return
+        after: str | None = None
+        while True:
+            page = FindDecisions(since=_EVER, until=_NEVER, under_way=True, after=after)
+            lines, after = await self.ledger.decisions(page)
+            for line in lines:
+                self._adopt(DecisionRecord.model_validate_json(line))
+            if after is None:
+                return
+
+    def _adopt(self, it: DecisionRecord) -> None:
+        own = shard_of(it.tenant, it.task_id, self.shards) == self.desk.shard
+        if it.arm_id is None or not own:
+            return
+        task = Task(
+            it.task_id,
+            queued_at=it.queued_at,
+            tenant=it.tenant,
+            tier=TIERS.index(it.tier),
+            priority=it.priority,
+            needs=frozenset(it.needs),
+            labels=it.labels,
+            assigned_arm=it.assigned_arm,
+            attempt=it.attempt,
+            slots=it.slots,
+        )
+        clock = self.desk.clock
+        now, at_s = clock.monotonic(), clock.now().timestamp()
+        self.desk.fleet.adopt(it.arm_id, task, now=now, at_s=at_s)

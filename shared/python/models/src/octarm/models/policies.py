@@ -219,6 +219,7 @@ class FindDecisions(Message):
     tenant: Tenant | None = None
     after: TaskId | None = Field(default=None, description="Behind this task")
     limit: int = Field(default=1000, ge=1, le=1000, strict=True, description="Tasks on the page")
+    under_way: Flag = Field(default=False, description="Only what an arm has now")
 
 
 class DecisionRecord(Message):

@@ -32,7 +32,7 @@ class Board:
         self.shares = shares
         self.limits = limits
         self.patience_s = patience_s
-        self.awake = self._order()
+        self.awake = self.order()
         self._lanes: dict[LaneKey, Lane] = {}
         self._plain: dict[PlainKey, Lane] = {}
         self._all_alike = not (policy.fair or limits.rules)
@@ -62,8 +62,8 @@ class Board:
             self._stir(lane)
 
     def _open(self, task: Task, *, now: float) -> Lane:
-        group = self.arms.group((task.needs, task.assigned_arm, task.slots), self._order)
-        limits = self.limits.of(task, self._order, now=now)
+        group = self.arms.group((task.needs, task.assigned_arm, task.slots), self.order)
+        limits = self.limits.of(task, self.order, now=now)
         path = self.shares.open(task.tenant, task.session) if self.policy.fair else None
         key = group, limits, task.tier, path
         lane = self._lanes.get(key)
@@ -165,8 +165,8 @@ class Board:
         self.policy = policy
         self._all_alike = not (policy.fair or self.limits.rules)
         self.arms.prefer_by(policy.prefer, by_needs=policy.by_needs)
-        self.limits.renew(self._order)
-        self.awake = self._order()
+        self.limits.renew(self.order)
+        self.awake = self.order()
         self._touched.clear()
         self._timers.clear()
 
@@ -189,7 +189,8 @@ class Board:
             blocker.timer_at = at
             heappush(self._timers, (at, next(_serial), blocker))
 
-    def _order(self) -> Order:
+    def order(self) -> Order:
+        """Make an order of who waits for one thing."""
         return Order(fair=self.policy.fair, patience_s=self.patience_s)
 
     def _rest(self, lane: Lane, blocker: Blocker) -> None:

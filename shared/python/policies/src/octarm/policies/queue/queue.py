@@ -147,6 +147,20 @@ class Queue:
         lane.due = False
         self.remove(task)
 
+    def adopt(self, task: Task, arm: Arm, *, now: float) -> None:
+        """Count an attempt that somebody else has placed, whose slots `arm` holds already.
+
+        It counts where numbers are limited; when it began, its rate was counted elsewhere.
+        Again is the same.
+        """
+        if (task.task_id, task.attempt) in self._flights:
+            return
+        limits = self.board.limits.of(task, self.board.order, now=now)
+        for limit in limits:
+            limit.used += 1
+        self.running[task.tenant] += 1
+        self._flights[task.task_id, task.attempt] = Flight(task, arm, limits)
+
     def land(self, task_id: str, attempt: int) -> Flight | None:
         """Give back what an attempt held; None when it is not in flight (any more)."""
         flight = self._flights.pop((task_id, attempt), None)
