@@ -59,6 +59,10 @@ async def test_what_was_backed_up_is_there_again_and_what_was_open_is_done(
 
         await wait_until(all_is_well, 60)
 
+    examined = up.octarm("doctor", "--cluster", "--json")
+    checks = {check["name"]: check for check in json.loads(examined.stdout)}
+    assert {check["verdict"] for check in checks.values()} == {"ok"}, checks
+    assert checks["schema memory"]["found"].startswith("migration ")
     refused = up.octarm("restore", str(backup), "--data", str(data))
     assert refused.returncode == 1
     assert "--replace" in refused.stderr

@@ -75,7 +75,10 @@ def _register_stack(app: typer.Typer) -> None:
 
     starts = ("octarm up", "octarm up --data ./data --replicas orchestrator=2,scheduler=2")
     app.command("up", help=with_examples(up.__doc__, starts))(up)
-    app.command("doctor", help=with_examples(doctor.__doc__, ("octarm doctor --json",)))(doctor)
+    app.command(
+        "doctor",
+        help=with_examples(doctor.__doc__, ("octarm doctor --json", "octarm doctor --cluster")),
+    )(doctor)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from octarm.cli.profiles import data_folder
+from octarm.cli.profiles import data_folder, embedded_url
 from octarm.cli.stack.arms import BUILT_IN, built_in_arm, why_not
 from octarm.cli.stack.doctor import Check, Verdict, examine
 from octarm.cli.stack.errors import StackError
@@ -21,6 +21,7 @@ from octarm.cli.stack.services import OCTARM, Role, System, replicated
 from octarm.cli.stack.signals import run_until_signalled
 from octarm.cli.stack.supervisor import Options, Stack, running
 from octarm.cli.stack.view import View, view_for
+from octarm.common.secret_files import secret
 
 
 def up(
@@ -65,15 +66,39 @@ def doctor(
     ctx: typer.Context,
     *,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Look at a cluster that runs, not at this machine.")
+    ] = False,
+    shards: Annotated[
+        int, typer.Option(min=1, max=64, envvar="OCTARM_SHARDS", help="Of the cluster.")
+    ] = 1,
 ) -> None:
-    """Say what this machine lacks to run Octarm, and how to mend it."""
-    checks = asyncio.run(examine())
+    """Say what this machine lacks to run Octarm, and how to mend it.
+
+    With --cluster: versions, clocks, migrations and rights, streams and consumers as they are
+    against how they are provisioned, and who lags. OCTARM_POSTGRES_URL and OCTARM_NATS_URL say
+    where; without them it is the embedded stack that runs.
+    """
+    checks = asyncio.run(_examine_cluster(shards) if cluster else examine())
     if json_ or getattr(ctx.find_root().obj, "json", False):
         sys.stdout.write(json.dumps([check.as_dict() for check in checks], indent=2) + "\n")
     else:
         _print_checks(checks)
     if any(check.verdict is Verdict.MISSING for check in checks):
         raise typer.Exit(1)
+
+
+async def _examine_cluster(shards: int) -> list[Check]:
+    # Loaded for this only: it brings clients of Postgres and NATS.
+    from octarm.cli.cluster import examine_cluster
+
+    postgres, nats = (
+        secret(f"OCTARM_{role.upper()}_URL") or embedded_url(role) for role in ("postgres", "nats")
+    )
+    if not postgres and not nats:
+        hint = "set OCTARM_POSTGRES_URL and OCTARM_NATS_URL, or start one with octarm up"
+        return [Check("cluster", Verdict.MISSING, "none is known", hint)]
+    return await examine_cluster(postgres_url=postgres or "", nats_url=nats or "", shards=shards)
 
 
 def run_in_foreground(options: Options) -> int:
