@@ -14,7 +14,7 @@ FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 
-.PHONY: help sync sandbox fmt lint types layers k8s test unit integration e2e chaos crashpoints storms fuzz coverage machines sim bench overload bench-peers schemas reference demo check up clean
+.PHONY: help sync sandbox fmt lint types layers k8s test unit integration e2e chaos crashpoints storms fuzz coverage machines sim bench bench-tracing overload bench-peers schemas reference demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -94,6 +94,9 @@ sim: sync ## Simulate on virtual time (SEEDS=2000 FIRST=1; OCTARM_SIM_… in `ma
 
 bench: sync ## Measure against the bare pipeline in the same run (N=20000)
 	$(RUN) python -m bench --n $(N)
+
+bench-tracing: sync ## Measure what tracing costs: none, 1 % and all tasks sampled, in one run (N=20000)
+	$(RUN) python -m bench.tracing --n $(N)
 
 overload: sync ## Offer three times what the system can do for two minutes, and count (SECONDS_OF_OVERLOAD=120)
 	$(RUN) python -m bench.load overload --seconds $(SECONDS_OF_OVERLOAD)
