@@ -166,9 +166,7 @@ class Board:
         self._all_alike = not (policy.fair or self.limits.rules)
         self.arms.prefer_by(policy.prefer, by_needs=policy.by_needs)
         self.limits.renew(self.order)
-        self.awake = self.order()
-        self._touched.clear()
-        self._timers.clear()
+        self.awake, self._touched, self._timers = self.order(), {}, []
 
     def _gather(self) -> None:
         """Touch the groups that a change of the arms may have unblocked."""
