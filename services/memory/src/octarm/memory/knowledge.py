@@ -14,11 +14,14 @@ from octarm.memory.embedders.hashing import HashingEmbedder
 from octarm.memory.embedders.openai_compatible import OpenAIEmbedder
 from octarm.memory.routes.semantic import Knowledge, semantic_routes
 from octarm.memory.settings import Settings
+from octarm.memory.storage.consolidation import PostgresAgenda
+from octarm.memory.storage.episodes import PostgresEpisodes
 from octarm.memory.storage.keeping import PostgresKeeper
 from octarm.memory.storage.reembedding import PostgresReembedding
 from octarm.memory.storage.semantic import PostgresKnowledge
 from octarm.memory.storage.trail import AuditTrail
 from octarm.memory.storage.words import PostgresWords
+from octarm.memory.usecases.consolidating import Consolidate
 from octarm.memory.usecases.embedding import Embedders
 from octarm.memory.usecases.finding import ForgetKnowledge, Reading, SearchKnowledge, ShowMemory
 from octarm.memory.usecases.keeping import RememberKnowledge
@@ -35,10 +38,16 @@ class Wired:
     knowledge: Knowledge
     trail: AuditTrail
     words: PostgresWords
+    consolidate: Consolidate
 
     def work(self, stop: asyncio.Event) -> list[Awaitable[None]]:
         """Give the long-lived work; each part ends with `stop`."""
-        return [self.trail.run(stop), self.words.run(stop), self.knowledge.reembed.run(stop)]
+        return [
+            self.trail.run(stop),
+            self.words.run(stop),
+            self.knowledge.reembed.run(stop),
+            self.consolidate.run(stop),
+        ]
 
 
 @asynccontextmanager
@@ -49,7 +58,13 @@ async def wired(settings: Settings, pool: Pool) -> AsyncGenerator[Wired, None]:
     diodes = Diodes(settings.memory_access)
     knowledge = knowledge_on(pool, diodes=diodes, embedder=model, audit=trail)
     try:
-        yield Wired(semantic_routes(knowledge), knowledge, trail, PostgresWords(pool))
+        yield Wired(
+            semantic_routes(knowledge),
+            knowledge,
+            trail,
+            PostgresWords(pool),
+            consolidate_on(pool, knowledge, wait_s=settings.episode_ttl_s // 2),
+        )
     finally:
         await trail.flush()
         if model is not None:
@@ -71,6 +86,12 @@ def knowledge_on(
         ForgetKnowledge(kept, reading),
         Reembed(PostgresReembedding(pool), embedders.current, keeper.space_of),
     )
+
+
+def consolidate_on(pool: Pool, knowledge: Knowledge, *, wait_s: int) -> Consolidate:
+    """Give what looks episodes through; one that is not closed `wait_s` after its last entry."""
+    episodes = PostgresEpisodes(pool)
+    return Consolidate(PostgresAgenda(pool), episodes, knowledge.remember, wait_s)
 
 
 def _model(settings: Settings) -> OpenAIEmbedder | None:

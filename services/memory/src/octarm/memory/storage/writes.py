@@ -49,12 +49,20 @@ with gone as (
 select (select count(*) from gone) + (select count(*) from entries)
 """
 
-# By place: the rows of a batch lie side by side, and another replica takes the next ones.
+# What has not been looked through yet for what is worth keeping stays; nothing goes while nobody
+# looks. By place: the rows of a batch lie side by side, and another replica takes the next ones.
 _AGE: Final = """
 with old as (
     delete from memory.episode where ctid = any(array(
         select ctid from memory.episode
         where created_at < now() - make_interval(days => %s) and retention = %s
+            and not exists (
+                select from memory.consolidation due
+                where due.tenant = episode.tenant and due.episode_id = episode.episode_id
+                    and due.done_at is null)
+            and exists (
+                select from memory.consolidation_cursor
+                where seen_until > now() - interval '1 hour')
         limit 2000 for update skip locked))
     returning tenant, episode_id
 ), entries as (

@@ -80,6 +80,18 @@ METRICS: Final = (
     Metric("octarm_memory_searches_total", "counter", "Searches of memory", ("mode",)),
     Metric("octarm_memory_embedding_failures_total", "counter", "Texts that got no vector"),
     Metric("octarm_memory_reembedded_total", "counter", "Memories given a new vector"),
+    Metric(
+        "octarm_memory_consolidated_total",
+        "counter",
+        "Memories made of episodes, by rule; failed: episodes, unreadable: wishes",
+        ("rule",),
+    ),
+    Metric("octarm_memory_consolidation_waiting", "gauge", "Episodes due to be looked through"),
+    Metric(
+        "octarm_memory_consolidation_late_seconds",
+        "gauge",
+        "For how long the oldest of them is due; old episodes stay meanwhile",
+    ),
     Metric("octarm_memory_audit_dropped_total", "counter", "Entries of the audit that were lost"),
     Metric("octarm_memory_degraded", "gauge", "1 while Redis does not answer"),
     Metric("octarm_arm_running_attempts", "gauge", "Attempts under way"),
