@@ -17,9 +17,9 @@ umask 077
 password() { openssl rand -hex 24; }
 
 gateway=$(password) orchestrator=$(password) scheduler=$(password) arm_registry=$(password)
-memory=$(password) provision=$(password) llm=$(password) sys=$(password)
+memory=$(password) provision=$(password) llm=$(password) retriever=$(password) sys=$(password)
 postgres=$(password) postgres_orchestrator=$(password) postgres_memory=$(password)
-redis=$(password) arm_key=$(password) client_key=$(password) operator_key=$(password)
+redis=$(password) arm_key=$(password) retriever_key=$(password) client_key=$(password) operator_key=$(password)
 
 # Every server is called by its own name; localhost is for `kubectl port-forward`.
 names="DNS:localhost,IP:127.0.0.1,DNS:octarm-nats"
@@ -74,6 +74,7 @@ passwords.conf: |
   password_memory: "$memory"
   password_provision: "$provision"
   password_llm: "$llm"
+  password_retriever: "$retriever"
   password_sys: "$sys"
 END
 
@@ -109,6 +110,10 @@ nats_url arm-registry "$arm_registry" | secret octarm-arm-registry
   printf 'octarm_redis_url: "redis://:%s@octarm-redis:6379/0"\n' "$redis"
 } | secret octarm-memory
 nats_url provision "$provision" | secret octarm-provision
+{
+  nats_url retriever "$retriever"
+  printf 'octarm_arm_key: "%s"\n' "$retriever_key"
+} | secret octarm-retriever
 {
   nats_url llm "$llm"
   printf 'octarm_arm_key: "%s"\n' "$arm_key"

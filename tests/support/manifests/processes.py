@@ -11,6 +11,7 @@ from octarm.gateway.settings import Settings as GatewaySettings
 from octarm.llm.settings import Settings as LlmSettings
 from octarm.memory.settings import Settings as MemorySettings
 from octarm.orchestrator.settings import Settings as OrchestratorSettings
+from octarm.retriever.settings import Settings as RetrieverSettings
 from octarm.scheduler.settings import Settings as SchedulerSettings
 from octarm.sdk.settings import ArmSettings
 
@@ -21,6 +22,7 @@ READ_BY: Final[dict[str, tuple[type[BaseSettings], ...]]] = {
     "arm-registry": (ArmRegistrySettings,),
     "memory": (MemorySettings,),
     "llm": (ArmSettings, LlmSettings),
+    "retriever": (ArmSettings, RetrieverSettings),
     "migrate-ledger": (OrchestratorSettings,),
     "migrate-memory": (MemorySettings,),
 }

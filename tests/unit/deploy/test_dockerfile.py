@@ -13,7 +13,16 @@ from tests.support.sources import ROOT
 DOCKERFILE = ROOT / "deploy/Dockerfile"
 STAGES = {stage.name: stage for stage in stages(DOCKERFILE)}
 BUILD, RUNTIME = STAGES["build"], STAGES["runtime"]
-SERVICES = ["gateway", "orchestrator", "scheduler", "arm-registry", "memory", "llm", "cli"]
+SERVICES = [
+    "gateway",
+    "orchestrator",
+    "scheduler",
+    "arm-registry",
+    "memory",
+    "llm",
+    "retriever",
+    "cli",
+]
 SECRET = re.compile(r"password|secret|token|api_?key", re.IGNORECASE)
 
 

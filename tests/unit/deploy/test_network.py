@@ -92,7 +92,15 @@ def test_pods_reach_what_they_use_and_nothing_else(name: str) -> None:
 def test_the_edges_are_those_of_the_drawing(name: str) -> None:
     """Guard the derivation itself: what it finds is what deploy/k8s/README.md says."""
     needed = {edge for one in workloads(name) for edge in used(name, one)}
-    services = ["gateway", "orchestrator", "scheduler", "arm-registry", "memory", "llm"]
+    services = [
+        "gateway",
+        "orchestrator",
+        "scheduler",
+        "arm-registry",
+        "memory",
+        "llm",
+        "retriever",
+    ]
     outside = {("llm", "internet", 443)} if name == "prod" else set()
 
     assert needed == outside | {

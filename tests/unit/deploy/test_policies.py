@@ -188,3 +188,12 @@ def selected(name: str, labels: dict[str, str]) -> list[str]:
 def mebibytes(quantity: str) -> float:
     number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", quantity).groups()  # type: ignore[union-attr]
     return int(number) * (1024 if unit == "Gi" else 1)
+
+
+def test_every_arm_may_do_the_same_on_the_bus_as_itself() -> None:
+    (config,) = [doc for doc in of_kind("prod", "ConfigMap") if "accounts.conf" in doc["data"]]
+    text = config["data"]["accounts.conf"]
+    blocks = dict(re.findall(r"user: (\w+), password: \$\w+\n(.*?\n      \})", text, re.DOTALL))
+
+    assert blocks.keys() == {"llm", "retriever"}
+    assert blocks["llm"].replace("llm", "retriever") == blocks["retriever"]
