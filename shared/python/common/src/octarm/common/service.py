@@ -53,7 +53,8 @@ class ServiceSettings(BaseSettings):
 
     nats_url: str = Field(
         default="nats://127.0.0.1:4222",
-        description="NATS with JetStream; of a cluster all URLs, with commas",
+        description="NATS with JetStream; of a cluster all URLs, with commas;"
+        " `tls://…?ca=FILE` trusts that authority alone",
     )
     nats_cluster: str | None = Field(default=None, description="Refuse any other cluster")
     http_host: str = Field(default="127.0.0.1", description="Where HTTP is served")
