@@ -281,6 +281,22 @@ class TestTrace:
 
         assert [span.name for span in read_spans(tmp_path, TRACE_ID)] == ["a", "b"]
 
+    def test_steps_begin_when_those_who_took_them_say(self, cli: Cli, gateway: FakeGateway) -> None:
+        began = {"attempt": 1, "placed_at": at(2), "started_at": at(3)}
+        task = a_task(state="completed", created_at=at(0), attempts=[began])
+        gateway.on(f"GET /v1/tasks/{TASK_ID}", Reply(body=task))
+        told = [("accepted", 0), ("ready", 0), ("placed", 5), ("started", 5), ("completed", 5)]
+        stream = a_stream(*(_told(verb, second, attempt=1) for verb, second in told))
+        gateway.on(f"GET /v1/tasks/{TASK_ID}/events", stream)
+
+        document = json.loads(cli("trace", TASK_ID, "--json").out)
+
+        steps = {span["name"]: span["duration_ms"] for span in document["spans"]}
+        assert steps == {
+            **{"task": 5000.0, "attempt 1": 5000.0},
+            **{"queued": 2000.0, "dispatched": 1000.0, "running": 2000.0},
+        }
+
     def test_falls_back_to_the_events_of_all_attempts(self, cli: Cli, gateway: FakeGateway) -> None:
         gateway.on(f"GET /v1/tasks/{TASK_ID}", Reply(body=a_task(state="failed", created_at=at(0))))
         gateway.on(f"GET /v1/tasks/{TASK_ID}/events", a_stream(*A_STORY))
