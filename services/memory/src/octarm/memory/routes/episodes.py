@@ -12,6 +12,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from octarm.common.bus.requests import answer, problem, reply_of
+from octarm.common.bus.wire import is_subject, listen, write_commands
 from octarm.common.telemetry import get_logger
 from octarm.memory.domain.entries import encode
 from octarm.memory.usecases.lasting import ForgetOne
@@ -25,7 +26,7 @@ from octarm.models.episodes import (
     ForgetEpisode,
     GetEpisode,
 )
-from octarm.models.errors import Backpressure, InvalidRequest, OctarmError
+from octarm.models.errors import Backpressure, InvalidRequest, OctarmError, PayloadTooLarge
 from octarm.models.hot_episodes import WriteEpisodes as Wanted
 from octarm.models.hot_types import NOT_UNDERSTOOD
 
@@ -67,9 +68,7 @@ class EpisodeResponder:
             (subjects.WRITE_EPISODES, self._written),
             (subjects.GET_EPISODE, self._shown),
         ):
-            subscription = await self._nc.subscribe(
-                query.at(), queue=QUEUE, cb=self._handing_to(handle)
-            )
+            subscription = await listen(self._nc, query.at(), self._handing_to(handle), queue=QUEUE)
             self._subscriptions.append(subscription)
         await self._nc.flush()
 
@@ -83,14 +82,11 @@ class EpisodeResponder:
 
     def _handing_to(
         self, handle: Callable[[bytes], Coroutine[Any, Any, bytes]]
-    ) -> Callable[[Msg], Awaitable[None]]:
-        async def take(msg: Msg) -> None:
-            if len(self._in_hand) >= MAX_IN_HAND:
-                full = Backpressure("too many requests", code="QUEUE_FULL", retry_after_s=1)
-                await self._reply(msg, problem(full))
-                return
+    ) -> Callable[[Msg], None]:
+        def take(msg: Msg) -> None:
+            full = len(self._in_hand) >= MAX_IN_HAND
             # The next one must not wait for the answer of this one.
-            task = asyncio.create_task(self._answer(msg, handle))
+            task = asyncio.create_task(self._answer(msg, _refuse if full else handle))
             self._in_hand.add(task)
             task.add_done_callback(self._in_hand.discard)
 
@@ -101,8 +97,13 @@ class EpisodeResponder:
         await self._reply(msg, reply)
 
     async def _reply(self, msg: Msg, body: bytes) -> None:
+        if not is_subject(msg.reply):
+            return
+        if len(body) > self._nc.max_payload:
+            body = problem(PayloadTooLarge("the answer does not fit the bus"))
         try:
-            await self._nc.publish(msg.reply, body)
+            command = b"PUB %b %d\r\n%b\r\n" % (msg.reply.encode(), len(body), body)
+            await write_commands(self._nc, command)
         except (NatsError, OSError):
             log.warning("reply_not_sent")
 
@@ -124,6 +125,10 @@ class EpisodeResponder:
                 "complete": shown.complete,
             }
         )
+
+
+async def _refuse(_: bytes) -> bytes:
+    raise Backpressure("too many requests", code="QUEUE_FULL", retry_after_s=1)
 
 
 def _said(answer: Answer) -> bytes:

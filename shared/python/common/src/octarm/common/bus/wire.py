@@ -120,8 +120,12 @@ class _AtOnce(asyncio.Queue[Any]):
         """Nothing is ever pending here; a message that came before may still be finished."""
 
 
-async def listen(nc: NATS, subject: str, hear: Callable[[Msg], None]) -> Subscription:
+async def listen(
+    nc: NATS, subject: str, hear: Callable[[Msg], None], *, queue: str = ""
+) -> Subscription:
     """Subscribe with a callback that is called at once for each message, in order.
+
+    Who names the same `queue` shares the messages.
 
     It must be quick, as nothing else of the connection is read meanwhile; what it raises goes
     to the connection's error callback.
@@ -131,7 +135,7 @@ async def listen(nc: NATS, subject: str, hear: Callable[[Msg], None]) -> Subscri
         hear(msg)
 
     subscription = await nc.subscribe(
-        subject, cb=heard, pending_msgs_limit=1_000_000, pending_bytes_limit=0
+        subject, queue, cb=heard, pending_msgs_limit=1_000_000, pending_bytes_limit=0
     )
     if isinstance(subscription, Subscription):
         subscription._pending_queue = _AtOnce(nc, subscription, hear)

@@ -1,0 +1,248 @@
+"""Episodes beside plain redis-py doing the same, on the same servers in the same run.
+
+`python -m bench.memory` starts the whole stack in a folder of its own and prints a table. An append
+is what an arm does with `ctx.memory`: over the bus, into Redis, and for good through the stream.
+The plain one is `HSET` and `EXPIRE` in one transaction; the plain read is `HGETALL`.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import nats
+import psycopg
+import uvloop
+from msgspec import Raw
+from nats.aio.client import Client as NATS
+from pydantic import JsonValue
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.table import Table
+
+from octarm.cli.stack.supervisor import running_stack
+from octarm.clients.episodes import Writers
+from octarm.clients.memory import MemoryClient
+from octarm.common.bus.publisher import Outgoing, Publisher
+from octarm.memory.domain.entries import encode
+from octarm.models.episodes import MAX_WRITES, Durability
+from octarm.models.errors import OctarmError
+from octarm.models.hot_episodes import KeepWrites, KeptWrite
+from octarm.models.ids import new_id
+from octarm.models.subjects import KEEP_WRITES
+from octarm.sdk.episodes import OpenEpisode
+from octarm.sdk.recall import Recall
+
+ENV: Final = {"OCTARM_TRACE_SAMPLE": "0", "OCTARM_LOG_LEVEL": "error"}
+BODY: Final[JsonValue] = {"saw": "README.md has 80 lines", "tool": "read", "took_ms": 12}
+TEXT: Final = json.dumps(BODY)
+TTL_S: Final = 3600
+ONE_EPISODE: Final = 500
+TOGETHER: Final = 64
+GIVE_UP_S: Final = 120.0
+
+Call = Callable[[int], Awaitable[object]]
+Figures = dict[str, float]
+
+
+async def one_by_one(call: Call, n: int) -> list[float]:
+    """Call one after the other; gives milliseconds."""
+    took = []
+    for number in range(n):
+        began = time.perf_counter()
+        await call(number)
+        took.append((time.perf_counter() - began) * 1000)
+    return took
+
+
+async def together(call: Call, n: int, width: int) -> tuple[list[float], float]:
+    """Call with `width` callers at a time; gives milliseconds, and calls per second."""
+    numbers = iter(range(n))
+    took: list[float] = []
+
+    async def caller() -> None:
+        for number in numbers:
+            began = time.perf_counter()
+            await call(number)
+            took.append((time.perf_counter() - began) * 1000)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(width)))
+    return took, n / (time.perf_counter() - began)
+
+
+class Plain:
+    """What one would write by hand on Redis alone."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._numbers = itertools.count()
+
+    async def append(self, number: int) -> None:
+        """Add an entry to an episode."""
+        key = f"bench:{number // ONE_EPISODE}"
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(key, str(next(self._numbers)), TEXT)
+            pipe.expire(key, TTL_S)
+            await pipe.execute()
+
+    async def read(self, _: int) -> None:
+        """Read an episode."""
+        await self._redis.hgetall("bench:read")
+
+
+class Ours:
+    """The same through `ctx.memory`."""
+
+    def __init__(self, memory: Recall) -> None:
+        self._memory = memory
+        self._episodes: list[OpenEpisode] = []
+
+    async def open(self, entries: int) -> None:
+        """Open episodes for so many entries."""
+        count = entries // ONE_EPISODE + 1
+        self._episodes = [await self._memory.open() for _ in range(count)]
+
+    def appending(self, durability: Durability) -> Call:
+        """Give the way to add entries."""
+
+        async def append(number: int) -> None:
+            await self._episodes[number // ONE_EPISODE].observe(BODY, durability=durability)
+
+        return append
+
+    async def read(self, _: int) -> None:
+        """Read an episode, which must come from Redis."""
+        found = await self._memory.episode(self._episodes[0].episode_id)
+        if found.source != "redis":
+            raise RuntimeError(f"read from {found.source}")
+
+
+async def appends(plain: Plain, ours: Ours, n: int) -> Figures:
+    """Compare appends, one by one and sixty-four at a time."""
+    figures: Figures = {}
+    ways: dict[str, Call] = {
+        "plain": plain.append,
+        "fast": ours.appending("fast"),
+        "durable": ours.appending("durable"),
+    }
+    for name, call in ways.items():
+        await ours.open(n)
+        alone = await one_by_one(call, n // 10)
+        await ours.open(n)
+        took, rate = await together(call, n, TOGETHER)
+        figures[f"append {name}, alone, p50 ms"] = statistics.median(alone)
+        figures[f"append {name}, {TOGETHER} at a time, p50 ms"] = statistics.median(took)
+        figures[f"append {name}, {TOGETHER} at a time, per s"] = rate
+    for name in ("fast", "durable"):
+        await ours.open(2 * n)
+        _, figures[f"append {name}, {MAX_WRITES * 4} at a time, per s"] = await together(
+            ways[name], 2 * n, MAX_WRITES * 4
+        )
+    return figures
+
+
+async def reads(redis: Redis, plain: Plain, ours: Ours, n: int) -> Figures:
+    """Compare reads of an episode of ten entries."""
+    await redis.hset("bench:read", mapping={str(one): TEXT for one in range(12)})
+    await ours.open(1)
+    append = ours.appending("durable")
+    for _ in range(10):
+        await append(0)
+    figures: Figures = {}
+    for name, call in (("hot read plain", plain.read), ("hot read", ours.read)):
+        figures[f"{name}, alone, p50 ms"] = statistics.median(await one_by_one(call, n))
+        took, rate = await together(call, n, TOGETHER)
+        figures[f"{name}, {TOGETHER} at a time, p50 ms"] = statistics.median(took)
+        figures[f"{name}, {TOGETHER} at a time, per s"] = rate
+    return figures
+
+
+async def writer(nc: NATS, postgres_url: str, rows: int) -> Figures:
+    """Hand many writes to the stream, and wait until Postgres has them."""
+    publisher = Publisher(nc)
+    episode_ids = [new_id("epi") for _ in range(rows // ONE_EPISODE)]
+    writes = [
+        KeptWrite("bench", episode_id, str(n), "observation", seq=n, body=Raw(TEXT.encode()))
+        for episode_id in episode_ids
+        for n in range(ONE_EPISODE)
+    ]
+    messages = [
+        Outgoing(KEEP_WRITES.at(), encode(KeepWrites(writes[at : at + MAX_WRITES])), f"b:{at}")
+        for at in range(0, len(writes), MAX_WRITES)
+    ]
+    began = time.perf_counter()
+    for answer in await publisher.publish_many(messages):
+        if isinstance(answer, OctarmError):
+            raise answer
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
+        query = "select count(*) from memory.episode_entry where tenant = 'bench'"
+        while time.perf_counter() - began < GIVE_UP_S:
+            row = await (await connection.execute(query)).fetchone()
+            if row is not None and row[0] == len(writes):
+                break
+            await asyncio.sleep(0.05)
+    await publisher.close()
+    return {"durable writer, rows per s": len(writes) / (time.perf_counter() - began)}
+
+
+async def measured(urls: Sequence[str], n: int) -> Figures:
+    """Measure a running stack, whose NATS, Redis and Postgres are given."""
+    nats_url, redis_url, postgres_url = urls
+    nc = await nats.connect(nats_url)
+    memory = Recall(MemoryClient(nc), "default", "bench", Writers(nc).of("default"), new_id("tsk"))
+    async with Redis.from_url(redis_url) as redis:
+        plain, ours = Plain(redis), Ours(memory)
+        await one_by_one(plain.append, 100)
+        figures = await appends(plain, ours, n)
+        figures |= await reads(redis, plain, ours, n // 5)
+    figures |= await writer(nc, postgres_url, 5 * n)
+    await nc.close()
+    return figures
+
+
+async def with_a_stack(folder: Path, n: int) -> Figures:
+    """Start the stack in `folder`, and a client of its own that measures it."""
+    async with running_stack(folder, env=ENV) as stack:
+        urls = stack.urls
+        client = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bench.memory", "--n", str(n)),
+            *("--urls", urls.nats, urls.redis, urls.postgres),
+            stdout=subprocess.PIPE,
+        )
+        output, _ = await client.communicate()
+    if client.returncode:
+        raise SystemExit("the measurement failed; see above")
+    figures: Figures = json.loads(output)
+    return figures
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, default=10_000, help="appends of each kind")
+    parser.add_argument(
+        "--urls", nargs=3, metavar=("NATS", "REDIS", "POSTGRES"), help="of a running stack"
+    )
+    given = parser.parse_args()
+    if given.urls:
+        print(json.dumps(uvloop.run(measured(given.urls, given.n))))
+        return
+    with tempfile.TemporaryDirectory(prefix="octarm-memory-") as folder:
+        figures = asyncio.run(with_a_stack(Path(folder), given.n))
+    table = Table("figure", "value", title="Episodes")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:,.3f}" if value < 100 else f"{value:,.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
