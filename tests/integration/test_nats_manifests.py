@@ -7,12 +7,16 @@ from pathlib import Path
 import nats
 import pytest
 import pytest_asyncio
+from faststream.nats import NatsRouter
 
 from octarm.common.bus.connection import connect_options, connected_to, servers
+from octarm.common.bus.requests import answer, ask, control_plane
 from octarm.common.bus.topology import STREAMS, provision
 from octarm.models import subjects as s
+from octarm.models.arms import ArmRecord
 from octarm.models.contracts import TaskContract
-from octarm.models.errors import Unavailable
+from octarm.models.errors import NotFound, Unavailable
+from octarm.models.queries import ArmKey
 from octarm.sdk import Arm, Context
 from tests.support.arm_stage import a_command, a_task, an_arm_stage
 from tests.support.manifests.nats_stage import Bus, a_bus
@@ -38,6 +42,21 @@ async def test_services_come_in_and_streams_fit(bus: Bus) -> None:
             await nc.jetstream().stream_info(s.READY)
 
     assert {f"stream {spec.name} created" for spec in STREAMS} <= set(done)
+
+
+async def test_questions_are_answered_over_tls(bus: Bus) -> None:
+    router = NatsRouter()
+
+    @answer(router, s.GET_ARM, queue="arm-registry")
+    async def get_arm(query: ArmKey) -> ArmRecord:
+        raise NotFound(f"there is no arm {query.arm_id}")
+
+    async with (
+        control_plane(bus.url("arm-registry"), router, name="arm-registry"),
+        connected_to(bus.url("llm"), name="llm") as nc,
+    ):
+        with pytest.raises(NotFound, match="no arm llm"):
+            await ask(nc, s.GET_ARM, ArmKey(arm_id="llm"), timeout_s=30)
 
 
 async def test_strangers_stay_out(bus: Bus, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from faststream.nats import NatsBroker, NatsMessage, NatsRouter
+from faststream.security import BaseSecurity
 from nats.aio.client import Client as NATS
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
@@ -185,6 +186,8 @@ async def control_plane(
 ) -> AsyncGenerator[NatsBroker, None]:
     """Run a router's subscriptions on a connection of their own until the block ends."""
     options = {**connect_options(f"{name}-control", url), **options}
+    if (context := options.pop("tls", None)) is not None:
+        options["security"] = BaseSecurity(ssl_context=context)
     broker = NatsBroker(servers(url), logger=None, **options)
     broker.include_router(router)
     await broker.start()
