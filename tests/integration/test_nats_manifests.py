@@ -1,6 +1,8 @@
 """The files of deploy/k8s/base/nats and the Secrets of secrets.sh, on real nats-servers."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 import pytest_asyncio
 from faststream.nats import NatsRouter
 
+from octarm.cli.stack.servers import Server
+from octarm.cli.stack.services import Role, ServiceRecipe
 from octarm.common.bus.connection import connect_options, connected_to, servers
 from octarm.common.bus.requests import answer, ask, control_plane
 from octarm.common.bus.topology import STREAMS, provision
@@ -19,6 +23,7 @@ from octarm.models.errors import NotFound, Unavailable
 from octarm.models.queries import ArmKey
 from octarm.sdk import Arm, Context
 from tests.support.arm_stage import a_command, a_task, an_arm_stage
+from tests.support.manifests.cluster import lay_out, variables, workloads
 from tests.support.manifests.nats_stage import Bus, a_bus
 from tests.support.wait import wait_until
 
@@ -158,3 +163,28 @@ async def test_three_servers_find_each_other_and_keep_three_copies(tmp_path: Pat
 
     assert info.cluster is not None
     assert len(info.cluster.replicas or []) == 2
+
+
+@pytest.mark.parametrize("service", ["arm-registry", "scheduler"])
+async def test_a_service_gets_ready_with_what_its_pod_is_told(
+    bus: Bus, tmp_path: Path, service: str
+) -> None:
+    async with connected_to(bus.url("provision"), name="a") as nc:
+        await provision(nc.jetstream())
+    (pod,) = [one for one in workloads("dev") if one.name == service]
+    told = dict(variables("dev", pod.containers[0]))
+    secrets = tmp_path / "secrets"
+    lay_out({"octarm_nats_url": bus.url(service)}, secrets)
+    env = {key: value for key, value in os.environ.items() if not key.startswith("OCTARM_")}
+    # The server and the collector have other names here, and only this machine may come in.
+    env |= told | {"OCTARM_SECRETS": str(secrets), "OCTARM_TRACE_EXPORT": "none"}
+    env["OCTARM_HTTP_HOST"] = "127.0.0.1"
+    module = f"octarm.{service.replace('-', '_')}"
+    recipe = ServiceRecipe(Role(service, (sys.executable, "-m", module)), env=env, logs=tmp_path)
+    server = Server(recipe)
+    try:
+        await server.start()
+        assert await server.stop(grace_s=60)
+        assert await server.wait() == 0
+    finally:
+        await server.stop()
