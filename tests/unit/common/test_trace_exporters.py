@@ -10,10 +10,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from opentelemetry.sdk.trace.export import SpanExportResult
 
 from octarm.common.telemetry import conventions, tracing
-from octarm.common.telemetry.exporters import FileSpanExporter, otlp_endpoint
+from octarm.common.telemetry.exporters import FileExporter, Finished, otlp_endpoint
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -93,7 +92,9 @@ def test_a_url_without_a_path_gets_the_standard_one(url: str, endpoint: str) -> 
 
 
 def test_a_folder_that_has_gone_costs_the_spans_and_nothing_else(tmp_path: Path) -> None:
-    exporter = FileSpanExporter(tmp_path / "traces", "gateway")
+    exporter = FileExporter(tmp_path / "traces", "gateway")
     (tmp_path / "traces").rmdir()
 
-    assert exporter.export([]) is SpanExportResult.FAILURE
+    exporter.export([Finished("one", PARENT, "b" * 16, 1, 2, {})])
+
+    assert not (tmp_path / "traces").exists()

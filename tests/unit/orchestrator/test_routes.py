@@ -46,7 +46,11 @@ class TestResults:
     async def test_one_batch_is_one_piece_of_news_for_each_attempt(self) -> None:
         ledger = RecordingLedger()
         one, two, three = sorted(new_id("tsk") for _ in range(3))
-        bundle = b'{"arm_id":"one","results":[%b,%b]}' % (a_result(two), a_result(three))
+        traced = f"00-{'a' * 32}-{'b' * 16}-01"
+        bundle = b'{"arm_id":"one","results":[%b,%b],"traceparents":["","%b"]}' % (
+            *(a_result(two), a_result(three)),
+            traced.encode(),
+        )
         start = {"task_id": one, "attempt": 1, "kind": "started", "at": NOON}
         updates = {"arm_id": "one", "instance_id": "i-1", "updates": [start]}
 
@@ -66,7 +70,7 @@ class TestResults:
         assert isinstance(foreign, Dead)
         assert [news.task_id for news in ledger.news] == [one, two, three]
         assert {news.step for news in ledger.news} == {Step.ENDED}
-        assert ledger.news[0].traceparent == "t"
+        assert [news.traceparent for news in ledger.news] == ["t", "", traced]
         assert ledger.news[0].placement is not None
 
     @pytest.mark.bad_input(10)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from octarm.common.bus.publisher import Outgoing, PubAck
+from octarm.common.bus.publisher import Outgoing, PubAck, trace_head
 from octarm.common.testing import RecordingPublisher
 from octarm.models import hot
 from octarm.models.arms import ArmCapability, ArmRecord
@@ -56,8 +56,10 @@ class TestOutbox:
         publisher.refused["large"] = PayloadTooLarge("it does not fit the bus")
         outbox = Outbox(publisher, "one", first_backoff_s=0.001)
         running = asyncio.create_task(outbox.run())
-        outbox.put(structs.replace(a_message(1, "large"), head=b"x: y\r\n"))
-        outbox.put(structs.replace(a_message(2), head=b"x: y\r\n"))
+        for number, subject in ((1, "large"), (2, "s")):
+            # Too large for a bundle: each goes alone.
+            message = a_message(number, subject)
+            outbox.put(structs.replace(message, payload=b"x" * (MAX_BYTES + 1)))
 
         await asyncio.wait_for(outbox.emptied(), 60)
         running.cancel()
@@ -107,14 +109,19 @@ class TestOutbox:
         ]
         assert reported == [64, 36]
 
-    def test_a_result_with_a_trace_or_of_great_size_goes_alone(self) -> None:
-        traced = Outgoing("s", b"{}", "traced", b"traceparent: 1")
+    def test_traces_travel_with_their_results_and_what_is_large_goes_alone(self) -> None:
+        traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
+        traced = Outgoing("s", b"{}", "traced", trace_head(traceparent))
         large = Outgoing("s", b"x" * (MAX_BYTES + 1), "large")
         plain = [a_message(n) for n in range(3)]
 
         made = list(bundles([plain[0], traced, plain[1], large, plain[2]], "one"))
+        without = list(bundles(plain, "one"))
 
-        assert [len(bundle.results) for bundle in made] == [1, 1, 3]
+        assert [len(bundle.results) for bundle in made] == [1, 4]
+        written = msgspec.json.decode(made[1].message.payload)
+        assert written["traceparents"] == ["", traceparent, "", ""]
+        assert "traceparents" not in msgspec.json.decode(without[0].message.payload)
 
     async def test_hints_give_way_when_too_many_wait(self) -> None:
         outbox = Outbox(RecordingPublisher(), "one")

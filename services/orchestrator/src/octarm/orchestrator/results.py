@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import zip_longest
 from typing import Annotated, Final
 
 import msgspec
@@ -191,9 +192,10 @@ def _take(gathering: Gathering, delivery: Delivery) -> tuple[list[Reported], str
 def _take_report(gathering: Gathering, delivery: Delivery) -> tuple[list[Reported], str]:
     """Take what can be read of a bundle: one bad result must not lose the others."""
     reported, spoiled = [], ""
-    for body in _report(delivery.data).results:
+    report = _report(delivery.data)
+    for body, trace in zip_longest(report.results, report.traceparents[: len(report.results)]):
         try:
-            reported.append(_take_result(gathering, delivery, bytes(body), ""))
+            reported.append(_take_result(gathering, delivery, bytes(body), trace or ""))
         except NOT_UNDERSTOOD as error:
             spoiled = str(error)
     return reported, spoiled

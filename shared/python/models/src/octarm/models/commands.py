@@ -174,6 +174,11 @@ class ResultsReported(Message):
 
     arm_id: ArmId
     results: list[ExecutionResult] = Field(min_length=1, max_length=MAX_BATCH)
+    traceparents: list[TraceParent] = Field(
+        default_factory=list,
+        max_length=MAX_BATCH,
+        description="Of the results, in their order; left out when none is sampled",
+    )
 
 
 class Chunk(Message):

@@ -172,6 +172,7 @@ class ResultsReported(Struct, frozen=True):
 
     arm_id: ArmId
     results: Annotated[list[Raw], Meta(min_length=1, max_length=64)]
+    traceparents: Annotated[list[TraceParent], Meta(max_length=64)] = []
 
 
 class ResultKey(Struct, frozen=True):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from octarm.common.bus.publisher import Outgoing
+from octarm.common.bus.publisher import Outgoing, trace_in
 from octarm.models.commands import MAX_BATCH
 from octarm.models.subjects import RESULTS_REPORTED
 
@@ -22,13 +22,13 @@ class Bundle:
 def bundles(results: Iterable[Outgoing], arm_id: str) -> Iterator[Bundle]:
     """Put results together, at most 64 and 256 KiB; each of them once.
 
-    A result that carries a trace, and one that is alone, goes as it is. A bundle that is made
-    again is another message to the stream: the ledger tells its results by task and attempt.
+    A result that is alone goes as it is. A bundle that is made again is another message to the
+    stream: the ledger tells its results by task and attempt.
     """
     gathered: list[Outgoing] = []
     size = 0
     for result in results:
-        if result.head or len(result.payload) > MAX_BYTES:
+        if len(result.payload) > MAX_BYTES:
             yield Bundle(result, (result,))
             continue
         if gathered and (len(gathered) == MAX_BATCH or size + len(result.payload) > MAX_BYTES):
@@ -43,9 +43,18 @@ def bundles(results: Iterable[Outgoing], arm_id: str) -> Iterator[Bundle]:
 def _bundle(results: list[Outgoing], arm_id: str) -> Bundle:
     if len(results) == 1:
         return Bundle(results[0], (results[0],))
-    payload = b'{"arm_id":"%b","results":[%b]}' % (
+    payload = b'{"arm_id":"%b","results":[%b]%b}' % (
         arm_id.encode(),
         b",".join(result.payload for result in results),
+        _traces(results),
     )
     msg_id = f"{results[0].msg_id}:{results[-1].msg_id}:{len(results)}"
     return Bundle(Outgoing(RESULTS_REPORTED.at(arm_id=arm_id), payload, msg_id), tuple(results))
+
+
+def _traces(results: list[Outgoing]) -> bytes:
+    """Write the traces that results carry in their headers; nothing when none is sampled."""
+    if not any(result.head for result in results):
+        return b""
+    heads = [trace_in(result.head).encode() for result in results]
+    return b',"traceparents":[%b]' % b",".join(b'"%b"' % head for head in heads)

@@ -112,6 +112,11 @@ def trace_head(traceparent: str) -> bytes:
     return b"traceparent: %b\r\n" % traceparent.encode() if is_sampled(traceparent) else b""
 
 
+def trace_in(head: bytes) -> str:
+    """Give the traceparent that `trace_head` wrote; nothing when it wrote none."""
+    return head.partition(b"traceparent: ")[2].partition(b"\r\n")[0].decode()
+
+
 def _fence_head(fence: Fence) -> bytes:
     return (
         b"Nats-Expected-Last-Subject-Sequence: %d\r\n"

@@ -51,6 +51,11 @@ class Step:
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     @property
+    def kind_name(self) -> str:
+        """The kind, as files have it."""
+        return self.kind.name.lower()
+
+    @property
     def reads_messages(self) -> bool:
         """Whether it is linked to where its message was made, as consumers' spans should be."""
         return self.kind is SpanKind.CONSUMER

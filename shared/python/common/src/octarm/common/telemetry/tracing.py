@@ -13,32 +13,16 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
 
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import (
-    Link,
-    NonRecordingSpan,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-    Tracer,
-    set_span_in_context,
-)
-from opentelemetry.trace import Span as OtelSpan
+from opentelemetry.trace import SpanKind
 
-from octarm.common.redaction import redact
 from octarm.common.telemetry import conventions
 from octarm.common.telemetry.conventions import Attribute
-from octarm.common.telemetry.exporters import exporter_for
+from octarm.common.telemetry.exporters import Finished, Outbox, exporter_for
 from octarm.models.errors import OctarmError
 
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 # A fleet in which everything fails must not be slowed down by telling of it.
 MOST_ERRORS_PER_S: Final = 50
-MOST_TEXT: Final = 500
 
 
 class Allowance:
@@ -58,8 +42,7 @@ class Allowance:
 
 
 class _Tracing:
-    provider: TracerProvider | None = None
-    tracer: Tracer | None = None
+    outbox: Outbox | None = None
     sample: float = 0.0
     errors = Allowance(MOST_ERRORS_PER_S)
 
@@ -73,26 +56,17 @@ def setup_tracing(service: str, export: str, *, sample: float, instance: str = "
     Raises:
         ValueError: `export` is none of these.
     """
+    shutdown()
     _state.sample = sample
-    exporter = exporter_for(service, export)
-    if exporter is None:
-        _state.provider = _state.tracer = None
-        return
-    named = {"service.name": f"octarm-{service}", "service.namespace": "octarm"}
-    if instance:
-        named["service.instance.id"] = instance
-    resource = Resource.create(named, schema_url=conventions.SCHEMA_URL)
-    provider = TracerProvider(resource=resource, span_limits=SpanLimits(max_attributes=32))
-    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
-    _state.provider = provider
-    _state.tracer = provider.get_tracer("octarm", schema_url=conventions.SCHEMA_URL)
+    exporter = exporter_for(service, export, instance=instance)
+    _state.outbox = None if exporter is None else Outbox(exporter)
 
 
 def shutdown() -> None:
     """Export what is left; at most a few seconds."""
-    if _state.provider is not None:
-        _state.provider.shutdown()
-        _state.provider = _state.tracer = None
+    if _state.outbox is not None:
+        _state.outbox.close()
+        _state.outbox = None
 
 
 def valid(traceparent: str) -> bool:
@@ -120,7 +94,7 @@ def root(sample: float | None = None) -> str:
 class Span:
     """A span under way; `traceparent` is what the next hop gets. Set `error` to its kind."""
 
-    __slots__ = ("_attributes", "_began_ns", "_name", "_otel", "_parent", "error", "traceparent")
+    __slots__ = ("_attributes", "_began_ns", "_name", "_parent", "error", "traceparent")
 
     def __init__(
         self, name: str, parent: str, attributes: Mapping[str, Attribute], *, start_ns: int = 0
@@ -129,21 +103,14 @@ class Span:
         self.traceparent = parent
         self._name, self._parent, self._attributes = name, parent, attributes
         self._began_ns = start_ns
-        self._otel: OtelSpan | None = None
-        if _state.tracer is None:
-            return
-        self._began_ns = start_ns or time.time_ns()
-        if is_sampled(parent):
-            self._otel = self._started(_state.tracer, attributes)
-            own = self._otel.get_span_context()
-            self.traceparent = f"00-{own.trace_id:032x}-{own.span_id:016x}-01"
+        if _state.outbox is not None:
+            self._began_ns = start_ns or time.time_ns()
+            if is_sampled(parent) and valid(parent):
+                self.traceparent = f"{parent[:36]}{_span_id()}-01"
 
     def put(self, **attributes: Attribute) -> None:
         """Add what is known only now."""
-        if self._otel is not None:
-            self._otel.set_attributes(_named(attributes))
-        else:
-            self._attributes = {**self._attributes, **attributes}
+        self._attributes = {**self._attributes, **attributes}
 
     def failed(self, error: BaseException) -> None:
         """Say what ended it; a server's span is not in error when the client is (HTTP's rule)."""
@@ -156,51 +123,29 @@ class Span:
 
     def end(self, end_ns: int | None = None) -> None:
         """Export it; of what is not sampled, only an error."""
-        otel = self._otel
-        if otel is None:
-            otel = self._of_an_error()
-        if otel is None:
+        outbox, own = _state.outbox, self.traceparent
+        if outbox is None:
             return
-        if self.error:
-            otel.set_attribute(conventions.ERROR_TYPE, self.error[:100])
-            otel.set_status(Status(StatusCode.ERROR, self.error[:200]))
-        otel.end(end_ns or time.time_ns())
-
-    def _of_an_error(self) -> OtelSpan | None:
-        if not self.error or _state.tracer is None or not valid(self._parent):
-            return None
-        if not _state.errors.take(time.monotonic()):
-            return None
-        otel = self._started(_state.tracer, self._attributes)
-        otel.set_attribute(conventions.SAMPLED, False)
-        return otel
-
-    def _started(self, tracer: Tracer, attributes: Mapping[str, Attribute]) -> OtelSpan:
-        parent = self._parent
-        context = SpanContext(
-            int(parent[3:35], 16), int(parent[36:52], 16), is_remote=True, trace_flags=TraceFlags(1)
-        )
-        step = conventions.step(self._name)
-        return tracer.start_span(
-            self._name,
-            context=set_span_in_context(NonRecordingSpan(context)),
-            kind=step.kind,
-            links=[Link(context)] if step.reads_messages else None,
-            start_time=self._began_ns,
-            attributes={**step.attributes, **_named(attributes)},
+        if own is self._parent:
+            if not self._is_told():
+                return
+            own = f"{own[:36]}{_span_id()}-00"
+        end_ns = end_ns or time.time_ns()
+        about = self._attributes
+        outbox.put(
+            Finished(
+                self._name, self._parent, own[36:52], self._began_ns, end_ns, about, self.error
+            )
         )
 
+    def _is_told(self) -> bool:
+        """Whether it is exported though its trace is not sampled."""
+        is_known = bool(self.error) and valid(self._parent) and not is_sampled(self._parent)
+        return is_known and _state.errors.take(time.monotonic())
 
-def _named(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    """Give attributes their names by convention; free text is shown without secrets."""
-    named: dict[str, Attribute] = {}
-    for name, value in attributes.items():
-        if (known := conventions.NAMES.get(name)) is not None:
-            named[known] = value
-        else:
-            text = redact(value[:MOST_TEXT]).text if isinstance(value, str) else value
-            named[conventions.FREE_TEXT.get(name, name)] = text
-    return named
+
+def _span_id() -> str:
+    return f"{random.getrandbits(64) | 1:016x}"
 
 
 def begin(name: str, parent: str, **attributes: Attribute) -> Span:
@@ -222,7 +167,7 @@ def record(
     Times are Unix nanoseconds; `error` is the kind of error, from a bounded set. Gives `parent`
     back when the trace is not sampled or this process exports nothing.
     """
-    if _state.tracer is None or not (error or is_sampled(parent)):
+    if _state.outbox is None or not (error or is_sampled(parent)):
         return parent
     span = Span(name, parent, attributes, start_ns=start_ns)
     span.error = error
