@@ -5,12 +5,16 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from octarm.cli.stack.binaries import find_nats_server
 from octarm.cli.stack.children import Command
+from octarm.cli.stack.errors import StackError
 from octarm.cli.stack.ports import LOOPBACK, ask, free_port
 from octarm.cli.stack.servers import Server
 from tests.support.manifests.cluster import lay_out, made_secrets, object_of, workloads
+
+TRIES: Final = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class _Recipe:
             "/run/nats": str(self._folder),
             "/data": str(self._folder / "data"),
             "0.0.0.0:4222": f"{LOOPBACK}:{port}",
-            "0.0.0.0:8222": f"{LOOPBACK}:{free_port()}",
+            # Any free port: nobody asks there.
+            "0.0.0.0:8222": f"{LOOPBACK}:-1",
         }
         if self._routes:
             places["0.0.0.0:6222"] = f"{LOOPBACK}:{self._routes[0]}"
@@ -78,18 +83,34 @@ async def a_bus(overlay: str, folder: Path) -> AsyncGenerator[Bus, None]:
     count = int(nats.doc["spec"]["replicas"])
     made = {doc["metadata"]["name"]: doc["stringData"] for doc in made_secrets(count)}
     files = _files(overlay, made)
-    routes = tuple(free_port() for _ in range(count)) if count > 1 else ()
-    servers = []
-    for number in range(count):
-        own_first = (*routes[number:], *routes[:number])
-        servers.append(Server(_Recipe(folder / f"octarm-nats-{number}", files, own_first)))
     authority = folder / "ca.crt"
     authority.write_text(made["octarm-nats-tls"]["ca.crt"])
     async with AsyncExitStack() as stack:
-        for server in servers:
-            stack.push_async_callback(server.stop)
-        await asyncio.gather(*(server.start() for server in servers))
+        for number in range(TRIES):
+            servers = _servers(folder / str(number), files, count)
+            for server in servers:
+                stack.push_async_callback(server.stop)
+            started = await asyncio.gather(
+                *(server.start() for server in servers), return_exceptions=True
+            )
+            failed = [one for one in started if isinstance(one, BaseException)]
+            if not failed:
+                break
+            # A route's port may have been taken since it was found free.
+            await asyncio.gather(*(server.stop() for server in servers))
+            if number == TRIES - 1 or not isinstance(failed[0], StackError):
+                raise failed[0]
         yield Bus(tuple(server.port for server in servers), made, authority)
+
+
+def _servers(folder: Path, files: Mapping[str, str], count: int) -> list[Server]:
+    routes = tuple(free_port() for _ in range(count)) if count > 1 else ()
+    return [
+        Server(
+            _Recipe(folder / f"octarm-nats-{one}", files, (*routes[one:], *routes[:one])),
+        )
+        for one in range(count)
+    ]
 
 
 def _files(overlay: str, made: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
