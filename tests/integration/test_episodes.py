@@ -123,6 +123,7 @@ class TestEpisodes:
             await episode.observe("before")
             await redis.flushall()
             await episode.observe("after")
+            await wait_until(lambda: drained(bus), 30)
             first = await memory.episode(episode.episode_id)
             second = await memory.episode(episode.episode_id)
             await episode.observe("then")
@@ -156,6 +157,7 @@ class TestEpisodes:
         async with a_memory(settings.model_copy(update={"redis_url": nowhere}), bus):
             episode = await memory.open()
             fast = await episode.observe("seen", durability="fast")
+            await wait_until(lambda: drained(bus), 30)
             found = await memory.episode(episode.episode_id)
             await episode.close()
             with pytest.raises(Conflict):

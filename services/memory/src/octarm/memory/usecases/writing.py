@@ -157,7 +157,8 @@ class WriteEpisodes:
         except OctarmError as error:
             return error
         whole = found.whole
-        if whole is None and not found.complete:
+        if not found.complete:
+            # It may have been opened, or closed, by what is still on its way.
             return Unavailable("the stream is behind: ask again", retry_after_s=1)
         if write.kind == "open":
             if whole is not None:
