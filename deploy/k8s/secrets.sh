@@ -19,7 +19,7 @@ password() { openssl rand -hex 24; }
 gateway=$(password) orchestrator=$(password) scheduler=$(password) arm_registry=$(password)
 memory=$(password) provision=$(password) llm=$(password) retriever=$(password) sys=$(password)
 postgres=$(password) postgres_orchestrator=$(password) postgres_memory=$(password)
-redis=$(password) arm_key=$(password) retriever_key=$(password) client_key=$(password) operator_key=$(password)
+redis=$(password) redis_memory=$(password) arm_key=$(password) retriever_key=$(password) client_key=$(password) operator_key=$(password)
 
 # Every server is called by its own name; localhost is for `kubectl port-forward`.
 names="DNS:localhost,IP:127.0.0.1,DNS:octarm-nats"
@@ -84,10 +84,12 @@ orchestrator: "$postgres_orchestrator"
 memory: "$postgres_memory"
 END
 
+# The default user is for probes and for people; memory has one that sees its own keys only.
 secret octarm-redis <<END
 password: "$redis"
 password.conf: |
   requirepass $redis
+  $(cat "$(dirname "$0")/../redis/memory.acl") >$redis_memory
 END
 
 # The first key is for clients, the second for operators and for KEDA (octarm-keda).
@@ -107,7 +109,7 @@ nats_url arm-registry "$arm_registry" | secret octarm-arm-registry
 {
   nats_url memory "$memory"
   postgres_url memory "$postgres_memory"
-  printf 'octarm_redis_url: "redis://:%s@octarm-redis:6379/0"\n' "$redis"
+  printf 'octarm_redis_url: "redis://octarm-memory:%s@octarm-redis:6379/0"\n' "$redis_memory"
 } | secret octarm-memory
 nats_url provision "$provision" | secret octarm-provision
 {
