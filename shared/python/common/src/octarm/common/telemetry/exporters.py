@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -34,7 +34,7 @@ LAST_WAIT_S: Final = 10.0
 _encode = msgspec.json.Encoder().encode
 
 
-class Finished(NamedTuple):
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """A span as it was measured; times are Unix nanoseconds."""
 
     name: str

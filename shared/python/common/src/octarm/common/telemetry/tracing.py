@@ -167,8 +167,14 @@ def record(
     Times are Unix nanoseconds; `error` is the kind of error, from a bounded set. Gives `parent`
     back when the trace is not sampled or this process exports nothing.
     """
-    if _state.outbox is None or not (error or is_sampled(parent)):
+    outbox, sampled = _state.outbox, is_sampled(parent)
+    if outbox is None or not (error or sampled):
         return parent
+    if sampled and valid(parent):
+        own = _span_id()
+        end_ns = end_ns or time.time_ns()
+        outbox.put(Finished(name, parent, own, start_ns, end_ns, attributes, error))
+        return f"{parent[:36]}{own}-01"
     span = Span(name, parent, attributes, start_ns=start_ns)
     span.error = error
     span.end(end_ns)
