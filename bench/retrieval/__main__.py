@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -71,12 +72,13 @@ def rank_of(gateway: Gateway, question: Question, mode: str) -> int | None:
     return next((n for n, hit in enumerate(hits, 1) if answers(hit, question, span)), None)
 
 
-def measure(gateway: Gateway, *, size: int) -> dict[str, Any]:
-    """Take the documents in, and ask."""
+def measure(gateway: Gateway, *, size: int, wait_s: float) -> dict[str, Any]:
+    """Take the documents in, wait until Postgres has counted their words, and ask."""
     cut = Cut(COLLECTION, size=size)
     report = Ingest(ROOT / CORPUS, Shelf(gateway, cut.tag), cut)()
     if report.count("failed"):
         raise SystemExit(f"not all documents were taken in: {report}")
+    time.sleep(wait_s)
     asked = questions()
     ranks = {mode: [rank_of(gateway, one, mode) for one in asked] for mode in MODES}
     stats = gateway.get("/v1/memory/stats")
@@ -106,11 +108,11 @@ def printed(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-async def on_a_stack(folder: Path, size: int) -> dict[str, Any]:
+async def on_a_stack(folder: Path, size: int, wait_s: float) -> dict[str, Any]:
     """Measure on a stack that is started for this."""
     async with running_stack(folder / "data", arms=[]) as stack:
         with Gateway(Target(stack.urls.gateway, "", "bench")) as gateway:
-            return await asyncio.to_thread(measure, gateway, size=size)
+            return await asyncio.to_thread(measure, gateway, size=size, wait_s=wait_s)
 
 
 def main() -> None:
@@ -118,16 +120,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.retrieval", description=__doc__)
     parser.add_argument("--url", help="a gateway that runs")
     parser.add_argument("--size", type=int, default=Cut("").size, help="characters of a piece")
+    help_wait = "seconds until the frequencies of words are known: autovacuum, and a minute"
+    parser.add_argument("--wait", type=float, default=150.0, help=help_wait)
     parser.add_argument("--verbose", action="store_true", help="also the rank of every question")
     given = parser.parse_args()
     if given.url:
         with Gateway(Target(given.url, "", "--url")) as gateway:
-            found = measure(gateway, size=given.size)
+            found = measure(gateway, size=given.size, wait_s=given.wait)
     else:
         with tempfile.TemporaryDirectory(prefix="octarm-retrieval-") as folder:
             # Postgres may run as another user, who must be able to pass through.
             Path(folder).chmod(0o755)
-            found = asyncio.run(on_a_stack(Path(folder), given.size))
+            found = asyncio.run(on_a_stack(Path(folder), given.size, given.wait))
     print(printed(found))
     if given.verbose:
         for place, one in enumerate(questions()):

@@ -13,6 +13,7 @@ from octarm.common.storage import open_pool
 from octarm.common.storage.connections import Pool
 from octarm.common.storage.migrations import upgrade
 from octarm.memory.domain.hashing import NAME, hashed
+from octarm.memory.domain.ranking import HASHING_WEIGHT
 from octarm.memory.migrate import MIGRATIONS, SCHEMA
 from octarm.memory.routes.semantic import semantic_routes
 from octarm.models.errors import InvalidRequest, NotFound
@@ -66,7 +67,8 @@ class TestSearch:
         assert hit.memory.content == "The gateway listens on port 8080."
         why = hit.explanation
         assert (why.text_rank, why.vector_rank) == (1, 1)
-        assert why.text_part == why.vector_part == pytest.approx(1 / 61, abs=1e-6)
+        assert why.text_part == pytest.approx(1 / 61, abs=1e-6)
+        assert why.vector_part == pytest.approx(HASHING_WEIGHT / 61, abs=1e-6)
         assert hit.score == pytest.approx(why.text_part + why.vector_part, abs=1e-5)
         assert found.embedders == [NAME]
 

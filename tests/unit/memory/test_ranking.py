@@ -2,7 +2,7 @@
 
 import pytest
 
-from octarm.memory.domain.ranking import Candidate, fused
+from octarm.memory.domain.ranking import HASHING_WEIGHT, Candidate, fused, weight_of
 
 
 def candidates(*ids: str) -> list[Candidate]:
@@ -44,3 +44,19 @@ class TestFused:
 
         assert [one.memory_id for one in ranked] == ["z", "y"]
         assert [one.memory_id for one in equal] == ["a", "b"]
+
+
+class TestWeight:
+    def test_hashed_words_settle_only_what_the_words_leave_open(self) -> None:
+        weight = weight_of(["hashing-256-v1"])
+
+        words = candidates(*"abcdefgh")
+        ranked = fused(words, candidates("h", "c"), vector_weight=weight)
+
+        assert weight == HASHING_WEIGHT < 1
+        assert [one.memory_id for one in ranked] == list("cabdhefg")
+        assert ranked[0].vector_part == pytest.approx(weight / 62)
+        assert ranked[0].score == pytest.approx(ranked[0].text_part + ranked[0].vector_part)
+
+    def test_a_models_vectors_count_as_much_as_words(self) -> None:
+        assert weight_of(["hashing-256-v1", "text-embedding-3-small"]) == 1

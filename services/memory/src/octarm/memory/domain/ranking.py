@@ -1,8 +1,8 @@
 """One order from two: reciprocal rank fusion, with the reasons of every rank.
 
 After Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual
-Rank Learning Methods" (2009): each list gives 1 / (60 + rank). Ranks can be added where scores
-cannot: a cosine and the weight of words have no common scale.
+Rank Learning Methods" (2009): each list gives 1 / (60 + rank), times its weight. Ranks can be
+added where scores cannot: a cosine and the weight of words have no common scale.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 DAMPING: Final = 60
+# Vectors of hashed words say again what the words say, less exactly: they settle what the words
+# leave open (measured: docs/architecture/retrieval-quality.md). A model's count as much as words.
+HASHING: Final = "hashing-"
+HASHING_WEIGHT: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Ranked:
     text_score: float = 0.0
     vector_rank: int | None = None
     vector_similarity: float = 0.0
+    vector_weight: float = 1.0
 
     @property
     def text_part(self) -> float:
@@ -39,14 +44,22 @@ class Ranked:
     @property
     def vector_part(self) -> float:
         """What the list of vectors gives to the score."""
-        return _part(self.vector_rank)
+        return self.vector_weight * _part(self.vector_rank)
 
 
-def fused(text: Sequence[Candidate], vectors: Sequence[Candidate]) -> list[Ranked]:
+def weight_of(embedders: Sequence[str]) -> float:
+    """Give how much the list of vectors counts beside that of words, by who made the vectors."""
+    return HASHING_WEIGHT if all(name.startswith(HASHING) for name in embedders) else 1.0
+
+
+def fused(
+    text: Sequence[Candidate], vectors: Sequence[Candidate], *, vector_weight: float = 1.0
+) -> list[Ranked]:
     """Order what is in either list by the sum of its parts, ties by similarity, then by id."""
     by_text, by_vector = _ranks(text), _ranks(vectors)
     found = [
-        _ranked(memory_id, by_text, by_vector) for memory_id in by_text.keys() | by_vector.keys()
+        _ranked(memory_id, by_text, by_vector, vector_weight)
+        for memory_id in by_text.keys() | by_vector.keys()
     ]
     return sorted(found, key=lambda one: (-one.score, -one.vector_similarity, one.memory_id))
 
@@ -62,16 +75,18 @@ def _ranked(
     memory_id: str,
     by_text: Mapping[str, tuple[int, float]],
     by_vector: Mapping[str, tuple[int, float]],
+    vector_weight: float,
 ) -> Ranked:
     text_rank, text_score = by_text.get(memory_id, (None, 0.0))
     vector_rank, similarity = by_vector.get(memory_id, (None, 0.0))
     return Ranked(
         memory_id,
-        _part(text_rank) + _part(vector_rank),
+        _part(text_rank) + vector_weight * _part(vector_rank),
         text_rank,
         text_score,
         vector_rank,
         similarity,
+        vector_weight,
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from octarm.common.telemetry import metrics
 from octarm.memory.domain.access import Access, Diodes, Narrowed, Scope, narrowed, shown
-from octarm.memory.domain.ranking import Ranked, fused
+from octarm.memory.domain.ranking import Ranked, fused, weight_of
 from octarm.memory.usecases.embedding import Embedders
 from octarm.memory.usecases.knowledge import Audit, Audited, Knowing, VectorAsked
 from octarm.memory.usecases.pacing import Pace
@@ -86,7 +86,8 @@ class SearchKnowledge:
         if within is None:
             return MemoriesFound(hits=[])
         vectors, names, degraded = await self._vectors(query)
-        ranked = await self._ranked(query, vectors, within)
+        weight = weight_of(names) if query.mode == "hybrid" else 1.0
+        ranked = await self._ranked(query, vectors, within, weight)
         memories = await self.kept.get(query.tenant, [one.memory_id for one in ranked])
         # Between the two questions one may have been forgotten, or superseded.
         hits = [
@@ -107,7 +108,7 @@ class SearchKnowledge:
         return vectors, [query.embedder], ""
 
     async def _ranked(
-        self, query: SearchMemory, vectors: list[VectorAsked], within: Narrowed
+        self, query: SearchMemory, vectors: list[VectorAsked], within: Narrowed, weight: float
     ) -> list[Ranked]:
         text = "" if query.mode == "vector" else query.query.strip()
         if not text and not vectors:
@@ -121,7 +122,7 @@ class SearchKnowledge:
             limit=max(DEPTH, PER_HIT * query.k),
         )
         # One more for each that may be gone by the time it is read.
-        return fused(lists.text, lists.vector)[: query.k + DEPTH // 10]
+        return fused(lists.text, lists.vector, vector_weight=weight)[: query.k + DEPTH // 10]
 
 
 @dataclass(frozen=True, slots=True)
