@@ -22,13 +22,15 @@ SERVICES = {
     "scheduler": 2_600,
     "arm-registry": SERVICE_LINES,
     # Two kinds of memory, each with a store that is searched and a way in that loses nothing.
-    "memory": 4_500,
+    "memory": 4_900,
     # It accepts, records, ends, retries, tells and repairs; the ledger is a member of its own.
     "orchestrator": 2_500,
 }
 EXCEPTIONS: dict[str, int] = {
     # Wiring in the order of opening, one line a part; cut in two it would be harder to check.
     "services/orchestrator/src/octarm/orchestrator/__main__.py:_serve": 74,
+    # All that it speaks for, one port after the other.
+    "services/gateway/src/octarm/gateway/usecases/ports.py": 305,
     # A list of messages, one after the other; nobody reads it in one go.
     "shared/python/models/src/octarm/models/hot.py": 305,
     "shared/python/models/src/octarm/models/subjects.py": 370,

@@ -1,5 +1,6 @@
 """What a tenant's memory holds: listed and counted, on real Postgres."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import nats
@@ -14,7 +15,9 @@ from octarm.common.storage.migrations import upgrade
 from octarm.memory.migrate import MIGRATIONS, SCHEMA
 from octarm.memory.routes.upkeep import Upkeep, upkeep_routes
 from octarm.memory.storage import upkeep as storage
+from octarm.memory.storage.erasing import PostgresErasing
 from octarm.memory.storage.upkeep import PostgresStock
+from octarm.memory.usecases.erasing import BeginErasing, ShowErasure
 from octarm.memory.usecases.upkeep import CountKnowledge, ListKnowledge
 from octarm.models.semantic import NewMemory
 from octarm.models.upkeep import ListMemories
@@ -44,7 +47,15 @@ async def test_lists_by_pages_and_counts_without_history_and_without_others(
     await memory.remember(NewMemory(content="The port is 9090.", metadata=port), source="other")
     await memory.remember("Somebody else's.", tenant="other")
     stock = PostgresStock(pool)
-    router = upkeep_routes(Upkeep(ListKnowledge(stock), CountKnowledge(stock)))
+    erasing = PostgresErasing(pool)
+    router = upkeep_routes(
+        Upkeep(
+            ListKnowledge(stock),
+            CountKnowledge(stock),
+            BeginErasing(erasing, asyncio.Event()),
+            ShowErasure(erasing),
+        )
+    )
     connection = await nats.connect(nats_url)
     client = UpkeepClient(connection, timeout_s=60)
 

@@ -20,6 +20,7 @@ from octarm.models.episodes import (
     FindEpisodes,
     WriteEpisodes,
 )
+from octarm.models.erasure import Erasure, Subject
 from octarm.models.errors import (
     Backpressure,
     Conflict,
@@ -300,6 +301,7 @@ class FakeUpkeep:
 
     def __init__(self) -> None:
         self.queries: list[ListMemories] = []
+        self.erasures: dict[tuple[str, str], Erasure] = {}
 
     async def list(self, query: ListMemories) -> MemoriesListed:
         self.queries.append(query)
@@ -317,6 +319,23 @@ class FakeUpkeep:
 
     async def count(self, tenant: str) -> MemoryCounts:
         return MemoryCounts(memories=1, by_type={"fact": 1}, by_source={tenant: 1})
+
+    async def erase(self, tenant: str, subject: Subject) -> Erasure:
+        begun = Erasure(
+            erasure_id=f"era_{len(self.erasures):032x}",
+            kind=subject.kind,
+            state="running",
+            subject_sha256="0" * 64,
+            begun_at=NOON,
+        )
+        self.erasures[tenant, begun.erasure_id] = begun
+        return begun
+
+    async def erasure(self, tenant: str, erasure_id: str) -> Erasure:
+        found = self.erasures.get((tenant, erasure_id))
+        if found is None:
+            raise NotFound(f"no erasure {erasure_id}", code="ERASURE_NOT_FOUND")
+        return found
 
 
 class FakeEvents:

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.support.cli import Cli
 from tests.support.fake_gateway import FakeGateway, Reply, Request, a_problem
@@ -117,6 +117,38 @@ class TestShowForgetStats:
 
         assert "by type         fact 1,200" in cli("memory", "stats", "--url", gateway.url).out
         assert cli("memory", "stats", "--json", "--url", gateway.url).json == counted
+
+
+class TestErase:
+    receipt: ClassVar[dict[str, Any]] = {
+        "erasure_id": f"era_{'0' * 32}",
+        "kind": "tag",
+        "state": "running",
+        "subject_sha256": "0" * 64,
+        "begun_at": "2026-11-21T12:00:00Z",
+        "counts": {},
+    }
+
+    def test_waits_for_the_end_and_shows_the_receipt(self, cli: Cli, gateway: FakeGateway) -> None:
+        done = {**self.receipt, "state": "done", "counts": {"episodes": 1200}, "digest": "d" * 64}
+        gateway.on("POST /v1/memory/erasures", Reply(202, body=self.receipt))
+        path = f"GET /v1/memory/erasures/{self.receipt['erasure_id']}"
+        gateway.on(path, Reply(body=self.receipt), Reply(body=done))
+
+        ran = cli("memory", "erase", "--tag", "person:ann", "--yes", "--url", gateway.url)
+        shown = cli(
+            *("memory", "erase", "--receipt", self.receipt["erasure_id"], "--json"),
+            *("--url", gateway.url),
+        )
+
+        assert (ran.code, "erased episodes  1,200" in ran.out) == (0, True)
+        assert gateway.sent("POST /v1/memory/erasures")[0].body == {"tag": "person:ann"}
+        assert shown.json == done
+
+    def test_erases_nothing_unasked(self, cli: Cli, gateway: FakeGateway) -> None:
+        for given in ((), ("--tag", "a", "--everything"), ("--everything",), ("--task", "t")):
+            assert cli("memory", "erase", *given, "--url", gateway.url).code == 3
+        assert gateway.requests == []
 
 
 class TestIngest:

@@ -53,6 +53,8 @@ class TestDocument:
             "GET /v1/memory/episodes",
             "GET /v1/memory/episodes/{episode_id}",
             "GET /v1/memory/stats",
+            "POST /v1/memory/erasures",
+            "GET /v1/memory/erasures/{erasure_id}",
             "GET /v1/memory/semantic",
             "POST /v1/memory/episodes",
             "POST /v1/memory/episodes/{episode_id}/entries",

@@ -41,3 +41,35 @@ async def test_counts() -> None:
 
     assert counted.json()["memories"] == 1
     assert counted.json()["by_source"] == {"default": 1}
+
+
+@pytest.mark.bad_input(3)
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"tag": "a", "everything": True},
+        {"tag": "A b"},
+        {"task_id": "x"},
+        {"everything": "yes"},
+        {"tag": "a", "colour": 1},
+    ],
+)
+async def test_erases_only_what_is_named(body: dict[str, object]) -> None:
+    fake = FakeFleet()
+    async with a_client(fake) as client:
+        refused = await client.post("/v1/memory/erasures", json=body)
+
+    assert (refused.status_code, fake.upkeep.erasures) == (422, {})
+
+
+async def test_begins_to_erase_and_shows_the_receipt() -> None:
+    async with a_client(FakeFleet()) as client:
+        begun = await client.post("/v1/memory/erasures", json={"tag": "person:ann"})
+        receipt = begun.json()["erasure_id"]
+        shown = await client.get(f"/v1/memory/erasures/{receipt}")
+        missing = await client.get(f"/v1/memory/erasures/era_{'f' * 32}")
+
+    assert (begun.status_code, begun.json()["kind"]) == (202, "tag")
+    assert shown.json() == begun.json()
+    assert (missing.status_code, missing.json()["code"]) == (404, "ERASURE_NOT_FOUND")

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from octarm.models.erasure import Subject
 from octarm.models.ids import ArmId, MemoryId, Tag
 from octarm.models.semantic import (
     MAX_REMEMBERED,
@@ -51,3 +52,9 @@ class MemoryList(BaseModel):
     type: EntityType | None = None
     after: MemoryId | None = Field(default=None, description="The last one of the page before")
     limit: int = Field(default=100, ge=1, le=MAX_LISTED)
+
+
+class SubjectToErase(Subject):
+    """Whom or what to erase; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")

@@ -24,11 +24,13 @@ from octarm.memory.routes.upkeep import Upkeep, upkeep_routes
 from octarm.memory.routes.writes import WritesFromStream
 from octarm.memory.settings import Settings
 from octarm.memory.storage.episodes import PostgresEpisodes
+from octarm.memory.storage.erasing import PostgresErasing
 from octarm.memory.storage.front import RedisFront
 from octarm.memory.storage.stream import BusEpochs, WritesStream
 from octarm.memory.storage.upkeep import PostgresStock
 from octarm.memory.storage.writes import PostgresWrites
 from octarm.memory.usecases.ageing import ForgetOld
+from octarm.memory.usecases.erasing import BeginErasing, Erase, ShowErasure
 from octarm.memory.usecases.handing import HandOver
 from octarm.memory.usecases.lasting import ForgetOne, KeepWrites
 from octarm.memory.usecases.loading import LoadEpisode
@@ -127,12 +129,12 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
             ready={"nats": partial(must_answer, nc), "postgres": episodes.kept.check},
         )
         router = episode_routes(episodes.list, episodes.forget)
-        stock = PostgresStock(pool)
-        router.include_router(upkeep_routes(Upkeep(ListKnowledge(stock), CountKnowledge(stock))))
         await epochs.listen(front.gate.hear)
         await front.gate.open()
         async with wired(settings, pool) as knowledge:
+            erase = Erase(PostgresErasing(pool), episodes.forget, front, knowledge.trail.settle)
             router.include_router(knowledge.routes)
+            router.include_router(upkeep_routes(_upkeep(pool, erase)))
             async with health, control_plane(settings.nats_url, router, name="memory"):
                 await episodes.responder.start()
                 try:
@@ -142,11 +144,22 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
                         episodes.forget_old.run(stop),
                         front.gate.run(stop),
                         *knowledge.work(stop),
+                        erase.run(stop),
                     )
                 finally:
                     await episodes.responder.stop()
                     await episodes.write.drain()
                     await publisher.close()
+
+
+def _upkeep(pool: Pool, erase: Erase) -> Upkeep:
+    stock = PostgresStock(pool)
+    return Upkeep(
+        ListKnowledge(stock),
+        CountKnowledge(stock),
+        BeginErasing(erase.kept, erase.wake),
+        ShowErasure(erase.kept),
+    )
 
 
 if __name__ == "__main__":

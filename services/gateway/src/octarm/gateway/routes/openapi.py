@@ -15,7 +15,7 @@ from octarm.gateway.documents import (
     Receipt,
 )
 from octarm.gateway.episode_documents import EntriesToWrite, EpisodeToOpen, TtlToExtend
-from octarm.gateway.memory_documents import MemoriesToKeep, MemorySearch
+from octarm.gateway.memory_documents import MemoriesToKeep, MemorySearch, SubjectToErase
 from octarm.gateway.policy_documents import PolicySource, PolicyToSave, Simulation
 from octarm.models.errors import Problem
 
@@ -36,6 +36,7 @@ _EXTRA_MODELS: Final[tuple[type[BaseModel], ...]] = (
     LetterSelection,
     MemoriesToKeep,
     MemorySearch,
+    SubjectToErase,
     PolicySource,
     PolicyToSave,
     Problem,
@@ -163,6 +164,7 @@ OPENED: Final[dict[int | str, Json]] = {
     404: {},
     409: {},
 }
+ERASE: Final[Json] = _body("SubjectToErase", {"tag": "person:ann"}, required=True)
 OPERATORS_ONLY: Final[dict[int | str, Json]] = {403: {}}
 SIMULATED: Final[dict[int | str, Json]] = {403: {}, 404: {}}
 CHANGED: Final[dict[int | str, Json]] = {403: {}, 409: {}}

@@ -18,6 +18,7 @@ from octarm.models.episodes import (
     FindEpisodes,
     WriteEpisodes,
 )
+from octarm.models.erasure import Erasure, Subject
 from octarm.models.policies import (
     DifferencesFound,
     PoliciesFound,
@@ -136,6 +137,14 @@ class Upkeep(Protocol):
 
     async def count(self, tenant: str) -> MemoryCounts:
         """Count what a tenant's memory holds."""
+        ...
+
+    async def erase(self, tenant: str, subject: Subject) -> Erasure:
+        """Begin to erase all about a subject."""
+        ...
+
+    async def erasure(self, tenant: str, erasure_id: str) -> Erasure:
+        """Show a receipt."""
         ...
 
 

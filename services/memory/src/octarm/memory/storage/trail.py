@@ -42,6 +42,11 @@ class AuditTrail:
             await set_within(stop, GATHER_S)
             await self.flush()
 
+    async def settle(self) -> None:
+        """Wait until what any replica had noted is written, if Postgres answers."""
+        await asyncio.sleep(2 * GATHER_S)
+        await self.flush()
+
     async def flush(self) -> None:
         """Write what waits; what cannot be written now goes on waiting."""
         while self._waiting:

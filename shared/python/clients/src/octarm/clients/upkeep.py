@@ -1,4 +1,4 @@
-"""Ask the memory service: what is there, and how much."""
+"""Ask the memory service: what is there, how much, and to erase what is about somebody."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ from nats.aio.client import Client
 
 from octarm.common.bus.requests import ask
 from octarm.models import subjects
+from octarm.models.erasure import EraseSubject, Erasure, GetErasure, Subject
 from octarm.models.upkeep import CountMemories, ListMemories, MemoriesListed, MemoryCounts
 
 
@@ -28,3 +29,17 @@ class UpkeepClient:
         """Count what a tenant's memory holds."""
         message = CountMemories(tenant=tenant)
         return await ask(self.nc, subjects.COUNT_MEMORIES, message, timeout_s=self.timeout_s)
+
+    async def erase(self, tenant: str, subject: Subject) -> Erasure:
+        """Begin to erase all about a subject; while one is under way it is given again."""
+        message = EraseSubject(tenant=tenant, subject=subject)
+        return await ask(self.nc, subjects.ERASE_SUBJECT, message, timeout_s=self.timeout_s)
+
+    async def erasure(self, tenant: str, erasure_id: str) -> Erasure:
+        """Show a receipt.
+
+        Raises:
+            NotFound: the tenant has no such receipt.
+        """
+        message = GetErasure(tenant=tenant, erasure_id=erasure_id)
+        return await ask(self.nc, subjects.GET_ERASURE, message, timeout_s=self.timeout_s)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from octarm.models import (
     commands,
     episodes,
+    erasure,
     events,
     policies,
     queries,
@@ -205,6 +206,8 @@ COUNT_MEMORIES: Final = Query(
 REEMBED: Final = Query(
     f"{PREFIX}.qry.semantic.reembed", semantic.ReembedMemories, semantic.Reembedding
 )
+ERASE_SUBJECT: Final = Query(f"{PREFIX}.qry.memory.erase", erasure.EraseSubject, erasure.Erasure)
+GET_ERASURE: Final = Query(f"{PREFIX}.qry.memory.erasure", erasure.GetErasure, erasure.Erasure)
 SAVE_POLICY: Final = Query(f"{PREFIX}.qry.policy.save", policies.SavePolicy, policies.PolicySaved)
 VALIDATE_POLICY: Final = Query(
     f"{PREFIX}.qry.policy.validate", policies.ValidatePolicy, policies.PolicyValidated
@@ -284,6 +287,8 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     LIST_MEMORIES,
     COUNT_MEMORIES,
     REEMBED,
+    ERASE_SUBJECT,
+    GET_ERASURE,
     SAVE_POLICY,
     VALIDATE_POLICY,
     LIST_POLICIES,

@@ -93,6 +93,7 @@ METRICS: Final = (
         "For how long the oldest of them is due; old episodes stay meanwhile",
     ),
     Metric("octarm_memory_audit_dropped_total", "counter", "Entries of the audit that were lost"),
+    Metric("octarm_memory_erasures_total", "counter", "Subjects erased", ("kind",)),
     Metric("octarm_memory_degraded", "gauge", "1 while Redis does not answer"),
     Metric("octarm_arm_running_attempts", "gauge", "Attempts under way"),
     Metric("octarm_arm_attempts_total", "counter", "Attempts ended", ("status",)),
