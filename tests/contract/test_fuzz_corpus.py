@@ -9,7 +9,8 @@ from tests.fuzz.mutate import spoiled
 from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import CHOOSING, CORPUS, TARGETS
 
-HANG_S = 1.0
+# Of all threads, and a collection of the whole run's garbage may fall into it.
+HANG_S = 10.0
 SPOILED_EACH = 20
 
 

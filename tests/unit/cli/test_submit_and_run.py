@@ -141,6 +141,14 @@ class TestSubmit:
 
         assert (ran.code, "UTF-8" in ran.err) == (3, True)
 
+    def test_leaves_it_to_the_gateway_to_refuse_a_zero(
+        self, cli: Cli, gateway: FakeGateway, url: str
+    ) -> None:
+        cli("submit", "x", "--slots", "0", "--timeout", "0", "--priority", "0", "--url", url)
+
+        sent = body_of(gateway)
+        assert (sent["slots"], sent["timeout_seconds"], sent["priority"]) == (0, 0, 0)
+
     def test_asks_for_a_trace(self, cli: Cli, gateway: FakeGateway, url: str) -> None:
         cli("submit", "x", "--trace", "--url", url)
 

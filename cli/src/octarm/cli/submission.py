@@ -153,7 +153,8 @@ def submission(goal: str | None, options: TaskOptions, now: datetime | None = No
         ("slots", options.slots),
         ("idempotency_key", options.idempotency_key),
     ):
-        if value:
+        # A zero is wrong, which is for the gateway to say; an empty list was not given.
+        if value or value == 0:
             task[key] = value
     for key, more in (
         ("context", _values(options.context or [], "--context")),
