@@ -11,8 +11,6 @@ from tests.simulation.streams import Refused, Stored, Stream
 if TYPE_CHECKING:
     from tests.simulation.bus import SimBus
 
-NO_STREAM: Final = Refused(404, 10059, "stream not found")
-NO_CONSUMER: Final = Refused(404, 10014, "consumer not found")
 DEFAULTS: Final[dict[str, Any]] = {
     "retention": "limits",
     "discard": "old",
@@ -78,7 +76,7 @@ def _answer(
 def _stream(bus: "SimBus", name: str) -> Stream:
     stream = bus.streams.get(name)
     if stream is None:
-        raise NO_STREAM
+        raise Refused(404, 10059, "stream not found")
     return stream
 
 
@@ -140,7 +138,7 @@ def _consumer(
     _stream(bus, name)
     found = bus.consumers.get((name, consumer))
     if found is None:
-        raise NO_CONSUMER
+        raise Refused(404, 10014, "consumer not found")
     if verb == "INFO":
         return found.info()
     if verb == "DELETE":
