@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from octarm.cli.backup import dump, manifest, policies
+from octarm.cli.backup import manifest
 from octarm.cli.command import Session, command
 from octarm.cli.commands.admin import migrate_all, provision_bus
 from octarm.cli.commands.ledger import NatsUrl, PostgresUrl
@@ -89,6 +89,8 @@ def backup(
 
 
 def _write(folder: Path, where: Where) -> manifest.Manifest:
+    from octarm.cli.backup import dump, policies
+
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True, mode=0o700)
@@ -141,6 +143,8 @@ def restore(
 async def _restore(
     folder: Path, contents: manifest.Manifest, where: Where, *, data: Path, replace: bool
 ) -> None:
+    from octarm.cli.backup import dump, policies
+
     async with AsyncExitStack() as stack:
         if not where.postgres:
             where = await stack.enter_async_context(_embedded_servers(data))
