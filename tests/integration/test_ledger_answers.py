@@ -6,11 +6,23 @@ from typing import Any
 import pytest
 
 from octarm.ledger.domain.changes import Known
+from octarm.ledger.storage.reading import finding
 from octarm.models.queries import FindTasks
 from octarm.models.states import TaskState
 from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news
 
 pytestmark = pytest.mark.integration
+
+MANY_THAT_COMPLETED = """
+insert into ledger.task select (r).* from (
+    select jsonb_populate_record(t, jsonb_build_object('id', t.id || '-' || n)) as r
+    from ledger.task t, generate_series(1, 10000) n where t.id = %s) as copies
+"""
+MADE_OTHERWISE = """
+update ledger.task t set state = %s, lease_until = case when open then now() end,
+    terminal_at = case when not open then now() end
+from (select %s::boolean as open) as wanted where id = %s
+"""
 
 
 @pytest.fixture
@@ -67,3 +79,29 @@ async def test_a_page_of_large_tasks_fits_into_one_message(ledger: Ledger) -> No
         assert len(page.model_dump_json()) < 1024 * 1024
 
     assert (sorted(found), cursor) == (sorted(task_ids), "")
+
+
+async def test_finds_tasks_of_a_state_without_reading_what_has_completed(ledger: Ledger) -> None:
+    task_id = await accept(ledger)
+    await record(ledger, a_result(task_id))
+    await ledger.execute(MANY_THAT_COMPLETED, task_id)
+
+    for state in set(TaskState) - {TaskState.COMPLETED}:
+        await ledger.execute(MADE_OTHERWISE, state.value, not state.is_terminal, task_id)
+        await ledger.execute("analyze ledger.task")
+        wanted = FindTasks(tenant="default", state=state)
+
+        found = await ledger.tasks.find(wanted)
+
+        assert [task.task_id for task in found.tasks] == [task_id]
+        assert await pages_read(ledger, wanted) < 100, state
+
+
+async def pages_read(ledger: Ledger, wanted: FindTasks) -> int:
+    statement, parameters = finding(wanted)
+    async with ledger.pool.connection() as connection:
+        explain = f"explain (analyze, buffers, format json) {statement}"
+        cursor = await connection.execute(explain.encode(), parameters)
+        (((said,),),) = await cursor.fetchall()
+    plan = said["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

@@ -46,17 +46,21 @@ left join lateral (
     from ledger.attempt a where a.task_id = t.id) s on true
 """
 _GET: Final = _COLUMNS + "where t.tenant = %(tenant)s and t.id = %(id)s"
-_FIND: Final = (
-    _COLUMNS
-    + """
-where t.tenant = %(tenant)s and (%(before)s::text is null or t.id < %(before)s)
-    and (%(state)s::text is null or t.state = %(state)s)
-    and (%(arm_id)s::text is null or t.arm_id = %(arm_id)s)
-    and (%(key)s::text is null or t.labels ? %(key)s)
-    and (%(value)s::text is null or t.labels ->> %(key)s = %(value)s)
-order by t.id desc limit %(limit)s
-"""
-)
+_FIND: Final = _COLUMNS + "where {wishes} order by t.id desc limit %(limit)s"
+_WISHES: Final = {
+    "tenant": "t.tenant = %(tenant)s",
+    "before": "t.id < %(before)s",
+    "arm_id": "t.arm_id = %(arm_id)s",
+    "key": "t.labels ? %(key)s",
+    "value": "t.labels ->> %(key)s = %(value)s",
+}
+# Said as the partial indexes say it: what waits, is under way, or has failed is found without
+# reading all that the tenant has ever completed.
+_STATES: Final = {
+    state: f"t.state = '{state.value}'" + (" and t.lease_until is not null" if leased else "")
+    for state in TaskState
+    for leased in [state in (TaskState.DISPATCHED, TaskState.RUNNING, TaskState.VALIDATING)]
+}
 _ATTEMPTS: Final = """
 select attempt, arm_id, instance_id, placed_at, started_at, ended_at, outcome, reason, proof,
     decision::text as decision, tokens_used, cost_microdollars, llm_calls
@@ -103,19 +107,10 @@ class PostgresTasks:
         Raises:
             Unparsable: the cursor is not one of ours.
         """
-        key, _, value = (wanted.label or "").partition("=")
-        parameters = {
-            "tenant": wanted.tenant,
-            "before": _open_cursor(wanted.cursor),
-            "state": wanted.state.value if wanted.state else None,
-            "arm_id": wanted.arm_id,
-            "key": key or None,
-            "value": value if "=" in (wanted.label or "") else None,
-            "limit": wanted.limit + 1,
-        }
+        statement, parameters = finding(wanted)
         async with connected(self._pool) as connection:
             cursor = connection.cursor(row_factory=dict_row)
-            await cursor.execute(_FIND, parameters)
+            await cursor.execute(statement, parameters)
             rows = await cursor.fetchall()
         page = rows[: _fitting(rows[: wanted.limit])]
         more = _make_cursor(page[-1]["id"]) if len(rows) > len(page) else ""
@@ -151,6 +146,26 @@ class PostgresTasks:
             subtree = [CalledOff.model_validate(line) for line in await below.fetchall()]
         outcome = _outcome((*row[:4], None, *row[5:]))
         return Cancelled(**dict(outcome), subtree=subtree)
+
+
+def finding(wanted: FindTasks) -> tuple[str, dict[str, Any]]:
+    """Write the statement that finds one task more than a page holds, and its parameters.
+
+    Raises:
+        Unparsable: the cursor is not one of ours.
+    """
+    key, _, value = (wanted.label or "").partition("=")
+    parameters = {
+        "tenant": wanted.tenant,
+        "before": _open_cursor(wanted.cursor),
+        "arm_id": wanted.arm_id,
+        "key": key or None,
+        "value": value if "=" in (wanted.label or "") else None,
+    }
+    wishes = [wish for name, wish in _WISHES.items() if parameters[name] is not None]
+    if wanted.state is not None:
+        wishes.append(_STATES[wanted.state])
+    return _FIND.format(wishes=" and ".join(wishes)), parameters | {"limit": wanted.limit + 1}
 
 
 def _outcome(row: tuple[Any, ...]) -> Outcome:
