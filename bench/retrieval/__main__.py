@@ -1,6 +1,7 @@
 """Measure retrieval: `python -m bench.retrieval` takes in `docs` and asks all questions.
 
-It starts a stack of its own, or uses the gateway of `--url`. Each question is asked in three
+It starts a stack of its own, or uses the gateway of `--url`; which embedder it has follows from
+OCTARM_EMBEDDINGS_MODEL, as for any stack. Each question is asked in three
 modes: words only, vectors only, and both (hybrid). A piece answers a question when it holds at
 least half of the passage that answers it. MRR is the mean of 1 / rank of the first such piece
 among ten; recall@k the share of questions that have one among the first k.
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.retrieval.questions import CORPUS, ROOT, Question, questions
+from bench.retrieval.questions import CORPUS, HALVES, ROOT, Question, questions
 from octarm.cli.http import Gateway
 from octarm.cli.ingest.pieces import Cut
 from octarm.cli.ingest.run import Ingest
@@ -79,32 +80,32 @@ def measure(gateway: Gateway, *, size: int, wait_s: float) -> dict[str, Any]:
     if report.count("failed"):
         raise SystemExit(f"not all documents were taken in: {report}")
     time.sleep(wait_s)
-    asked = questions()
-    ranks = {mode: [rank_of(gateway, one, mode) for one in asked] for mode in MODES}
+    ranks = {
+        half: {mode: [rank_of(gateway, one, mode) for one in questions(half)] for mode in MODES}
+        for half in HALVES
+    }
     stats = gateway.get("/v1/memory/stats")
     return {
-        "questions": len(asked),
         "documents": len(report.outcomes),
         "pieces": sum(one.pieces for one in report.outcomes),
         "embedder": ", ".join(stats["by_embedder"]),
-        "figures": {mode: figures_of(ranks[mode]) for mode in MODES},
         "ranks": ranks,
     }
 
 
 def printed(found: dict[str, Any]) -> str:
     """Give the figures as a table of Markdown."""
-    head = "| mode | MRR@10 | recall@1 | recall@3 | recall@5 | recall@10 |"
     lines = [
-        f"{found['questions']} questions, {found['documents']} documents in {found['pieces']} "
-        f"pieces, embedder {found['embedder']}",
+        f"{found['documents']} documents in {found['pieces']} pieces, embedder {found['embedder']}",
         "",
-        head,
-        "|---|---:|---:|---:|---:|---:|",
+        "| questions | mode | MRR@10 | recall@1 | recall@3 | recall@5 | recall@10 |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for mode, figures in found["figures"].items():
-        values = (getattr(figures, name) for name in Figures.__slots__)
-        lines.append(f"| {mode} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    for half, ranks in found["ranks"].items():
+        for mode in MODES:
+            figures = figures_of(ranks[mode])
+            values = " | ".join(f"{getattr(figures, name):.3f}" for name in Figures.__slots__)
+            lines.append(f"| {half}, {len(ranks[mode])} | {mode} | {values} |")
     return "\n".join(lines)
 
 
@@ -134,9 +135,10 @@ def main() -> None:
             found = asyncio.run(on_a_stack(Path(folder), given.size, given.wait))
     print(printed(found))
     if given.verbose:
-        for place, one in enumerate(questions()):
-            ranks = {mode: found["ranks"][mode][place] for mode in MODES}
-            print(json.dumps(ranks), one.question)
+        for half in HALVES:
+            for place, one in enumerate(questions(half)):
+                ranks = {mode: found["ranks"][half][mode][place] for mode in MODES}
+                print(json.dumps(ranks), one.question)
 
 
 if __name__ == "__main__":

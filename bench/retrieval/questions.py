@@ -1,7 +1,8 @@
 """The questions, each with the passage that answers it.
 
-`questions.jsonl` is made by this project about its own documents and free to use for anything.
-A passage is known by its document and its words; line breaks do not count.
+They are made by this project about its own documents and free to use for anything. With `tuning`
+the ranking was tuned; `held_out` was written before anything was measured with it, and nothing is
+ever tuned with it. A passage is known by its document and its words; line breaks do not count.
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-FILE: Final = Path(__file__).with_name("questions.jsonl")
+HALVES: Final = ("tuning", "held_out")
 CORPUS: Final = "docs"
 
 
@@ -36,7 +37,12 @@ class Question:
         return found[0]
 
 
-def questions() -> list[Question]:
-    """Read all of them, in their order."""
-    lines = FILE.read_text(encoding="utf-8").splitlines()
+def questions(half: str) -> list[Question]:
+    """Read those of a half, in their order."""
+    lines = Path(__file__).with_name(f"{half}.jsonl").read_text(encoding="utf-8").splitlines()
     return [Question(**json.loads(line)) for line in lines]
+
+
+def all_questions() -> list[Question]:
+    """Read those of both halves."""
+    return [one for half in HALVES for one in questions(half)]

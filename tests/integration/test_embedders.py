@@ -14,6 +14,9 @@ from octarm.common.storage import open_pool
 from octarm.common.storage.connections import Pool
 from octarm.common.storage.migrations import upgrade
 from octarm.memory.domain.hashing import NAME, hashed
+from octarm.memory.domain.sameness import cosine
+from octarm.memory.embedders import local
+from octarm.memory.embedders.local import LocalEmbedder, local_embedder
 from octarm.memory.embedders.openai_compatible import OpenAIEmbedder
 from octarm.memory.migrate import MIGRATIONS, SCHEMA
 from octarm.memory.settings import Settings
@@ -30,6 +33,8 @@ from tests.support.semantic import Memory
 
 pytestmark = pytest.mark.integration
 DIMENSION = 8
+# Of the vector of a sentence, by the model from the wheel.
+FOUR = [-0.0436, 0.0886, -0.0149, 0.0978]
 
 
 def answering(content: bytes) -> Reply:
@@ -122,6 +127,47 @@ class TestOpenAIEmbedder:
         assert len(server.bodies) == 1
 
 
+@pytest.fixture(scope="module")
+def model() -> LocalEmbedder:
+    return local_embedder()
+
+
+class TestLocalEmbedder:
+    async def test_brings_texts_of_one_meaning_nearer(self, model: LocalEmbedder) -> None:
+        question, right, wrong = await model.embed(
+            ["How do I buy a car?", "A guide to purchasing automobiles", "A recipe for soup"]
+        )
+
+        assert cosine(question, right) > cosine(question, wrong) + 0.2
+
+    async def test_is_the_same_for_ever_alone_or_among_others(self, model: LocalEmbedder) -> None:
+        text = "Squids have three hearts."
+        (alone,) = await model.embed([text])
+        *_, last = await model.embed(["other " * 400, text])
+
+        assert last == alone
+        assert [round(part, 4) for part in alone[:4]] == FOUR
+
+    @pytest.mark.parametrize("text", ["", "\x00", "漢字 😀", "a" * 50_000])
+    async def test_points_somewhere_whatever_the_text(
+        self, model: LocalEmbedder, text: str
+    ) -> None:
+        (vector,) = await model.embed([text])
+
+        assert len(vector) == model.dimension
+        assert cosine(vector, vector) == pytest.approx(1.0)
+
+    def test_says_what_to_install_where_its_package_is_missing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(local, "find_spec", lambda name: None)
+
+        with pytest.raises(OctarmError, match="wordllama-256 cannot be loaded") as refused:
+            local_embedder()
+
+        assert "octarm-memory[local]" in refused.value.recovery_hint
+
+
 class TestSettings:
     @pytest.mark.bad_input(16)
     @pytest.mark.parametrize(
@@ -148,6 +194,13 @@ class TestSettings:
     def test_need_a_model_with_an_address(self) -> None:
         with pytest.raises(ValidationError, match="embeddings_model"):
             Settings(postgres_url=SecretStr("x"), embeddings_url="https://host.example/v1")
+
+    def test_without_an_address_know_only_the_model_from_the_wheel(self) -> None:
+        named = Settings(postgres_url=SecretStr("x"), embeddings_model="wordllama-256")
+
+        assert named.embeddings_url is None
+        with pytest.raises(ValidationError, match="needs embeddings_url"):
+            Settings(postgres_url=SecretStr("x"), embeddings_model="text-embedding-3-small")
 
 
 @pytest_asyncio.fixture

@@ -60,3 +60,10 @@ class TestWeight:
 
     def test_a_models_vectors_count_as_much_as_words(self) -> None:
         assert weight_of(["hashing-256-v1", "text-embedding-3-small"]) == 1
+
+    def test_the_model_from_the_wheel_stands_between_them(self) -> None:
+        weight = weight_of(["wordllama-256"])
+
+        assert HASHING_WEIGHT < weight < 1
+        assert weight_of(["wordllama-256", "hashing-256-v1"]) == weight
+        assert weight_of([]) == 1

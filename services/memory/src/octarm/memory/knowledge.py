@@ -11,6 +11,7 @@ from faststream.nats import NatsRouter
 from octarm.common.storage.connections import Pool
 from octarm.memory.domain.access import Diodes
 from octarm.memory.embedders.hashing import HashingEmbedder
+from octarm.memory.embedders.local import LocalEmbedder, local_embedder
 from octarm.memory.embedders.openai_compatible import OpenAIEmbedder
 from octarm.memory.routes.semantic import Knowledge, semantic_routes
 from octarm.memory.settings import Settings
@@ -67,7 +68,7 @@ async def wired(settings: Settings, pool: Pool) -> AsyncGenerator[Wired, None]:
         )
     finally:
         await trail.flush()
-        if model is not None:
+        if isinstance(model, OpenAIEmbedder):
             await model.aclose()
 
 
@@ -94,9 +95,9 @@ def consolidate_on(pool: Pool, knowledge: Knowledge, *, wait_s: int) -> Consolid
     return Consolidate(PostgresAgenda(pool), episodes, knowledge.remember, wait_s)
 
 
-def _model(settings: Settings) -> OpenAIEmbedder | None:
+def _model(settings: Settings) -> OpenAIEmbedder | LocalEmbedder | None:
     if settings.embeddings_url is None:
-        return None
+        return local_embedder() if settings.embeddings_model else None
     return OpenAIEmbedder(
         base_url=settings.embeddings_url,
         model=settings.embeddings_model,

@@ -1,6 +1,6 @@
 """What the memory service reads at its start."""
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -9,6 +9,8 @@ from octarm.memory.domain.access import Access
 from octarm.memory.domain.endpoints import checked_endpoint
 from octarm.models.episodes import DEFAULT_TTL_S
 from octarm.models.semantic import MAX_DIMENSION
+
+LOCAL_MODEL: Final = "wordllama-256"
 
 
 class Settings(ServiceSettings):
@@ -35,12 +37,15 @@ class Settings(ServiceSettings):
         default=730, ge=1, le=3650, description="Days for which episodes kept long stay"
     )
     embeddings_url: Annotated[str, AfterValidator(checked_endpoint)] | None = Field(
-        default=None, description="Base URL of an OpenAI-compatible /embeddings; none: hashing"
+        default=None,
+        description="Base URL of an OpenAI-compatible /embeddings; none: the local model that is"
+        " named, else hashing",
     )
     embeddings_model: str = Field(
         default="",
         pattern=r"^[A-Za-z0-9_.:/@-]{0,200}$",
-        description="Model that is asked there; its name stands in every row",
+        description="Model that is asked there; its name stands in every row. Without a URL:"
+        " wordllama-256 (octarm-memory[local])",
     )
     embeddings_dimension: int = Field(
         default=1536, ge=1, le=MAX_DIMENSION, description="Components of its vectors"
@@ -51,4 +56,6 @@ class Settings(ServiceSettings):
     def _model_of_its_url(self) -> Self:
         if self.embeddings_url and not self.embeddings_model:
             raise ValueError("embeddings_url needs embeddings_model")
+        if not self.embeddings_url and self.embeddings_model not in ("", LOCAL_MODEL):
+            raise ValueError(f"embeddings_model needs embeddings_url, or is {LOCAL_MODEL}")
         return self

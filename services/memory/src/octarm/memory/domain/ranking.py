@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 DAMPING: Final = 60
-# Vectors of hashed words say again what the words say, less exactly: they settle what the words
-# leave open (measured: docs/architecture/retrieval-quality.md). A model's count as much as words.
-HASHING: Final = "hashing-"
+# By the maker's name. Vectors of hashed words say again what the words say, less exactly: they
+# settle what the words leave open. Averages of word pieces know synonyms, and no order of words
+# (both measured: docs/architecture/retrieval-quality.md). Any other model counts as much as words.
 HASHING_WEIGHT: Final = 0.05
+WEIGHTS: Final = {"hashing-": HASHING_WEIGHT, "wordllama-": 0.25}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,11 @@ class Ranked:
 
 def weight_of(embedders: Sequence[str]) -> float:
     """Give how much the list of vectors counts beside that of words, by who made the vectors."""
-    return HASHING_WEIGHT if all(name.startswith(HASHING) for name in embedders) else 1.0
+    return max(map(_weight, embedders), default=1.0)
+
+
+def _weight(embedder: str) -> float:
+    return next((w for prefix, w in WEIGHTS.items() if embedder.startswith(prefix)), 1.0)
 
 
 def fused(
