@@ -1,18 +1,25 @@
 """Where spans go: an OTLP collector gets them as it wants them, and a full disk harms nobody."""
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.sdk.resources import Resource
 
 from octarm.common.telemetry import conventions, tracing
-from octarm.common.telemetry.exporters import FileExporter, Finished, otlp_endpoint
+from octarm.common.telemetry.conventions import Attribute
+from octarm.common.telemetry.exporters import ANY, readable
+from octarm.common.telemetry.otlp import OtlpExporter, endpoint
+from octarm.common.telemetry.span_lines import FileExporter
+from octarm.common.telemetry.spans import Finished
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -79,16 +86,52 @@ def test_a_collector_gets_spans_by_otlp(collector: Collector) -> None:
     assert {each.key for each in span.attributes} >= {"octarm.task.id", "messaging.system"}
 
 
+VALUES: list[Attribute] = [
+    *(0, 1, 127, 128, 300, -1, 2**63 - 1, -(2**63)),
+    *(True, False, 0.0, -1.5, 1e300, "", "short", "é" * 200, "x" * 400),
+]
+
+
+@pytest.mark.parametrize("name", ["gateway.submit", "scheduler.place", "llm.chat", "of.an.arm"])
+@pytest.mark.parametrize("error", ["", "LATE", "Ä" * 300])
+def test_a_span_is_written_as_the_sdk_would_have_written_it(name: str, error: str) -> None:
+    attributes = {f"value_{number}": value for number, value in enumerate(VALUES)}
+    attributes |= {"task_id": "t", "reason": "of ann@example.org", "k" * 200: "long"}
+    resource = Resource.create({"service.name": "octarm-test"}, schema_url=conventions.SCHEMA_URL)
+    parents = (PARENT, PARENT[:-1] + "0")
+    spans = [Finished(name, parent, "b" * 16, 7, 9, attributes, error) for parent in parents]
+    exporter = OtlpExporter("http://127.0.0.1:1", readable(ANY, resource))
+
+    written = ExportTraceServiceRequest.FromString(exporter.encoded(spans))
+    exporter.close()
+
+    assert written == encode_spans([readable(span, resource) for span in spans])
+
+
+@pytest.mark.parametrize("name", ["of_the_arms_own", "model", "reason"])
+def test_what_no_encoding_can_hold_costs_no_span(tmp_path: Path, name: str) -> None:
+    span = Finished("one", PARENT, "b" * 16, 7, 9, {name: "\ud800", "n": 10**30}, "\ud800")
+    otlp = OtlpExporter("http://127.0.0.1:1", readable(ANY, Resource.create({})))
+
+    request = ExportTraceServiceRequest.FromString(otlp.encoded([span]))
+    otlp.close()
+    FileExporter(tmp_path, "x").export([span])
+
+    assert request.resource_spans[0].scope_spans[0].spans[0].name == "one"
+    (file,) = tmp_path.glob("*.jsonl")
+    assert json.loads(file.read_text())["name"] == "one"
+
+
 @pytest.mark.parametrize(
-    ("url", "endpoint"),
+    ("url", "posted_to"),
     [
         ("http://collector:4318", "http://collector:4318/v1/traces"),
         ("http://collector:4318/", "http://collector:4318/v1/traces"),
         ("https://c.example/otlp/v1/traces?a=b", "https://c.example/otlp/v1/traces?a=b"),
     ],
 )
-def test_a_url_without_a_path_gets_the_standard_one(url: str, endpoint: str) -> None:
-    assert otlp_endpoint(url) == endpoint
+def test_a_url_without_a_path_gets_the_standard_one(url: str, posted_to: str) -> None:
+    assert endpoint(url) == posted_to
 
 
 def test_a_folder_that_has_gone_costs_the_spans_and_nothing_else(tmp_path: Path) -> None:

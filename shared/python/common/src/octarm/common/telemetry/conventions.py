@@ -49,16 +49,15 @@ class Step:
 
     kind: SpanKind = SpanKind.INTERNAL
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    kind_name: str = field(init=False)
+    """The kind, as files have it."""
+    reads_messages: bool = field(init=False)
+    """Whether it is linked to where its message was made, as consumers' spans should be."""
 
-    @property
-    def kind_name(self) -> str:
-        """The kind, as files have it."""
-        return self.kind.name.lower()
-
-    @property
-    def reads_messages(self) -> bool:
-        """Whether it is linked to where its message was made, as consumers' spans should be."""
-        return self.kind is SpanKind.CONSUMER
+    def __post_init__(self) -> None:
+        """Say once what every span asks for."""
+        object.__setattr__(self, "kind_name", self.kind.name.lower())
+        object.__setattr__(self, "reads_messages", self.kind is SpanKind.CONSUMER)
 
 
 def _process(destination: str, **more: Attribute) -> Step:

@@ -5,10 +5,11 @@ characters; nothing else is made. An error is exported all the same, below the s
 have been its parent, up to `MOST_ERRORS_PER_S`.
 """
 
+import os
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
@@ -17,12 +18,16 @@ from opentelemetry.trace import SpanKind
 
 from octarm.common.telemetry import conventions
 from octarm.common.telemetry.conventions import Attribute
-from octarm.common.telemetry.exporters import Finished, Outbox, exporter_for
+from octarm.common.telemetry.exporters import Outbox, exporter_for
+from octarm.common.telemetry.spans import Finished
 from octarm.models.errors import OctarmError
 
-_TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_is_traceparent: Final = re.compile(
+    r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+).fullmatch
 # A fleet in which everything fails must not be slowed down by telling of it.
 MOST_ERRORS_PER_S: Final = 50
+IDS_AT_ONCE: Final = 256
 
 
 class Allowance:
@@ -71,7 +76,7 @@ def shutdown() -> None:
 
 def valid(traceparent: str) -> bool:
     """Tell whether a text from outside is a W3C traceparent of version 00."""
-    return _TRACEPARENT.fullmatch(traceparent) is not None
+    return _is_traceparent(traceparent) is not None
 
 
 def is_sampled(traceparent: str) -> bool:
@@ -97,7 +102,7 @@ class Span:
     __slots__ = ("_attributes", "_began_ns", "_name", "_parent", "error", "traceparent")
 
     def __init__(
-        self, name: str, parent: str, attributes: Mapping[str, Attribute], *, start_ns: int = 0
+        self, name: str, parent: str, attributes: dict[str, Attribute], *, start_ns: int = 0
     ) -> None:
         self.error = ""
         self.traceparent = parent
@@ -105,12 +110,12 @@ class Span:
         self._began_ns = start_ns
         if _state.outbox is not None:
             self._began_ns = start_ns or time.time_ns()
-            if is_sampled(parent) and valid(parent):
-                self.traceparent = f"{parent[:36]}{_span_id()}-01"
+            if is_sampled(parent) and _is_traceparent(parent):
+                self.traceparent = f"{parent[:36]}{_next_id()}-01"
 
     def put(self, **attributes: Attribute) -> None:
         """Add what is known only now."""
-        self._attributes = {**self._attributes, **attributes}
+        self._attributes.update(attributes)
 
     def failed(self, error: BaseException) -> None:
         """Say what ended it; a server's span is not in error when the client is (HTTP's rule)."""
@@ -129,7 +134,7 @@ class Span:
         if own is self._parent:
             if not self._is_told():
                 return
-            own = f"{own[:36]}{_span_id()}-00"
+            own = f"{own[:36]}{_next_id()}-00"
         end_ns = end_ns or time.time_ns()
         about = self._attributes
         outbox.put(
@@ -144,8 +149,15 @@ class Span:
         return is_known and _state.errors.take(time.monotonic())
 
 
-def _span_id() -> str:
-    return f"{random.getrandbits(64) | 1:016x}"
+def _ids() -> Iterator[str]:
+    """Give ids of spans; asking the system for one each would cost more than the span."""
+    while True:
+        block = os.urandom(8 * IDS_AT_ONCE).hex()
+        for start in range(0, len(block), 16):
+            yield block[start : start + 16]
+
+
+_next_id: Final = _ids().__next__
 
 
 def begin(name: str, parent: str, **attributes: Attribute) -> Span:
@@ -170,8 +182,8 @@ def record(
     outbox, sampled = _state.outbox, is_sampled(parent)
     if outbox is None or not (error or sampled):
         return parent
-    if sampled and valid(parent):
-        own = _span_id()
+    if sampled and _is_traceparent(parent):
+        own = _next_id()
         end_ns = end_ns or time.time_ns()
         outbox.put(Finished(name, parent, own, start_ns, end_ns, attributes, error))
         return f"{parent[:36]}{own}-01"
