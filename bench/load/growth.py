@@ -63,7 +63,7 @@ async def cost(stage: Stage, pids: dict[str, int]) -> Json:
         for _ in range(RUNS):
             before, began = cpu_s(pids), time.monotonic()
             rates.append(await throughput(client, stage.n))
-            mine = cpu_s({"client": os.getpid()})
+            mine = {"client": cpu_s(pids)["client"]}
             # What is told afterwards, to memory for one, belongs to the tasks as well.
             # `settled` lists tasks, which costs by the size of the ledger and is no part of a task.
             await asyncio.sleep(TOLD_S)

@@ -26,8 +26,12 @@ def own_processes(pids: Mapping[str, int]) -> dict[str, int]:
 
 
 def cpu_s(pids: Mapping[str, int]) -> dict[str, float]:
-    """Give the CPU seconds of each role, of what lives."""
-    return {role: sum(_cpu(process) for process in tree(pid)) for role, pid in pids.items()}
+    """Give the CPU seconds of each role, of what lives, without what has a role of its own."""
+    named = set(pids.values())
+    return {
+        role: sum(_cpu(p) for p in tree(pid) if p.pid == pid or p.pid not in named)
+        for role, pid in pids.items()
+    }
 
 
 def memory_mib(role: str, pid: int) -> float:
