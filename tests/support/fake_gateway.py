@@ -80,7 +80,7 @@ def a_fake_gateway() -> Iterator[FakeGateway]:
             request = Request(self.command, url.path, parse_qs(url.query), headers, body)
             _send(self, gateway.answer(request))
 
-        do_GET = do_POST = do_DELETE = _serve  # noqa: N815
+        do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass

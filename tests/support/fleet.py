@@ -52,6 +52,7 @@ from octarm.models.semantic import (
     SearchMemory,
     SemanticMemory,
 )
+from octarm.models.shedding import SheddingFound, Switched, Switching
 from octarm.models.states import TaskState, job_status
 from octarm.models.upkeep import ListedMemory, ListMemories, MemoriesListed, MemoryCounts
 from tests.support.fake_policies import FakePolicies
@@ -88,6 +89,7 @@ class FakeTasks:
         self.delay_s = 0.0
         self.asked: list[str] = []
         self.demands: list[GetDemand] = []
+        self.shed_now: list[Switched] = []
 
     @property
     def submitted(self) -> list[SubmitTask]:
@@ -162,6 +164,14 @@ class FakeTasks:
     async def demand(self, arm: GetDemand) -> ArmDemand:
         self.demands.append(arm)
         return ArmDemand(arm_id=arm.arm_id, runnable_slots=17, running_slots=4)
+
+    async def shedding(self) -> SheddingFound:
+        return SheddingFound(now=self.shed_now, past=self.shed_now)
+
+    async def shed(self, wanted: Switching, by: str) -> SheddingFound:
+        put = wanted.model_dump(exclude={"seconds"})
+        self.shed_now.append(Switched(**put, by=by, at=NOON))
+        return await self.shedding()
 
     async def cancel(self, tenant: str, task_id: str, reason: str = "") -> Cancelled:
         await self.get(tenant, task_id)

@@ -46,6 +46,8 @@ class OrchestratorOnBus:
         await self._answer(subjects.GET_TASK, lambda q: self._tasks.get(q.tenant, q.task_id))
         await self._answer(subjects.FIND_TASKS, self._tasks.find)
         await self._answer(subjects.GET_STATES, self._states)
+        await self._answer(subjects.GET_SHEDDING, lambda _: self._tasks.shedding())
+        await self._answer(subjects.SWITCH_SHEDDING, lambda q: self._tasks.shed(q, q.by))
         await self._answer(
             subjects.CANCEL_TASK, lambda q: self._tasks.cancel(q.tenant, q.task_id, q.reason)
         )

@@ -50,6 +50,8 @@ class TestDocument:
             "GET /v1/arms/{arm_id}",
             "POST /v1/arms/{arm_id}/drain",
             "GET /v1/queue",
+            "GET /v1/shedding",
+            "PUT /v1/shedding",
             "GET /v1/memory/episodes",
             "GET /v1/memory/episodes/{episode_id}",
             "GET /v1/memory/stats",

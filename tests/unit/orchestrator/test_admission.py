@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from octarm.ledger.domain.changes import Moved
+from octarm.ledger.domain.shedding import Sheds, Switch
+from octarm.models.shedding import ShedMode
 from octarm.models.states import TaskState
 from octarm.orchestrator.domain.admission import LONGEST_S, UNKNOWN_S, Gate, Level
 
@@ -158,3 +160,15 @@ def test_without_marks_it_never_closes() -> None:
     gate.accepted(1_000_000)
 
     assert not gate.is_closed
+
+
+def test_what_operators_shed_stays_on_intake_and_lets_levels_be() -> None:
+    gate = a_gate()
+    before = gate.shed("acme", b'{"goal":"x"}')
+
+    gate.sheds = Sheds({None: Switch(ShedMode.ALL_NEW, "")})
+
+    assert before is None
+    assert gate.takes_nothing
+    assert not gate.is_closed
+    assert gate.shed("acme", b'{"goal":"x"}') is not None

@@ -167,7 +167,7 @@ async def test_a_thousand_long_refusals_fit_into_one_answer() -> None:
 async def test_a_plan_is_accepted_whole_however_much_else_waits() -> None:
     groups: list[int] = []
 
-    async def accept(items: list[Submitted]) -> list[AcceptAnswer]:
+    async def accept(items: list[Submitted], *, whole: bool = False) -> list[AcceptAnswer]:
         groups.append(len(items))
         return [Known(new_id("tsk"), TaskState.WAITING, created=True) for _ in items]
 

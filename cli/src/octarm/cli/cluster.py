@@ -37,6 +37,14 @@ where n.nspname = %s and c.relkind in ('r', 'p')
     and not has_table_privilege(c.oid, 'select, insert, update, delete')
 """
 
+_SHED: Final = """
+select format('%s for %s, put by %s at %s: %s', mode, coalesce(tenant, 'all tenants'),
+    switched_by, date_trunc('second', switched_at), reason)
+from (select distinct on (tenant) * from ledger.shedding order by tenant, id desc) last
+where mode <> 'open' and (until is null or until > now())
+order by tenant nulls first
+"""
+
 
 async def examine_cluster(*, postgres_url: str, nats_url: str, shards: int) -> list[Check]:
     """Look at everything; nothing is changed. What is not known to us is not looked at."""
@@ -71,6 +79,7 @@ def _postgres(url: str) -> list[Check]:
             ),
             _clock(connection),
             *(_schema(connection, schema) for schema in SCHEMAS),
+            *_shedding(connection),
         ]
 
 
@@ -87,6 +96,17 @@ def _clock(connection: psycopg.Connection[Any]) -> Check:
     found = f"{offset_s:+.3f} s from the one here (± {half.total_seconds():.3f})"
     verdict = Verdict.WARNING if differs else Verdict.OK
     return Check("postgres clock", verdict, found, "let NTP or chrony set both clocks")
+
+
+def _shedding(connection: psycopg.Connection[Any]) -> list[Check]:
+    """Say which load-shedding switches are on; they may have been forgotten."""
+    known = connection.execute("select to_regclass('ledger.shedding')").fetchone()
+    if known is None or known[0] is None:
+        return []
+    name, mend = "load shedding", "octarm shed set open (with --tenant for a tenant's)"
+    rows = connection.execute(_SHED).fetchall()
+    found = "; ".join(" ".join(row[0].split()) for row in rows)
+    return [Check(name, Verdict.WARNING if rows else Verdict.OK, found or "open", mend)]
 
 
 def _schema(connection: psycopg.Connection[Any], schema: str) -> Check:

@@ -94,6 +94,10 @@ class Gateway:
         how = {"json": body if body is not None else {}, "timeout": httpx.Timeout(timeout_s)}
         return self._call("POST", path, tries=1, **how)
 
+    def put(self, path: str, body: Any) -> Any:
+        """PUT a JSON document; again is the same."""
+        return self._call("PUT", path, json=body)
+
     def delete(self, path: str) -> Any:
         """DELETE; again is the same."""
         return self._call("DELETE", path)

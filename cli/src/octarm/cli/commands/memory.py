@@ -7,6 +7,7 @@ import typer
 
 from octarm.cli.command import Session, command, sub_app
 from octarm.cli.commands import erasure, ingest, knowledge
+from octarm.cli.commands.shed import shed_now, warn_of_shedding
 from octarm.cli.describe import age
 from octarm.cli.output import note, pairs, print_lines, table
 from octarm.cli.text import shorten, to_json
@@ -100,8 +101,10 @@ def queue(
     """Show what waits to be placed, and why."""
     with session.gateway() as gateway:
         view = gateway.get("/v1/queue", shard=shard)
-    if session.answer(view):
+        shed = shed_now(gateway)
+    if session.answer({**view, "shedding": shed}):
         return
+    warn_of_shedding(shed)
     pairs(
         [
             ("queued", str(view["queued"])),

@@ -26,6 +26,7 @@ from octarm.gateway.routes.knowledge import knowledge_routes
 from octarm.gateway.routes.policies import policy_routes
 from octarm.gateway.routes.problems import HANDLERS, answering, problem_response
 from octarm.gateway.routes.scaling import scaling_routes
+from octarm.gateway.routes.shedding import shedding_routes
 from octarm.gateway.routes.submit import SUBMIT_PATH, submit_endpoint, submit_routes
 from octarm.gateway.routes.tasks import task_routes
 from octarm.gateway.routes.upkeep import upkeep_routes
@@ -110,6 +111,7 @@ def _routes(fleet: Fleet, around: Surroundings, submission: APIRouter) -> FastAP
         event_routes(watch, around.load),
         arm_routes(fleet.arms),
         scaling_routes(fleet.arms, fleet.tasks, around.is_operator),
+        shedding_routes(fleet.tasks, around.is_operator),
         queue_routes(fleet.queue, around.shards, keys_needed=keys_needed),
         memory_routes(fleet.episodes),
         upkeep_routes(fleet.upkeep),

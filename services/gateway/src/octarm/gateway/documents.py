@@ -18,6 +18,7 @@ from octarm.models.ids import ArmId, TaskId
 from octarm.models.queries import AttemptView, Cursor, Waiting
 from octarm.models.scalars import MAX_INT, Instant
 from octarm.models.scaling import ArmDemand
+from octarm.models.shedding import Switching
 from octarm.models.states import JobStatus, TaskState, job_status
 
 # `queries.Limit` as a query string has it: text.
@@ -93,6 +94,12 @@ class ArmOwner(_Wish):
     key: Annotated[str, StringConstraints(max_length=256)] = Field(
         default="", description="The key that the arm was registered with; empty when unowned"
     )
+
+
+class SwitchToPut(Switching):
+    """How the load-shedding switch is to stand."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class TaskFilter(_Wish):

@@ -2,10 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from nats.aio.client import Client as NATS
 
@@ -39,6 +39,7 @@ from octarm.ledger.storage.reading import PostgresTasks
 from octarm.ledger.storage.recovering import PostgresQueued
 from octarm.ledger.storage.rejecting import PostgresRejecting
 from octarm.ledger.storage.relatives import Relatives
+from octarm.ledger.storage.shedding import PostgresShedding
 from octarm.ledger.storage.spending import PostgresSpending
 from octarm.models.errors import Unavailable
 from octarm.models.subjects import DISPATCH, INTAKE, RESULTS
@@ -60,7 +61,7 @@ from octarm.orchestrator.storage.ready import ReadyStream
 from octarm.orchestrator.storage.retrying import ArmPolicies
 from octarm.orchestrator.storage.revoking import BusRevoker
 from octarm.orchestrator.usecases.accept import AcceptTasks
-from octarm.orchestrator.usecases.admission import WatchBacklog
+from octarm.orchestrator.usecases.admission import FollowSwitches, WatchBacklog
 from octarm.orchestrator.usecases.budgets import MeterSpend, SettleBudgets
 from octarm.orchestrator.usecases.cancelling import CancelTasks, StopAttempts
 from octarm.orchestrator.usecases.endings import Reconcile
@@ -102,6 +103,7 @@ class WayIn(NamedTuple):
     tenants: Tenants
     gate: Gate
     watch: WatchBacklog
+    follow: FollowSwitches
     release: ReleaseHeld
     accepting: Accepting
     planning: Planning
@@ -113,8 +115,12 @@ class WayIn(NamedTuple):
         self.gate.moved(changes)
         self.release.moved(changes)
 
+    def runs(self, stop: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
+        """Give what runs until `stop`."""
+        return [each.run(stop) for each in (self.release, self.watch, self.follow)]
 
-def _way_in(settings: Settings, pool: Pool, relay: Relay, relatives: Relatives) -> WayIn:
+
+async def _way_in(settings: Settings, pool: Pool, relay: Relay, relatives: Relatives) -> WayIn:
     reports: list[PullRunner] = []
     clock, tenants = SystemClock(), Tenants(settings.tenants)
     when_reloaded(lambda again: tenants.replace(again.tenants))
@@ -133,7 +139,10 @@ def _way_in(settings: Settings, pool: Pool, relay: Relay, relatives: Relatives) 
         nudge=release.nudge,
     )
     accepting = gathered(accept, lambda: any(one.behind() for one in reports))
-    return WayIn(tenants, gate, watch, release, accepting, planned(accept), reports)
+    follow = FollowSwitches(PostgresShedding(pool), gate)
+    # Before the first submission: a restart opens nothing that was shut.
+    await follow.once()
+    return WayIn(tenants, gate, watch, follow, release, accepting, planned(accept), reports)
 
 
 async def _serve(
@@ -151,7 +160,7 @@ async def _serve(
     spending = PostgresSpending(pool)
     settle = SettleBudgets(spending)
     reconcile = Reconcile(endings, relay, revoke, shards, leases.hears_beats, ready.is_read, settle)
-    way_in = _way_in(settings, pool, relay, relatives)
+    way_in = await _way_in(settings, pool, relay, relatives)
     attempts = PostgresAttempts(
         pool, relatives, dispatch_lease_s=settings.dispatch_lease_s, run_lease_s=FIRST_RUN_LEASE_S
     )
@@ -165,7 +174,7 @@ async def _serve(
         ConsumerRef(INTAKE, ORCHESTRATOR_INTAKE),
         IntakeConsumer(way_in.accepting),
         # While fresh tasks are refused they stay in the stream, whose own bound tells publishers.
-        capacity=lambda: 0 if way_in.gate.is_closed else INTAKE_IN_HAND,
+        capacity=lambda: 0 if way_in.gate.takes_nothing else INTAKE_IN_HAND,
     )
     done = ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS)
     result_runner = PullRunner(nc, publisher, done, results, concurrency=2, batch=RESULTS_BATCH)
@@ -178,8 +187,8 @@ async def _serve(
     recover = Recover(reconcile, PostgresQueued(pool), publisher, relatives.tells.ready)
     tasks = PostgresTasks(pool, way_in.tenants)
     reject = RejectTasks(PostgresRejecting(pool, relatives), relay)
-    decisions, demand = PostgresDecisions(pool), PostgresDemand(pool)
-    router = routes(tasks, cancel, recover, decisions, demand=demand, reject=reject)
+    decisions, demand, shed = PostgresDecisions(pool), PostgresDemand(pool), way_in.follow
+    router = routes(tasks, cancel, recover, decisions, demand=demand, reject=reject, shed=shed)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, way_in.accepting, way_in.planning).start()
     await hear_heartbeats(nc, leases, stopping.heard, clock=clock)
@@ -198,8 +207,7 @@ async def _serve(
             recorded.run(stop),
             leases.run(stop),
             reconcile.run(stop),
-            way_in.release.run(stop),
-            way_in.watch.run(stop),
+            *way_in.runs(stop),
             stopping.run(stop),
             retention.run(stop),
             Leftovers(nc, outcomes=tasks.outcomes).run(stop),

@@ -20,13 +20,7 @@ from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
 from octarm.ledger.domain.changes import AcceptAnswer, Known
 from octarm.models import hot
-from octarm.models.errors import (
-    Backpressure,
-    InvalidRequest,
-    NotFound,
-    OctarmError,
-    Unavailable,
-)
+from octarm.models.errors import Backpressure, InvalidRequest, NotFound, OctarmError, Unavailable
 from octarm.models.hot_types import NOT_UNDERSTOOD
 from octarm.models.ids import is_name
 from octarm.models.subjects import SUBMIT_TASKS
@@ -90,7 +84,7 @@ def planned(accept: AcceptTasks) -> Planning:
     """Accept each plan in a commit of its own, whole: its tasks name each other."""
 
     async def one_by_one(plans: list[list[Submitted]]) -> list[list[AcceptAnswer]]:
-        return [await accept(plan) for plan in plans]
+        return [await accept(plan, whole=True) for plan in plans]
 
     return Batcher(one_by_one, max_items=1, concurrency=2, max_waiting=MAX_PLANS)
 

@@ -1,6 +1,5 @@
 """Dead letters: for operators."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -14,12 +13,10 @@ from octarm.gateway.documents import (
 )
 from octarm.gateway.routes import openapi
 from octarm.gateway.routes.bodies import read_as, read_body, read_object
-from octarm.gateway.routes.caller import FromCaller
+from octarm.gateway.routes.caller import FromCaller, IsOperator, must_be_operator
 from octarm.gateway.usecases.dead_letters import DeadLetterDesk
-from octarm.models.errors import Forbidden
 from octarm.models.scalars import MAX_INT
 
-IsOperator = Callable[[str], bool]
 Seq = Annotated[int, Path(ge=1, le=MAX_INT, description="The letter's sequence")]
 
 
@@ -27,11 +24,7 @@ def dead_letter_routes(desk: DeadLetterDesk, is_operator: IsOperator) -> APIRout
     """The routes of dead letters; they hold every tenant's data, so only operators pass."""
 
     async def operators_only(caller: FromCaller) -> None:
-        if not is_operator(caller.tenant):
-            raise Forbidden(
-                "dead letters are for operators",
-                "Name the tenant of your key in OCTARM_OPERATORS of the gateway.",
-            )
+        must_be_operator(caller, is_operator, "dead letters are")
 
     router = APIRouter(prefix="/v1/dlq", tags=["dlq"], dependencies=[Depends(operators_only)])
 

@@ -13,6 +13,7 @@ from octarm.gateway.documents import (
     Cancellation,
     LetterSelection,
     Receipt,
+    SwitchToPut,
 )
 from octarm.gateway.episode_documents import EntriesToWrite, EpisodeToOpen, TtlToExtend
 from octarm.gateway.memory_documents import MemoriesToKeep, MemorySearch, SubjectToErase
@@ -42,6 +43,7 @@ _EXTRA_MODELS: Final[tuple[type[BaseModel], ...]] = (
     Problem,
     Receipt,
     Simulation,
+    SwitchToPut,
     EntriesToWrite,
     EpisodeToOpen,
     TtlToExtend,
@@ -136,6 +138,7 @@ SUBMIT_BATCH: Final[Json] = {
 }
 CANCEL: Final[Json] = _body("Cancellation", {"reason": "No longer needed"}, required=False)
 DRAIN: Final[Json] = _body("ArmOwner", {"key": ""}, required=False)
+SHED: Final[Json] = _body("SwitchToPut", {"mode": "shed-batch", "seconds": 900}, required=True)
 LETTERS: Final[Json] = _body("LetterSelection", {"origin": "memory-remember-task"}, required=True)
 _SOURCE: Final = "def schedule(ctx):\n    return platform_schedule(ctx)\n"
 POLICY_SOURCE: Final[Json] = _body("PolicySource", {"source": _SOURCE}, required=True)

@@ -8,9 +8,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from octarm.gateway.policy_documents import PolicySource, PolicyToSave, Simulation
 from octarm.gateway.routes import openapi
 from octarm.gateway.routes.bodies import read_as, read_body, read_large
-from octarm.gateway.routes.caller import FromCaller
+from octarm.gateway.routes.caller import FromCaller, IsOperator, must_be_operator
 from octarm.gateway.usecases.ports import Policies
-from octarm.models.errors import Forbidden
 from octarm.models.policies import (
     DifferencesFound,
     PoliciesFound,
@@ -25,7 +24,6 @@ from octarm.models.policies import (
     SimulatePolicy,
 )
 
-IsOperator = Callable[[str], bool]
 Ref = Annotated[PolicyRef, Path(description="A digest, eight digits of it or more, or a name")]
 
 
@@ -38,11 +36,8 @@ def policy_routes(
     """
 
     async def permitted(caller: FromCaller) -> None:
-        if not (everybody or is_operator(caller.tenant)):
-            raise Forbidden(
-                "policies are for operators in platform mode",
-                "Name the tenant of your key in OCTARM_OPERATORS of the gateway.",
-            )
+        if not everybody:
+            must_be_operator(caller, is_operator, "in platform mode policies are")
 
     router = APIRouter(prefix="/v1/policies", tags=["policies"], dependencies=[Depends(permitted)])
 

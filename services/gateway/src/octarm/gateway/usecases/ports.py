@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol, Self
 
 from octarm.common.bus.dead_letter_box import Handled, StoredLetter, Wanted
+from octarm.models import policies
 from octarm.models.arms import ArmRecord
 from octarm.models.commands import SubmitTask
 from octarm.models.episodes import (
@@ -19,18 +20,6 @@ from octarm.models.episodes import (
     WriteEpisodes,
 )
 from octarm.models.erasure import Erasure, Subject
-from octarm.models.policies import (
-    DifferencesFound,
-    PoliciesFound,
-    PolicyDeleted,
-    PolicyDeployed,
-    PolicyKind,
-    PolicySaved,
-    PolicySimulated,
-    PolicyValidated,
-    PolicyVersion,
-    SimulatePolicy,
-)
 from octarm.models.queries import (
     Cancelled,
     FindTasks,
@@ -49,6 +38,7 @@ from octarm.models.semantic import (
     RememberAnswer,
     SearchMemory,
 )
+from octarm.models.shedding import SheddingFound, Switching
 from octarm.models.upkeep import ListMemories, MemoriesListed, MemoryCounts
 
 
@@ -77,6 +67,14 @@ class Tasks(Protocol):
 
     async def demand(self, arm: GetDemand) -> ArmDemand:
         """Say how much work there is for an arm."""
+        ...
+
+    async def shedding(self) -> SheddingFound:
+        """Say what is shed."""
+        ...
+
+    async def shed(self, wanted: Switching, by: str) -> SheddingFound:
+        """Put the switch."""
         ...
 
 
@@ -244,44 +242,46 @@ class Policies(Protocol):
         ...
 
     async def save(
-        self, name: str, source: str, *, kind: PolicyKind = "starlark", note: str = ""
-    ) -> PolicySaved:
+        self, name: str, source: str, *, kind: policies.PolicyKind = "starlark", note: str = ""
+    ) -> policies.PolicySaved:
         """Keep a version."""
         ...
 
-    async def validate(self, source: str, kind: PolicyKind = "starlark") -> PolicyValidated:
+    async def validate(
+        self, source: str, kind: policies.PolicyKind = "starlark"
+    ) -> policies.PolicyValidated:
         """Say what is wrong with a source."""
         ...
 
-    async def list(self, name: str | None = None) -> PoliciesFound:
+    async def list(self, name: str | None = None) -> policies.PoliciesFound:
         """List versions and deployments."""
         ...
 
-    async def get(self, ref: str) -> PolicyVersion:
+    async def get(self, ref: str) -> policies.PolicyVersion:
         """Show a version."""
         ...
 
-    async def deploy(self, ref: str) -> PolicyDeployed:
+    async def deploy(self, ref: str) -> policies.PolicyDeployed:
         """Let a version decide."""
         ...
 
-    async def shadow(self, ref: str | None) -> PolicyDeployed:
+    async def shadow(self, ref: str | None) -> policies.PolicyDeployed:
         """Let a version be asked too; None ends that."""
         ...
 
-    async def differences(self, shard: int = 0) -> DifferencesFound:
+    async def differences(self, shard: int = 0) -> policies.DifferencesFound:
         """Say how the shadow has differed from what decides."""
         ...
 
-    async def roll_back(self) -> PolicyDeployed:
+    async def roll_back(self) -> policies.PolicyDeployed:
         """Let the version before decide."""
         ...
 
-    async def delete(self, ref: str) -> PolicyDeleted:
+    async def delete(self, ref: str) -> policies.PolicyDeleted:
         """Forget a version."""
         ...
 
-    async def simulate(self, wanted: SimulatePolicy) -> PolicySimulated:
+    async def simulate(self, wanted: policies.SimulatePolicy) -> policies.PolicySimulated:
         """Run policies in virtual time."""
         ...
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from octarm.ledger.domain.changes import Moved
+from octarm.ledger.domain.shedding import Sheds
 from octarm.models.errors import Backpressure
 from octarm.models.states import TaskState
 
@@ -88,12 +89,22 @@ class Gate:
     ) -> None:
         self.open = Level(max_open)
         self.outbox = Level(max_outbox)
+        self.sheds = Sheds()
         self._chance = chance
 
     @property
     def is_closed(self) -> bool:
         """Whether fresh tasks are refused."""
         return self.open.is_full or self.outbox.is_full
+
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether what waits on INTAKE had better stay there."""
+        return self.is_closed or self.sheds.all_new
+
+    def shed(self, tenant: str, submission: bytes) -> Backpressure | None:
+        """Say that operators have switched this off; None when they have not."""
+        return self.sheds.refusal(tenant, submission, self._chance) if self.sheds else None
 
     def accepted(self, number: int) -> None:
         """Count tasks that we wrote."""

@@ -82,16 +82,19 @@ class AcceptTasks:
     nudge: Callable[[Iterable[str]], None] = _nobody
     """Is told which tenants have fresh tasks that may be held."""
 
-    async def __call__(self, group: Sequence[Submitted]) -> list[AcceptAnswer]:
+    async def __call__(
+        self, group: Sequence[Submitted], *, whole: bool = False
+    ) -> list[AcceptAnswer]:
         """Give one answer each, in order; what cannot be accepted is answered, not raised.
 
-        While the gate is closed only what the ledger holds already is answered with its task.
+        Of what the gate refuses, only what the ledger holds already is answered with its task.
+        A `whole` group is refused whole.
         """
-        refusal = self.gate.refusal()
-        if refusal is None:
-            answers = await self._answer(group, self._write)
+        refusals = self._refusals(group, whole)
+        if any(refusals):
+            answers = await self._refuse(group, refusals)
         else:
-            answers = await self._refuse(group, refusal)
+            answers = await self._answer(group, self._write)
         _count_refused(answers)
         return answers
 
@@ -115,17 +118,32 @@ class AcceptTasks:
                 _end(span, answers[place])
         return [answer for answer in answers if answer is not None]
 
-    async def _refuse(self, group: Sequence[Submitted], refusal: OctarmError) -> list[AcceptAnswer]:
+    def _refusals(self, group: Sequence[Submitted], whole: bool) -> list[OctarmError | None]:
+        """Give what the gate has against each of them."""
+        if (full := self.gate.refusal()) is not None:
+            return [full] * len(group)
+        if not self.gate.sheds:
+            return []
+        shed: list[OctarmError | None] = [
+            self.gate.shed(one.tenant, bytes(one.item.submission)) for one in group
+        ]
+        one_of_all = [next(filter(None, shed), None)] * len(group)
+        return one_of_all if whole else shed
+
+    async def _refuse(
+        self, group: Sequence[Submitted], refusals: Sequence[OctarmError | None]
+    ) -> list[AcceptAnswer]:
         """Refuse what is new, without so much as reading it; answer what is a repetition."""
-        names = [self._name(submitted) for submitted in group]
-        held = await self.intake.held(names)
-        known = [place for place, name in enumerate(names) if held & _marks(name)]
-        answers: list[AcceptAnswer] = [refusal] * len(group)
-        if known:
-            found = await self._answer([group[place] for place in known], self.intake.look_up)
-            for place, answer in zip(known, found, strict=True):
+        answers: list[AcceptAnswer | None] = list(refusals)
+        names = {n: self._name(group[n]) for n, refusal in enumerate(refusals) if refusal}
+        held = await self.intake.held(list(names.values()))
+        known = [place for place, name in names.items() if held & _marks(name)]
+        free = [place for place, refusal in enumerate(refusals) if refusal is None]
+        for places, treat in ((known, self.intake.look_up), (free, self._write)):
+            found = await self._answer([group[place] for place in places], treat)
+            for place, answer in zip(places, found, strict=True):
                 answers[place] = answer
-        return answers
+        return [answer for answer in answers if answer is not None]
 
     def _name(self, submitted: Submitted) -> Name:
         item = submitted.item

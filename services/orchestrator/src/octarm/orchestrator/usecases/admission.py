@@ -7,7 +7,9 @@ from typing import Final, Protocol
 from octarm.common.clock import Clock, set_within
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
+from octarm.ledger.domain.shedding import Sheds
 from octarm.models.errors import OctarmError
+from octarm.models.shedding import SheddingFound, SwitchShedding
 from octarm.orchestrator.domain.admission import Gate
 
 EVERY_S: Final = 1.0
@@ -57,3 +59,47 @@ class WatchBacklog:
         if self.gate.is_closed != was_closed:
             log.info("admission", closed=self.gate.is_closed, waiting=waiting, outbox_rows=rows)
         return now - began
+
+
+class Switches(Protocol):
+    """Where the load-shedding switches stand."""
+
+    async def put(self, wanted: SwitchShedding) -> None:
+        """Put one."""
+        ...
+
+    async def standing(self) -> Sheds:
+        """Give what is shed now."""
+        ...
+
+    async def found(self) -> SheddingFound:
+        """Show what is shed now, and how the switches were put."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FollowSwitches:
+    """Puts the switches, and lets the gate know how they stand: once a second, whoever put them."""
+
+    switches: Switches
+    gate: Gate
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look until `stop` is set; while the ledger is away they stand as they stood."""
+        while not await set_within(stop, EVERY_S):
+            try:
+                await self.once()
+            except OctarmError as error:
+                log.warning("switches_not_read", error=error.message)
+
+    async def once(self) -> None:
+        """Look once."""
+        self.gate.sheds = await self.switches.standing()
+        metrics.put("octarm_orchestrator_shedding", len(self.gate.sheds.switches))
+
+    async def put(self, wanted: SwitchShedding) -> SheddingFound:
+        """Put a switch, durable before it is answered; who did it is in the ledger and the log."""
+        await self.switches.put(wanted)
+        log.warning("shedding_switched", **wanted.model_dump(mode="json"))
+        await self.once()
+        return await self.switches.found()

@@ -28,6 +28,7 @@ from octarm.models.queries import (
 )
 from octarm.models.rejections import Rejection, RejectTasks
 from octarm.models.scaling import ArmDemand, GetDemand
+from octarm.models.shedding import GetShedding, SheddingFound, Switching, SwitchShedding
 
 MAX_STATES: Final = 1000
 # What a large request may take longer than one of a single task, for each of its tasks.
@@ -134,6 +135,16 @@ class OrchestratorClient:
     async def demand(self, arm: GetDemand) -> ArmDemand:
         """Say how much work there is for an arm; a few seconds old at most."""
         return await ask(self.nc, subjects.GET_DEMAND, arm, timeout_s=self.timeout_s)
+
+    async def shedding(self) -> SheddingFound:
+        """Say what operators shed now, and how the switches were put."""
+        query = subjects.GET_SHEDDING
+        return await ask(self.nc, query, GetShedding(), timeout_s=self.timeout_s)
+
+    async def shed(self, wanted: Switching, by: str) -> SheddingFound:
+        """Put the load-shedding switch; every orchestrator follows within about a second."""
+        message = SwitchShedding(**wanted.model_dump(), by=by)
+        return await ask(self.nc, subjects.SWITCH_SHEDDING, message, timeout_s=self.timeout_s)
 
     async def reconcile(self, *, assume_empty: bool = False) -> Reconciled:
         """Look for what nobody owns and mend it, now; the bus's lost READY messages too.

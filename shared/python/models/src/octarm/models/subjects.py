@@ -20,6 +20,7 @@ from octarm.models import (
     rejections,
     scaling,
     semantic,
+    shedding,
     upkeep,
 )
 from octarm.models.arms import ArmRecord, Heartbeat
@@ -172,6 +173,12 @@ RECONCILE_LEDGER: Final = Query(
     f"{PREFIX}.qry.ledger.reconcile", queries.ReconcileLedger, queries.Reconciled
 )
 GET_DEMAND: Final = Query(f"{PREFIX}.qry.ledger.demand", scaling.GetDemand, scaling.ArmDemand)
+SWITCH_SHEDDING: Final = Query(
+    f"{PREFIX}.qry.ledger.shed", shedding.SwitchShedding, shedding.SheddingFound
+)
+GET_SHEDDING: Final = Query(
+    f"{PREFIX}.qry.ledger.shedding", shedding.GetShedding, shedding.SheddingFound
+)
 REGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.register", queries.RegisterArm, ArmRecord)
 DEREGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.deregister", queries.ArmKey, queries.Done)
 DRAIN_ARM: Final = Query(f"{PREFIX}.qry.arm.drain", queries.ArmKey, ArmRecord)
@@ -269,6 +276,8 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     REJECT_TASKS,
     RECONCILE_LEDGER,
     GET_DEMAND,
+    SWITCH_SHEDDING,
+    GET_SHEDDING,
     REGISTER_ARM,
     DEREGISTER_ARM,
     DRAIN_ARM,

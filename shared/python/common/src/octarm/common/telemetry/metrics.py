@@ -36,6 +36,7 @@ METRICS: Final = (
     Metric("octarm_orchestrator_outbox_rows", "gauge", "Outbox rows not yet published"),
     Metric("octarm_orchestrator_waiting_tasks", "gauge", "Tasks waiting or queued"),
     Metric("octarm_orchestrator_admission_closed", "gauge", "1 while fresh tasks get 429"),
+    Metric("octarm_orchestrator_shedding", "gauge", "Load-shedding switches that are on"),
     Metric("octarm_scheduler_queued_tasks", "gauge", "Tasks that wait to be placed", ("tier",)),
     Metric("octarm_scheduler_placements_total", "counter", "Attempts placed", ("policy",)),
     Metric(

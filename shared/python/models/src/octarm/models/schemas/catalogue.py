@@ -21,6 +21,7 @@ from octarm.models import (
     results,
     scaling,
     semantic,
+    shedding,
     upkeep,
 )
 
@@ -34,6 +35,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     queries,
     episodes,
     semantic,
+    shedding,
     upkeep,
     erasure,
     policies,
