@@ -14,7 +14,7 @@ FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 
-.PHONY: help sync sandbox fmt lint types layers k8s test unit integration e2e chaos crashpoints storms fuzz coverage machines sim bench bench-tracing overload bench-peers schemas reference demo check up clean
+.PHONY: help sync sandbox promtool fmt lint types layers k8s test unit integration e2e chaos crashpoints storms fuzz coverage machines sim bench bench-tracing overload bench-peers schemas reference demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,15 @@ sandbox: ## Install bubblewrap where it is missing and we may (Debian, root)
 		&& apt-get update -qq && apt-get install -y -qq bubblewrap >/dev/null; } \
 		|| { echo "bubblewrap is missing: install it (Debian: apt-get install bubblewrap)" >&2; exit 1; }
 
+# Not installed: the package's daemon would start. It is 19 MB, and taken out of its file only.
+promtool: ## Put Debian's promtool and Prometheus into .tools where promtool is missing
+	@command -v promtool >/dev/null || [ -x .tools/prometheus/usr/bin/promtool ] \
+		|| { mkdir -p .tools/deb && cd .tools/deb && rm -f prometheus_*.deb \
+		&& { apt-get download -qq -o APT::Sandbox::User=root prometheus 2>/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root prometheus; }; } \
+		&& dpkg-deb -x prometheus_*.deb ../prometheus && rm prometheus_*.deb; } \
+		|| { echo "promtool is missing: install it (Debian: apt-get install prometheus)" >&2; exit 1; }
+
 fmt: sync ## Format the code
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
@@ -49,7 +58,7 @@ types: sync ## Check types (over folders: on a namespace package -p checks almos
 layers: sync ## Check that no arrow between layers turns round
 	$(RUN) lint-imports
 
-unit: sync ## Run the tests that need no server
+unit: sync promtool ## Run the tests that need no server
 	$(RUN) pytest tests/architecture tests/unit
 
 integration: sync sandbox ## Run the tests on real NATS, Redis and Postgres
@@ -79,11 +88,11 @@ coverage: sync ## Check that models, domains and policies are covered to the las
 	$(RUN) coverage report --skip-covered --fail-under=100 --include='*/octarm/models/*,*/domain/*,*/octarm/policies/*' --omit='*/octarm/policies/sandbox/*,*/octarm/policies/store/*,*/octarm/policies/desk/*,*/octarm/policies/simulation/*'
 	$(if $(ALL),$(RUN) coverage report --skip-covered --fail-under=90)
 
-k8s: sync ## Render the manifests of deploy/k8s and check them, without a cluster
+k8s: sync promtool ## Render the manifests of deploy/k8s and check them, without a cluster
 	$(RUN) python -m tests.support.manifests
 	$(RUN) pytest -q tests/unit/deploy
 
-test: sandbox coverage ## Run all tests; those of units and contracts measured, as `coverage` does
+test: sandbox promtool coverage ## Run all tests; those of units and contracts measured, as `coverage` does
 	$(RUN) pytest --ignore=tests/unit --ignore=tests/contract
 
 machines: sync ## Let hypothesis look for sequences that break ledger, budgets, leases, registry
