@@ -43,3 +43,18 @@ async def test_nothing_is_counted_twice() -> None:
     tally.flush()
 
     assert counted()[0] - before[0] == 1
+
+
+async def test_a_slow_first_attempt_does_not_stay_in_the_latency() -> None:
+    tally = Tally()
+
+    tally.ended(1.0, failed=False)
+    for _ in range(9):
+        tally.ended(0.0, failed=False)
+    early = tally.avg_latency_ms
+    for _ in range(200):
+        tally.ended(0.0, failed=False)
+    tally.flush()
+
+    assert round(early, 6) == 100.0
+    assert tally.avg_latency_ms < 1.0
