@@ -30,7 +30,7 @@ EXCEPTIONS: dict[str, int] = {
     # Wiring in the order of opening, one line a part; cut in two it would be harder to check.
     "services/orchestrator/src/octarm/orchestrator/__main__.py:_serve": 74,
     # All that it speaks for, one port after the other.
-    "services/gateway/src/octarm/gateway/usecases/ports.py": 305,
+    "services/gateway/src/octarm/gateway/usecases/ports.py": 310,
     # A list of messages, one after the other; nobody reads it in one go.
     "shared/python/models/src/octarm/models/hot.py": 305,
     "shared/python/models/src/octarm/models/subjects.py": 370,

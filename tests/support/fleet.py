@@ -47,6 +47,7 @@ from octarm.models.semantic import (
     MemoryFound,
     MemoryHit,
     NewMemory,
+    Reembedding,
     RememberAnswer,
     ScoreExplained,
     SearchMemory,
@@ -271,6 +272,7 @@ class FakeKnowledge:
     def __init__(self) -> None:
         self.memories: dict[tuple[str, str], SemanticMemory] = {}
         self.searches: list[SearchMemory] = []
+        self.reembedding = False
 
     async def remember(
         self, tenant: str, source: str, memories: Sequence[NewMemory]
@@ -304,6 +306,13 @@ class FakeKnowledge:
 
     async def forget(self, tenant: str, memory_id: str) -> int:
         return int(self.memories.pop((tenant, memory_id), None) is not None)
+
+    async def reembed(self, *, start: bool = False) -> Reembedding:
+        self.reembedding = self.reembedding or start
+        left = len(self.memories)
+        return Reembedding(
+            embedder="tiny", dimension=8, running=self.reembedding, total=left, left=left
+        )
 
 
 class FakeUpkeep:

@@ -151,6 +151,38 @@ class TestErase:
         assert gateway.requests == []
 
 
+class TestReembed:
+    begun: ClassVar[dict[str, Any]] = {
+        "embedder": "wordllama-256",
+        "dimension": 256,
+        "running": True,
+        "total": 1200,
+        "done": 0,
+        "left": 1200,
+    }
+
+    def test_begins_waits_for_the_end_and_shows_it(self, cli: Cli, gateway: FakeGateway) -> None:
+        half = {**self.begun, "done": 700, "left": 500}
+        done = {**self.begun, "running": False, "done": 1200, "left": 0}
+        gateway.on("POST /v1/memory/reembedding", Reply(202, body=self.begun))
+        gateway.on("GET /v1/memory/reembedding", Reply(body=half), Reply(body=done))
+
+        ran = cli("memory", "reembed", "--url", gateway.url)
+
+        assert (ran.code, "done                1,200 of 1,200" in ran.out) == (0, True)
+        assert len(gateway.sent("GET /v1/memory/reembedding")) == 2
+
+    def test_only_begins_or_only_looks(self, cli: Cli, gateway: FakeGateway) -> None:
+        gateway.on("POST /v1/memory/reembedding", Reply(202, body=self.begun))
+        gateway.on("GET /v1/memory/reembedding", Reply(body=self.begun))
+
+        detached = cli("memory", "reembed", "--detach", "--json", "--url", gateway.url)
+        looked = cli("memory", "reembed", "--status", "--json", "--url", gateway.url)
+
+        assert detached.json == looked.json == self.begun
+        assert len(gateway.sent("POST /v1/memory/reembedding")) == 1
+
+
 class TestIngest:
     def test_takes_in_page_by_page_and_batch_by_batch(
         self, cli: Cli, gateway: FakeGateway, tmp_path: Path

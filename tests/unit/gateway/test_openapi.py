@@ -14,7 +14,10 @@ OPERATIONS: dict[str, dict[str, Any]] = {
 }
 
 # All that they do is in their path.
-WITHOUT_BODY = {"POST /v1/memory/episodes/{episode_id}/close"} | {
+WITHOUT_BODY = {
+    "POST /v1/memory/episodes/{episode_id}/close",
+    "POST /v1/memory/reembedding",
+} | {
     f"POST /v1/policies/{what}"
     for what in ("rollback", "end-shadow", "{ref}/deploy", "{ref}/shadow")
 }
@@ -58,6 +61,8 @@ class TestDocument:
             "POST /v1/memory/erasures",
             "GET /v1/memory/erasures/{erasure_id}",
             "GET /v1/memory/semantic",
+            "GET /v1/memory/reembedding",
+            "POST /v1/memory/reembedding",
             "POST /v1/memory/episodes",
             "POST /v1/memory/episodes/{episode_id}/entries",
             "POST /v1/memory/episodes/{episode_id}/close",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from octarm.gateway.domain.tenants import Tenants
 from octarm.models.ids import new_id
 from octarm.models.upkeep import ListMemories
 from tests.support.fleet import FakeFleet
@@ -73,3 +74,17 @@ async def test_begins_to_erase_and_shows_the_receipt() -> None:
     assert (begun.status_code, begun.json()["kind"]) == (202, "tag")
     assert shown.json() == begun.json()
     assert (missing.status_code, missing.json()["code"]) == (404, "ERASURE_NOT_FOUND")
+
+
+async def test_has_all_vectors_made_anew_for_operators_only() -> None:
+    fake, path = FakeFleet(), "/v1/memory/reembedding"
+    keys = Tenants({"operator-key": "ops", "acme-key-1": "acme"})
+    operator, acme = {"X-API-Key": "operator-key"}, {"X-API-Key": "acme-key-1"}
+    async with a_client(fake, tenants=keys, operators=frozenset({"ops"})) as client:
+        looked = await client.get(path, headers=operator)
+        refused = [await client.get(path, headers=acme), await client.post(path, headers=acme)]
+        begun = await client.post(path, headers=operator)
+
+    assert (looked.status_code, looked.json()["running"]) == (200, False)
+    assert [one.status_code for one in refused] == [403, 403]
+    assert (begun.status_code, begun.json()["running"]) == (202, True)

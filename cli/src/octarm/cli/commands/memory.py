@@ -6,7 +6,7 @@ from urllib.parse import quote
 import typer
 
 from octarm.cli.command import Session, command, sub_app
-from octarm.cli.commands import erasure, ingest, knowledge
+from octarm.cli.commands import erasure, ingest, knowledge, reembedding
 from octarm.cli.commands.shed import shed_now, warn_of_shedding
 from octarm.cli.describe import age
 from octarm.cli.output import note, pairs, print_lines, table
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     knowledge.register(group)
     ingest.register(group)
     erasure.register(group)
+    reembedding.register(group)
     command(app, "queue", examples=("octarm queue", "octarm queue --json"))(queue)
 
 

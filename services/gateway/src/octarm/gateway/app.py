@@ -115,7 +115,7 @@ def _routes(fleet: Fleet, around: Surroundings, submission: APIRouter) -> FastAP
         queue_routes(fleet.queue, around.shards, keys_needed=keys_needed),
         memory_routes(fleet.episodes),
         upkeep_routes(fleet.upkeep),
-        knowledge_routes(fleet.knowledge),
+        knowledge_routes(fleet.knowledge, around.is_operator),
         dead_letter_routes(DeadLetterDesk(fleet.letters), around.is_operator),
         policy_routes(
             fleet.policies, around.is_operator, everybody=around.home, shards=around.shards

@@ -2,18 +2,19 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from octarm.gateway.memory_documents import MemoriesToKeep, MemorySearch
 from octarm.gateway.routes import openapi
 from octarm.gateway.routes.bodies import read_as, read_body, read_large
-from octarm.gateway.routes.caller import FromCaller
+from octarm.gateway.routes.caller import FromCaller, IsOperator, must_be_operator
 from octarm.gateway.usecases.ports import Knowledge
 from octarm.models.ids import MemoryId
 from octarm.models.semantic import (
     MemoriesFound,
     MemoryForgotten,
     MemoryFound,
+    Reembedding,
     Remembered,
     SearchMemory,
 )
@@ -23,7 +24,7 @@ MAX_REMEMBER_BYTES: Final = 768 * 1024
 MemoryPath = Annotated[MemoryId, Path(description="The memory's id")]
 
 
-def knowledge_routes(knowledge: Knowledge) -> APIRouter:
+def knowledge_routes(knowledge: Knowledge, is_operator: IsOperator) -> APIRouter:
     """The routes of semantic memory."""
     router = APIRouter(prefix="/v1/memory", tags=["memory"])
 
@@ -55,5 +56,27 @@ def knowledge_routes(knowledge: Knowledge) -> APIRouter:
     async def forget_memory(memory_id: MemoryPath, caller: FromCaller) -> MemoryForgotten:
         """Delete a memory, its history and what was merged into it."""
         return MemoryForgotten(deleted=await knowledge.forget(caller.tenant, memory_id))
+
+    router.include_router(_reembedding_routes(knowledge, is_operator))
+    return router
+
+
+def _reembedding_routes(knowledge: Knowledge, is_operator: IsOperator) -> APIRouter:
+    """The routes of the job that makes all vectors anew, every tenant's."""
+
+    async def operators_only(caller: FromCaller) -> None:
+        must_be_operator(caller, is_operator, "vectors of all tenants are")
+
+    router = APIRouter(prefix="/reembedding", dependencies=[Depends(operators_only)])
+
+    @router.get("", responses=openapi.OPERATORS_ONLY)
+    async def get_reembedding() -> Reembedding:
+        """Say how many memories lack a vector of the embedder in use, and how far the job is."""
+        return await knowledge.reembed()
+
+    @router.post("", status_code=202, responses=openapi.OPERATORS_ONLY)
+    async def reembed() -> Reembedding:
+        """Have all vectors made by the embedder in use; what is under way goes on."""
+        return await knowledge.reembed(start=True)
 
     return router

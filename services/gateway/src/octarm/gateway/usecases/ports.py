@@ -35,6 +35,7 @@ from octarm.models.semantic import (
     MemoriesFound,
     MemoryFound,
     NewMemory,
+    Reembedding,
     RememberAnswer,
     SearchMemory,
 )
@@ -165,6 +166,10 @@ class Knowledge(Protocol):
 
     async def forget(self, tenant: str, memory_id: str) -> int:
         """Delete one memory with its history; gives the number of rows."""
+        ...
+
+    async def reembed(self, *, start: bool = False) -> Reembedding:
+        """Say how far vectors of the embedder in use are, or have all made by it."""
         ...
 
 

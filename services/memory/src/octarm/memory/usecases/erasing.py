@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from octarm.common import telemetry
+from octarm.common.clock import any_set_within
 from octarm.common.telemetry import metrics
 from octarm.memory.domain.receipts import new_erasure_id
 from octarm.memory.usecases.ports import FrontDown, Key
@@ -134,7 +135,7 @@ class Erase:
                         await self(one)
             except OctarmError as error:
                 log.warning("not_erased_yet", error=error.message)
-            await _either(stop, self.wake, LOOK_EVERY_S)
+            await any_set_within(LOOK_EVERY_S, stop, self.wake)
 
     async def __call__(self, running: Running) -> None:
         """Erase one subject.
@@ -163,13 +164,3 @@ class Erase:
                 await self.cache.drop([(running.tenant, one) for one in ids])
             except FrontDown as error:
                 raise Unavailable("Redis does not answer", retry_after_s=1) from error
-
-
-async def _either(stop: asyncio.Event, wake: asyncio.Event, within_s: float) -> None:
-    """Wait until one of them is set, or for so long."""
-    waits = [asyncio.ensure_future(event.wait()) for event in (stop, wake)]
-    try:
-        await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
 
 from octarm.common import telemetry
-from octarm.common.clock import set_within
+from octarm.common.clock import any_set_within, set_within
 from octarm.common.telemetry import metrics
 from octarm.memory.usecases.knowledge import Embedder
 from octarm.models.errors import OctarmError
@@ -67,6 +67,7 @@ class Reembed:
     rows: Rows
     embedder: Embedder
     space_of: Callable[[str, int], Awaitable[int]]
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, command: ReembedMemories) -> Reembedding:
         """Start, or only tell; idempotent.
@@ -77,6 +78,7 @@ class Reembed:
         space = await self.space_of(self.embedder.name, self.embedder.dimension)
         if command.start:
             await self.rows.start(space)
+            self.wake.set()
         progress = await self.rows.progress(space)
         return Reembedding(
             embedder=self.embedder.name,
@@ -92,11 +94,12 @@ class Reembed:
     async def run(self, stop: asyncio.Event) -> None:
         """Look for work until `stop` is set; what fails is tried again with the next look."""
         while not stop.is_set():
+            self.wake.clear()
             try:
                 await self.catch_up(stop)
             except OctarmError as error:
                 log.warning("memories_not_embedded", error=error.message)
-            await set_within(stop, LOOK_EVERY_S)
+            await any_set_within(LOOK_EVERY_S, stop, self.wake)
 
     async def catch_up(self, stop: asyncio.Event) -> None:
         """Do all that there is to do now."""

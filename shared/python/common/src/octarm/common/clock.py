@@ -27,6 +27,16 @@ async def set_within(event: asyncio.Event, seconds: float) -> bool:
         return False
 
 
+async def any_set_within(seconds: float, *events: asyncio.Event) -> None:
+    """Wait until one of the events is set, for at most `seconds`."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
 class SystemClock:
     """The clock of this machine."""
 
