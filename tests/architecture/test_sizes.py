@@ -16,7 +16,7 @@ SERVICE_LINES = 1_500
 SERVICES = {
     # It speaks HTTP for every other service, holds the dead letters' desk, and bounds what any
     # client may cost.
-    "gateway": 2_550,
+    "gateway": 2_600,
     # Queue, placing and failover are one matter; it answers for the policies too, which are a
     # member of their own.
     "scheduler": 2_600,
