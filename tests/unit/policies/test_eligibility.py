@@ -46,3 +46,17 @@ def test_degraded_arms_count_only_when_no_other_is_online() -> None:
     assert eligible(TaskFacts("t"), [slow, fast]) == (fast,)
     assert eligible(TaskFacts("t"), [slow]) == (slow,)
     assert eligible(TaskFacts("t"), [ArmFacts("off", status="offline")]) == ()
+
+
+def test_an_arm_is_full_for_a_wide_task_that_none_of_its_instances_has_room_for() -> None:
+    arm = ArmFacts("a", slots=8, free=4, largest=4, widest=2)
+
+    refused = refusal(TaskFacts("t", slots=3), arm, free=4)
+
+    assert refused is not None
+    assert (refused.kind, refused.why) == (
+        "arm_full",
+        "a is full: no instance has 3 slots free, 2 at most",
+    )
+    assert refusal(TaskFacts("t", slots=2), arm, free=4) is None
+    assert refusal(TaskFacts("t"), arm, free=4) is None

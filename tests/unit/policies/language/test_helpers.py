@@ -126,6 +126,7 @@ ROWS: list[tuple[str, str, Any]] = [
         ["a", {"a": 1, "b": 1, "c": 2, "d": 1}, {"acme": 1}, {"acme": 0}],
     ),
     ("room_on", "[room_on(a), place(plan, t2, a) and room_on(a, plan)]", [3, 1]),
+    ("room_for", "[room_for(t1, a), room_for(t2, a), room_for(t2, b)]", [3, 3, 1]),
     ("get_task", "[id(get_task(ctx, 't2')), get_task(ctx, 'x')]", ["t2", None]),
     ("filter_tasks", "ids(filter_tasks(ctx, lambda task: task.tenant == 'acme'))", ["t1", "t2"]),
     ("get_arm", "[id(get_arm(ctx, 'b')), get_arm(ctx, 'x')]", ["b", None]),

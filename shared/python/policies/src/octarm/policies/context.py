@@ -49,7 +49,8 @@ class InstanceFacts(Struct, frozen=True, gc=False):
 class ArmFacts(Struct, frozen=True, gc=False):
     """An arm; `free` is what can take work now, `load` is 0 to 1, so is `success_rate`.
 
-    `largest` is how many slots its largest instance has; 0: nobody has said.
+    `largest` is how many slots its largest instance has (0: nobody has said), `widest` how many of
+    one instance were free when last heard of (None: all that are free).
     """
 
     id: str
@@ -67,6 +68,7 @@ class ArmFacts(Struct, frozen=True, gc=False):
     takes_any: bool = True
     instances: tuple[InstanceFacts, ...] = ()
     largest: int = 0
+    widest: int | None = None
 
 
 class TenantLimits(Struct, frozen=True, gc=False):

@@ -43,6 +43,9 @@ def refusal(task: TaskFacts, arm: ArmFacts, *, free: int) -> Refusal | None:
     if free < task.slots:
         left = f"{max(free, 0)} of {arm.slots} slots free, {task.slots} wanted"
         return Refusal("arm_full", f"{arm.id} is full: {left}")
+    if task.slots > 1 and arm.widest is not None and arm.widest < task.slots:
+        most = f"no instance has {task.slots} slots free, {arm.widest} at most"
+        return Refusal("arm_full", f"{arm.id} is full: {most}")
     return None
 
 

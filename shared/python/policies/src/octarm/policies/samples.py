@@ -96,4 +96,6 @@ def _arm(n: int) -> ArmFacts:
         labels={"region": _REGIONS[n % 2]} if n % 4 else {},
         takes_any=n % 5 != 4,
         instances=(idle, busy) if slots else (),
+        largest=4 if slots else 0,
+        widest=4 if slots else None,
     )

@@ -70,6 +70,7 @@ class Arm:
             self.facts,
             slots=self.slots,
             largest=self.largest,
+            widest=min(self.widest, self.largest, self.free),
             free=0 if closed else self.free,
             running=self.used,
             load=self.load,
