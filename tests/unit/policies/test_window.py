@@ -3,10 +3,11 @@
 from octarm.policies.actions import Action, Dispatch, Evict, Reject, Start, Wait
 from octarm.policies.context import InstanceFacts, TenantLimits
 from octarm.policies.queue.governors import ProviderLimits
+from octarm.policies.queue.heard import Account, Heard
 from octarm.policies.queue.holds import why_waiting
 from octarm.policies.queue.limits import LimitRule
 from octarm.policies.queue.queue import Queue
-from octarm.policies.queue.window import Heard, apply, context, window
+from octarm.policies.queue.window import apply, context, window
 from tests.support.waiting import NOW, a_queue, a_task, an_arm, pairs, placed
 
 
@@ -106,13 +107,14 @@ def test_a_context_shows_tenants_arms_and_metrics() -> None:
     an_arm(queue.arms, "a", slots=1, status="degraded")
     queue.add(a_task("t", tenant="acme", queued_at=NOW - 3), now=NOW)
 
-    shown = context(
-        queue, window(queue, NOW), now=NOW, cycle=7, limits={"acme": TenantLimits(running=5)}
-    )
+    heard = Heard(accounts={"acme": Account(TenantLimits(running=5), 70, 9)})
+
+    shown = context(queue, window(queue, NOW), now=NOW, cycle=7, heard=heard)
 
     assert [arm.id for arm in shown.arms] == ["a", "b"]
     assert shown.tenants["acme"].weight == 2.0
     assert shown.tenants["acme"].limits.running == 5
+    assert (shown.tenants["acme"].spent_today, shown.tenants["acme"].tokens_today) == (70, 9)
     assert (shown.cycle, shown.now_ms) == (7, int(NOW * 1000))
     assert (shown.metrics.queue_depth_interactive, shown.metrics.oldest_wait_ms) == (1, 3_000)
     assert (shown.metrics.arms_online, shown.metrics.arms_degraded) == (1, 1)

@@ -7,11 +7,15 @@ import pytest
 
 from octarm.common.testing.fakes import FakeClock
 from octarm.models.hot import ResultKey
-from octarm.policies.context import InstanceFacts
-from octarm.policies.queue.window import Heard
+from octarm.policies.context import InstanceFacts, Observed
+from octarm.policies.queue import cycle
+from octarm.policies.queue.heard import Heard
+from octarm.policies.queue.homes import Homes
+from octarm.policies.queue.window import context
+from octarm.scheduler.domain.tasks import QueuedTask
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.follow import FreeSlot
-from tests.support.scheduling import NOON_S, a_desk, beat, facts, task_id
+from tests.support.scheduling import NOON_S, a_desk, beat, facts, ready, task_id, waiting
 
 NOON_MS = int(NOON_S * 1000)
 
@@ -107,3 +111,18 @@ def test_a_result_of_an_instance_that_is_not_known_counts_for_the_fleet(desk: De
 
     assert heard(desk).completed == 1
     assert heard(desk).instances["one"][0].runs == 0
+
+
+def test_what_a_task_took_is_thought_of_those_that_need_the_same(desk: Desk) -> None:
+    for number in (1, 2, 3):
+        desk.queue.add(waiting(ready(number)), now=NOON_S)
+    for it in cycle.place(desk.queue, Homes(), now=NOON_S, window=2):
+        assert isinstance(it.task, QueuedTask)
+        desk.fleet.placed(it.arm.facts.id, it.task, now=0.0)
+
+    FreeSlot(desk)(msgspec.structs.replace(result(1), execution_time_ms=300, cost_dollars=0.000_04))
+    FreeSlot(desk)(result(2, failed=True))
+    shown = context(desk.queue, list(desk.queue), now=NOON_S, heard=heard(desk))
+
+    assert [(task.est_ms, task.est_cost) for task in shown.queue] == [(300, 40)]
+    assert shown.arms[0].observed == {"work": Observed(300, 40, 0.5, 2)}

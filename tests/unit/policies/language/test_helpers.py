@@ -11,6 +11,7 @@ from octarm.policies.context import (
     Config,
     Context,
     InstanceFacts,
+    Observed,
     TaskFacts,
     TenantFacts,
     TenantLimits,
@@ -51,6 +52,7 @@ B = ArmFacts(
     running=3,
     avg_latency_ms=900.0,
     success_rate=0.9,
+    observed={"": Observed(ms=50, cost=9, success=0.5, runs=4), "gpu": Observed(success=0.0)},
     labels={"region": "us"},
 )
 C = ArmFacts("c", status="degraded", capabilities=caps("code", "llm/large"), slots=2, free=2)
@@ -232,6 +234,16 @@ ROWS: list[tuple[str, str, Any]] = [
         "estimate_task_cost",
         "[estimate_task_cost(t1, a), estimate_task_cost(t2), estimate_task_cost(t2, a)]",
         [40, 0, 75000],
+    ),
+    (
+        "observed",
+        "[observed(t2, b).ms, observed(t2, b).cost, observed(t1, b), observed(t3, b)]",
+        [50, 9, None, None],
+    ),
+    (
+        "observed",
+        "[estimate_task_duration(t2, b), estimate_task_cost(t2, b), estimate_performance(t2, b)]",
+        [50.0, 9, 100.0],
     ),
     ("task_slots", "[task_slots(t1), task_slots(t2)]", [1, 2]),
     (

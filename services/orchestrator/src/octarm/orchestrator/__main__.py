@@ -41,6 +41,7 @@ from octarm.ledger.storage.rejecting import PostgresRejecting
 from octarm.ledger.storage.relatives import Relatives
 from octarm.ledger.storage.shedding import PostgresShedding
 from octarm.ledger.storage.spending import PostgresSpending
+from octarm.ledger.storage.usage import PostgresUsage
 from octarm.models.errors import Unavailable
 from octarm.models.subjects import DISPATCH, INTAKE, RESULTS
 from octarm.orchestrator.domain.admission import Gate
@@ -67,6 +68,7 @@ from octarm.orchestrator.usecases.cancelling import CancelTasks, StopAttempts
 from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.quotas import ReleaseHeld
+from octarm.orchestrator.usecases.reading import Reading
 from octarm.orchestrator.usecases.record import RecordNews
 from octarm.orchestrator.usecases.recover import Recover
 from octarm.orchestrator.usecases.rejecting import RejectTasks
@@ -186,9 +188,10 @@ async def _serve(
     cancel = CancelTasks(cancelling, relay, stopping)
     recover = Recover(reconcile, PostgresQueued(pool), publisher, relatives.tells.ready)
     tasks = PostgresTasks(pool, way_in.tenants)
+    usage = PostgresUsage(pool, way_in.tenants, clock)
+    reading = Reading(tasks, PostgresDecisions(pool), PostgresDemand(pool), usage)
     reject = RejectTasks(PostgresRejecting(pool, relatives), relay)
-    decisions, demand, shed = PostgresDecisions(pool), PostgresDemand(pool), way_in.follow
-    router = routes(tasks, cancel, recover, decisions, demand=demand, reject=reject, shed=shed)
+    router = routes(reading, cancel, recover, reject, shed=way_in.follow)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, way_in.accepting, way_in.planning).start()
     await hear_heartbeats(nc, leases, stopping.heard, clock=clock)

@@ -20,9 +20,10 @@ from octarm.models.rejections import RejectTasks as RejectTasksQuery
 from octarm.models.rejections import TasksRejected
 from octarm.models.scaling import ArmDemand, GetDemand
 from octarm.models.shedding import GetShedding, SheddingFound, SwitchShedding
+from octarm.models.usage import GetUsage, UsageFound
 from octarm.orchestrator.usecases.admission import FollowSwitches
 from octarm.orchestrator.usecases.cancelling import CancelTasks
-from octarm.orchestrator.usecases.reading import Decisions, Demand, Tasks
+from octarm.orchestrator.usecases.reading import Reading, Tasks
 from octarm.orchestrator.usecases.recover import Recover
 from octarm.orchestrator.usecases.rejecting import RejectTasks
 
@@ -34,17 +35,15 @@ log = get_logger()
 
 
 def routes(
-    tasks: Tasks,
+    reading: Reading,
     cancel: CancelTasks,
     recover: Recover,
-    decisions: Decisions,
-    *,
-    demand: Demand,
     reject: RejectTasks,
+    *,
     shed: FollowSwitches,
 ) -> NatsRouter:
     """The control plane; nothing connects until a broker includes it."""
-    router = NatsRouter()
+    router, tasks = NatsRouter(), reading.tasks
     _answer_endings(router, tasks, cancel, reject)
 
     @answer(router, subjects.GET_TASK, queue=QUEUE)
@@ -64,11 +63,15 @@ def routes(
 
     @answer(router, subjects.FIND_DECISIONS, queue=QUEUE)
     async def find_decisions(query: FindDecisions) -> DecisionsFound:
-        return await decisions.find(query)
+        return await reading.decisions.find(query)
 
     @answer(router, subjects.GET_DEMAND, queue=QUEUE)
     async def get_demand(query: GetDemand) -> ArmDemand:
-        return await demand.of(query)
+        return await reading.demand.of(query)
+
+    @answer(router, subjects.GET_USAGE, queue=QUEUE)
+    async def get_usage(query: GetUsage) -> UsageFound:
+        return await reading.usage.of(query.tenants)
 
     @answer(router, subjects.SWITCH_SHEDDING, queue=QUEUE)
     async def switch_shedding(query: SwitchShedding) -> SheddingFound:

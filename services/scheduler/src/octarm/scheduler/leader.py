@@ -29,6 +29,7 @@ from octarm.scheduler.domain.queue import OVERDUE_AFTER_S, ShardQueue
 from octarm.scheduler.routes import Endings, questions
 from octarm.scheduler.settings import Settings
 from octarm.scheduler.storage import JetStreamDispatched, deliver_all_again
+from octarm.scheduler.usecases.accounts import KeepAccounts
 from octarm.scheduler.usecases.admit import AdmitTasks
 from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
 from octarm.scheduler.usecases.ask_first import AskFirst
@@ -134,7 +135,8 @@ class ShardLeader:
     async def _place_until(self, lost: asyncio.Event, fence: Fence) -> None:
         desk = self.desk
         dispatch = Dispatch(desk, self._publisher, fence, connection=self._connection)
-        decide = Decide(desk, self._settings.builtin(), self._scripts, self._settings.config())
+        settings, accounts = self._settings, KeepAccounts(desk, self._ledger)
+        decide = Decide(desk, settings.builtin(), self._scripts, settings.config(), accounts)
         reject = RejectTasks(desk, self._ledger)
         placer = PlaceTasks(desk, dispatch, decide, reject)
         runner = PullRunner(
@@ -160,6 +162,7 @@ class ShardLeader:
                 )
         finally:
             await reject.aclose()
+            await accounts.aclose()
             if self._nc.is_connected:
                 with suppress(NatsError):
                     await self._nc.flush(timeout=ROUND_TRIP_S)

@@ -1,10 +1,11 @@
 """What clients may ask the ledger."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from octarm.models.policies import DecisionsFound, FindDecisions
 from octarm.models.queries import Cancelled, FindTasks, Outcome, TasksFound, TaskView
 from octarm.models.scaling import ArmDemand, GetDemand
+from octarm.models.usage import UsageFound
 
 
 class Tasks(Protocol):
@@ -30,8 +31,24 @@ class Decisions(Protocol):
         """Give one page, oldest first."""
 
 
+class Usage(Protocol):
+    """Answers what tenants have used of the day."""
+
+    async def of(self, tenants: list[str]) -> UsageFound:
+        """Say it for each of them."""
+
+
 class Demand(Protocol):
     """Answers how much work there is."""
 
     async def of(self, arm: GetDemand) -> ArmDemand:
         """Say how much of it an arm could run or has."""
+
+
+class Reading(NamedTuple):
+    """All that may be asked."""
+
+    tasks: Tasks
+    decisions: Decisions
+    demand: Demand
+    usage: Usage

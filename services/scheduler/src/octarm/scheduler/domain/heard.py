@@ -1,10 +1,17 @@
 """What a script sees of the fleet and of the last minute, made up when it is asked."""
 
+from collections.abc import Mapping
+from typing import Final
+
 from octarm.models.hot import ResultKey
 from octarm.policies.context import InstanceFacts
+from octarm.policies.queue.estimates import Estimates, kind_of
+from octarm.policies.queue.heard import Account, Heard
 from octarm.policies.queue.pace import Minute
-from octarm.policies.queue.window import Heard
+from octarm.policies.queue.tasks import Task
 from octarm.scheduler.domain.fleet import Fleet, Instance
+
+MICRO: Final = 1_000_000
 
 
 class Recent:
@@ -14,13 +21,19 @@ class Recent:
     """
 
     def __init__(self) -> None:
+        self.estimates = Estimates()
+        self.accounts: Mapping[str, Account] = {}
         self.placed = Minute()
         self._completed = Minute()
         self._failed = Minute()
 
-    def ended(self, result: ResultKey, *, now: float) -> None:
-        """Count an attempt that ended."""
+    def ended(self, result: ResultKey, task: Task | None, *, now: float) -> None:
+        """Count an attempt that ended; of a task that is known, learn what its like take."""
         succeeded = bytes(result.error) == b"null"
+        if task is not None:
+            kind, cost = kind_of(task.needs), result.cost_dollars * MICRO
+            took_ms = float(result.execution_time_ms)
+            self.estimates.learn(result.arm_id, kind, took_ms, cost, succeeded=succeeded)
         (self._completed if succeeded else self._failed).add(1, now=now)
 
     def heard(self, fleet: Fleet, *, now: float, now_s: float) -> Heard:
@@ -37,7 +50,7 @@ class Recent:
                     ]
                 )
         counts = [it.count(now) for it in (self.placed, self._completed, self._failed)]
-        return Heard(instances, ages, *counts)
+        return Heard(instances, ages, *counts, estimates=self.estimates, accounts=self.accounts)
 
 
 def _facts(name: str, it: Instance, *, unix_s: float) -> InstanceFacts:

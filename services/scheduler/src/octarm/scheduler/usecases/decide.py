@@ -1,6 +1,6 @@
 """Who decides what goes where: the policy that was deployed, or the platform's own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -93,9 +93,13 @@ class Decided:
     again_s: float | None = None
 
 
+def _nobody_asks(tenants: Sequence[str]) -> None:
+    """Nothing is known of tenants."""
+
+
 @dataclass(slots=True)
 class Decide:
-    """Decides for one cycle.
+    """Decides for one cycle; `accounts` is told whose accounts a script is about to see.
 
     While a script decides, the queue is kept in fair shares: what one tenant has sent leaves
     others their part of the window. In a cycle in which it gives nothing, `fair_share` places.
@@ -105,6 +109,7 @@ class Decide:
     platform: Builtin
     scripts: Scripts = field(default_factory=NoScripts)
     config: Config = field(default_factory=Config)
+    accounts: Callable[[Sequence[str]], None] = _nobody_asks
     _homes: Homes = field(default_factory=Homes)
     _cycle: int = 0
 
@@ -171,6 +176,7 @@ class Decide:
         self._cycle += 1
         queue, now = self.desk.queue, self.desk.now_s()
         tasks = window(queue, now)
+        self.accounts(sorted({task.tenant for task in tasks}))
         heard = self.desk.recent.heard(self.desk.fleet, now=self.desk.clock.monotonic(), now_s=now)
         return context(queue, tasks, now=now, cycle=self._cycle, config=self.config, heard=heard)
 

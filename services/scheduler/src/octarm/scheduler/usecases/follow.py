@@ -86,7 +86,8 @@ class FreeSlot:
         flight, now = desk.fleet.flight(result.task_id, result.attempt), desk.clock.monotonic()
         if flight is None:
             return
-        desk.recent.ended(result, now=now)
+        placed = desk.queue.flight(result.task_id, result.attempt)
+        desk.recent.ended(result, placed.task if placed else None, now=now)
         instance = flight.pool.instances.get(result.instance_id)
         if instance is not None:
             seen_running = (result.task_id, result.attempt) in instance.running

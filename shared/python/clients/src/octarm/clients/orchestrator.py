@@ -29,6 +29,7 @@ from octarm.models.queries import (
 from octarm.models.rejections import Rejection, RejectTasks
 from octarm.models.scaling import ArmDemand, GetDemand
 from octarm.models.shedding import GetShedding, SheddingFound, Switching, SwitchShedding
+from octarm.models.usage import GetUsage, UsageFound
 
 MAX_STATES: Final = 1000
 # What a large request may take longer than one of a single task, for each of its tasks.
@@ -145,6 +146,11 @@ class OrchestratorClient:
         """Put the load-shedding switch; every orchestrator follows within about a second."""
         message = SwitchShedding(**wanted.model_dump(), by=by)
         return await ask(self.nc, subjects.SWITCH_SHEDDING, message, timeout_s=self.timeout_s)
+
+    async def usage(self, tenants: Sequence[str]) -> UsageFound:
+        """Say what up to 256 tenants have used today, as it was some seconds ago, and may use."""
+        message = GetUsage(tenants=list(tenants))
+        return await ask(self.nc, subjects.GET_USAGE, message, timeout_s=self.timeout_s)
 
     async def reconcile(self, *, assume_empty: bool = False) -> Reconciled:
         """Look for what nobody owns and mend it, now; the bus's lost READY messages too.

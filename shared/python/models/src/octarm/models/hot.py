@@ -184,6 +184,8 @@ class ResultKey(Struct, frozen=True):
     instance_id: str = ""
     tokens_used: int = 0
     llm_calls: int = 0
+    execution_time_ms: int = 0
+    cost_dollars: float = 0.0
     error: Raw = NULL
 
 

@@ -22,6 +22,7 @@ from octarm.models import (
     semantic,
     shedding,
     upkeep,
+    usage,
 )
 from octarm.models.arms import ArmRecord, Heartbeat
 from octarm.models.ids import is_token
@@ -179,6 +180,7 @@ SWITCH_SHEDDING: Final = Query(
 GET_SHEDDING: Final = Query(
     f"{PREFIX}.qry.ledger.shedding", shedding.GetShedding, shedding.SheddingFound
 )
+GET_USAGE: Final = Query(f"{PREFIX}.qry.ledger.usage", usage.GetUsage, usage.UsageFound)
 REGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.register", queries.RegisterArm, ArmRecord)
 DEREGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.deregister", queries.ArmKey, queries.Done)
 DRAIN_ARM: Final = Query(f"{PREFIX}.qry.arm.drain", queries.ArmKey, ArmRecord)
@@ -278,6 +280,7 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     GET_DEMAND,
     SWITCH_SHEDDING,
     GET_SHEDDING,
+    GET_USAGE,
     REGISTER_ARM,
     DEREGISTER_ARM,
     DRAIN_ARM,

@@ -46,11 +46,21 @@ class InstanceFacts(Struct, frozen=True, gc=False):
     runs: int = 0
 
 
+class Observed(Struct, frozen=True, gc=False):
+    """What attempts of one kind took and cost of late; of those that succeeded, `runs` of all."""
+
+    ms: int = 0
+    cost: int = 0
+    success: float = 1.0
+    runs: int = 0
+
+
 class ArmFacts(Struct, frozen=True, gc=False):
     """An arm; `free` is what can take work now, `load` is 0 to 1, so is `success_rate`.
 
     `largest` is how many slots its largest instance has (0: nobody has said), `widest` how many of
-    one instance were free when last heard of (None: all that are free).
+    one instance were free when last heard of (None: all that are free). `observed` is what ended
+    here of late, by the needs of the tasks in order, with a space between.
     """
 
     id: str
@@ -69,6 +79,7 @@ class ArmFacts(Struct, frozen=True, gc=False):
     instances: tuple[InstanceFacts, ...] = ()
     largest: int = 0
     widest: int | None = None
+    observed: dict[str, Observed] = {}
 
 
 class TenantLimits(Struct, frozen=True, gc=False):

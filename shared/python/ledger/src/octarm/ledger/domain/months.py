@@ -42,8 +42,12 @@ class Month:
     @property
     def first_id(self) -> str:
         """The least id that a task made in this month can have."""
-        begin = datetime(self.year, self.month, 1, tzinfo=UTC)
-        return typeid("tsk", int(begin.timestamp()) * 1000 << 80)
+        return first_id_of(datetime(self.year, self.month, 1, tzinfo=UTC))
+
+
+def first_id_of(moment: datetime) -> str:
+    """Give the least id that a task made at this whole second, or later, can have."""
+    return typeid("tsk", int(moment.timestamp()) * 1000 << 80)
 
 
 def gaps(months: list[Month], *, until: Month) -> list[tuple[str, str]]:

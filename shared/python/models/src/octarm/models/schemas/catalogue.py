@@ -23,6 +23,7 @@ from octarm.models import (
     semantic,
     shedding,
     upkeep,
+    usage,
 )
 
 MODULES: Final[tuple[ModuleType, ...]] = (
@@ -41,6 +42,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     policies,
     rejections,
     scaling,
+    usage,
 )
 # What the others inherit from; none of these travels itself.
 ABSTRACT: Final[frozenset[type[BaseModel]]] = frozenset(

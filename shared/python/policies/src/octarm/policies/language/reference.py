@@ -23,6 +23,26 @@ arm for every task, and see only what ran before this cycle.
 
 This page is written from the helpers by `make reference`; a test compares the two.
 """
+AGES = """\
+## How old it is
+On a running scheduler; a simulated load tells policies everything at once.
+
+- **The cycle**: `ctx.queue`, `ctx.metrics`, `tenant.running`, and an arm's `slots`, `free` and
+  `running` – what was placed, and what has ended as far as the scheduler has heard.
+  `avg_wait_ms` is up to a second old.
+- **The last beat**, every five seconds by default: an arm's `load`, `avg_latency_ms`,
+  `success_rate`, `largest` and `widest`; an instance's `running`.
+- **The last change in the registry**, milliseconds ago: an arm's `status`, `labels`,
+  `capabilities`, `cost_tier`.
+- **The last result**: `task.est_ms`, `task.est_cost`, `arm.observed`. They are smoothed means over
+  attempts that needed the same; the newest counts for at least a twentieth. They are 0, and empty,
+  until results have come since a script first decided or shadowed at this leader. Of arms the
+  1,024 means are shown that changed last.
+- **Ten seconds**: `spent_today`, `tokens_today` and `limits` of a tenant, while the ledger answers;
+  where a day has millions of tasks, twenty times as long as the ledger takes to add them up.
+  They are 0, and without limits, in the first cycle that shows a tenant. `limits.running` is the
+  tenant's `max_in_flight`; the others are `None`.
+"""
 BUILTINS = """\
 ## Builtins
 Of Starlark itself: `abs`, `all`, `any`, `bool`, `dict`, `dir`, `enumerate`, `fail`, `filter`,
@@ -37,7 +57,7 @@ def page() -> str:
     parts = [HEAD]
     for group, members in groupby(helpers(), key=lambda helper: helper.group):
         parts.append(f"## {GROUPS[group]}\n" + "\n".join(_entry(helper) for helper in members))
-    parts += [BUILTINS, _counterparts()]
+    parts += [AGES, BUILTINS, _counterparts()]
     return "\n".join(parts)
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from octarm.policies.context import ArmFacts, InstanceFacts, TaskFacts
+from octarm.policies.context import ArmFacts, InstanceFacts, Observed, TaskFacts
 from octarm.policies.queue.governors import Governor, ProviderLimits, Providers, provider_key
 from octarm.policies.queue.groups import Group, Key, Ranked
 from octarm.policies.queue.orders import Order
@@ -62,7 +62,11 @@ class Arm:
         self.groups: dict[Group, None] = {}
 
     def seen(
-        self, *, instances: tuple[InstanceFacts, ...] = (), heartbeat_age_ms: int = 0
+        self,
+        *,
+        instances: tuple[InstanceFacts, ...] = (),
+        heartbeat_age_ms: int = 0,
+        observed: dict[str, Observed] | None = None,
     ) -> ArmFacts:
         """Give what a policy sees of it."""
         closed = self.reserved is not None or (self.governor is not None and not self.governor.open)
@@ -78,6 +82,7 @@ class Arm:
             success_rate=self.success,
             instances=instances,
             heartbeat_age_ms=heartbeat_age_ms,
+            observed=observed or {},
         )
 
 

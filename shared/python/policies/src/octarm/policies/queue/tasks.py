@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
-from octarm.policies.context import TaskFacts, Tier
+from octarm.policies.context import Observed, TaskFacts, Tier
 
 if TYPE_CHECKING:
     from octarm.policies.queue.lanes import Lane
@@ -82,8 +82,8 @@ class Task:
         self.promoted = False
         self.lane: Lane | None = None
 
-    def facts(self, now: float) -> TaskFacts:
-        """Give what a policy sees of it."""
+    def facts(self, now: float, like: Observed | None = None) -> TaskFacts:
+        """Give what a policy sees of it; `like` is what such tasks took where nothing is said."""
         return TaskFacts(
             id=self.task_id,
             tenant=self.tenant,
@@ -96,8 +96,8 @@ class Task:
             wait_ms=max(int((now - self.queued_at) * 1000), 0),
             attempt=self.attempt,
             deadline_ms=None if self.deadline is None else int(self.deadline * 1000),
-            est_ms=int(self.est_s * 1000),
-            est_cost=self.est_cost,
+            est_ms=int(self.est_s * 1000) or (like.ms if like else 0),
+            est_cost=self.est_cost or (like.cost if like else 0),
             slots=self.slots,
             assigned_arm=self.assigned_arm,
         )

@@ -1,6 +1,6 @@
 """What a scripted policy sees of the queue, and how its actions take effect."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from typing import Final
@@ -18,37 +18,22 @@ from octarm.policies.context import (
     ArmFacts,
     Config,
     Context,
-    InstanceFacts,
     Metrics,
+    Observed,
     TenantFacts,
-    TenantLimits,
 )
 from octarm.policies.eligibility import Refusal
 from octarm.policies.queue.arms import Arm
 from octarm.policies.queue.cycle import limit_of
+from octarm.policies.queue.estimates import kind_of
 from octarm.policies.queue.groups import Group
+from octarm.policies.queue.heard import NO_ACCOUNT, NOTHING_HEARD, Heard
 from octarm.policies.queue.lanes import Lane
 from octarm.policies.queue.queue import Queue
 from octarm.policies.queue.tasks import BATCH, INTERACTIVE, Task
 
-NO_LIMITS: Final = TenantLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What the queue itself does not know: by arm its instances and the age of its last beat.
-
-    The counts are of the last minute.
-    """
-
-    instances: Mapping[str, tuple[InstanceFacts, ...]] = field(default_factory=dict)
-    beat_age_ms: Mapping[str, int] = field(default_factory=dict)
-    placed: int = 0
-    completed: int = 0
-    failed: int = 0
-
-
-NOTHING_HEARD: Final = Heard()
+# So that a context stays small: what is left out is what ended longest ago.
+MOST_OBSERVED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +139,6 @@ def context(
     *,
     now: float,
     cycle: int = 0,
-    limits: Mapping[str, TenantLimits] | None = None,
     config: Config | None = None,
     heard: Heard = NOTHING_HEARD,
 ) -> Context:
@@ -166,14 +150,20 @@ def context(
             id=name,
             weight=weights.get(name, 1.0),
             running=queue.running[name],
-            limits=(limits or {}).get(name, NO_LIMITS),
+            limits=account.limits,
+            spent_today=account.spent_today,
+            tokens_today=account.tokens_today,
         )
         for name in sorted({task.tenant for task in tasks})
+        for account in (heard.accounts.get(name, NO_ACCOUNT),)
     }
+    kinds = {needs: kind_of(needs) for needs in {task.needs for task in tasks}}
+    like = {needs: heard.estimates.anywhere(kind) for needs, kind in kinds.items()}
+    observed = heard.estimates.by_arm(kinds.values(), most=MOST_OBSERVED)
     return Context(
         now_ms=int(now * 1000),
-        queue=tuple([task.facts(now) for task in tasks]),
-        arms=tuple([_seen(arms[arm_id], heard) for arm_id in sorted(arms)]),
+        queue=tuple([task.facts(now, like[task.needs]) for task in tasks]),
+        arms=tuple([_seen(arms[name], heard, observed.get(name)) for name in sorted(arms)]),
         tenants=tenants,
         metrics=_metrics(queue, now, heard),
         config=config or Config(),
@@ -229,10 +219,12 @@ def _refusal(task: Task, arm_id: str, now: float) -> Refusal | None:
     return None
 
 
-def _seen(arm: Arm, heard: Heard) -> ArmFacts:
+def _seen(arm: Arm, heard: Heard, observed: dict[str, Observed] | None) -> ArmFacts:
     name = arm.facts.id
     return arm.seen(
-        instances=heard.instances.get(name, ()), heartbeat_age_ms=heard.beat_age_ms.get(name, 0)
+        instances=heard.instances.get(name, ()),
+        heartbeat_age_ms=heard.beat_age_ms.get(name, 0),
+        observed=observed,
     )
 
 

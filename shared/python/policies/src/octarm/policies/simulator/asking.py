@@ -6,6 +6,8 @@ from octarm.policies.actions import check
 from octarm.policies.context import Config, TenantLimits
 from octarm.policies.language.evaluator import ScriptError
 from octarm.policies.queue.cycle import place
+from octarm.policies.queue.estimates import kind_of
+from octarm.policies.queue.heard import Account, Heard
 from octarm.policies.queue.homes import Homes
 from octarm.policies.queue.queue import Queue
 from octarm.policies.queue.tasks import Task
@@ -23,7 +25,8 @@ class Asking:
 
     def __init__(self, decider: Decider, load: Load) -> None:
         self._decider = decider
-        self._limits = {it.name: TenantLimits(running=it.running) for it in load.tenants}
+        accounts = {it.name: Account(TenantLimits(running=it.running)) for it in load.tenants}
+        self._heard = Heard(accounts=accounts)
         self._config = Config(
             queue_capacity=load.queue.capacity,
             full_policy=load.queue.full,
@@ -31,6 +34,12 @@ class Asking:
         )
         self._cycle = 0
         self.again_s: float | None = None
+
+    def ended(self, arm_id: str, task: Task, *, took_s: float, cost: float, failed: bool) -> None:
+        """Learn from an attempt that ended."""
+        kind = kind_of(task.needs)
+        learn = self._heard.estimates.learn
+        learn(arm_id, kind, took_s * 1000, cost, succeeded=not failed)
 
     def cycle(
         self, queue: Queue, homes: Homes, tally: Tally, *, now: float
@@ -57,7 +66,7 @@ class Asking:
     ) -> Applied:
         self._cycle += 1
         seen = context(
-            queue, tasks, now=now, cycle=self._cycle, limits=self._limits, config=self._config
+            queue, tasks, now=now, cycle=self._cycle, config=self._config, heard=self._heard
         )
         try:
             actions = self._decider.decide(seen)

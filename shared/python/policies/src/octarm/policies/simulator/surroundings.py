@@ -7,6 +7,7 @@ from octarm.policies.queue.governors import ProviderLimits
 from octarm.policies.queue.limits import LimitRule, Limits
 from octarm.policies.queue.queue import Queue, Rules
 from octarm.policies.queue.shares import Shares
+from octarm.policies.queue.tasks import Task
 from octarm.policies.simulator.load import ArmPool, Load
 
 
@@ -21,6 +22,11 @@ class Place:
         self.latency_s = 0.0
         self.success = 1.0
         self.heard = False
+
+    def costs(self, task: Task, work_s: float) -> tuple[float, float]:
+        """Say what an attempt takes here, in seconds, and costs, in micro-dollars."""
+        took_s = work_s / self.pool.speed
+        return took_s, self.pool.cost_per_task + self.pool.cost_per_s * took_s * task.slots
 
 
 def queue_of(load: Load, policy: Builtin) -> Queue:

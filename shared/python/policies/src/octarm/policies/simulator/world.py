@@ -143,7 +143,11 @@ class World:
             self.queue.arms.learn(msgspec.structs.replace(arm.facts, status=status), now=now)
 
     def _end(self, job: Job, task: Task, failed: bool, at_s: float) -> None:
-        self.queue.land(task.task_id, task.attempt)
+        flight = self.queue.land(task.task_id, task.attempt)
+        if self._asking is not None and flight is not None:
+            place_ = self._places[flight.arm.facts.id]
+            took_s, cost = place_.costs(task, job.attempt(task.attempt, 0.0)[0])
+            self._asking.ended(place_.arm.facts.id, task, took_s=took_s, cost=cost, failed=failed)
         if not failed:
             job.stream.completed += 1
             job.stream.in_time += task.deadline is not None and at_s <= task.deadline
@@ -181,7 +185,7 @@ class World:
             job.stream.waits_s.append(now - job.at_s)
             self._starved(task, now)
         work_s, failed = job.attempt(task.attempt, pool.failure_rate)
-        took_s = work_s / pool.speed
+        took_s, cost = place_.costs(task, work_s)
         heapq.heappush(self._events, (now + took_s, next(self._serial), job, task, failed))
         place_.latency_s += SMOOTHING * (took_s - place_.latency_s)
         place_.success += SMOOTHING * ((not failed) - place_.success)
@@ -189,7 +193,7 @@ class World:
         tally.placed += 1
         tally.promoted += task.promoted
         tally.busy_s[arm.facts.id] += took_s * task.slots
-        tally.cost += pool.cost_per_task + pool.cost_per_s * took_s * task.slots
+        tally.cost += cost
 
     def _starved(self, task: Task, now: float) -> None:
         job = _job_of(task)
