@@ -45,7 +45,7 @@ def result(number: int, *, failed: bool = False) -> ResultKey:
 
 def heard(desk: Desk) -> Heard:
     now = desk.clock.monotonic()
-    return desk.recent.heard(desk.fleet, now=now, now_s=desk.now_s())
+    return desk.recent.heard(desk.fleet, {}, now=now, now_s=desk.now_s())
 
 
 def test_an_instance_that_has_done_nothing_was_never_used(desk: Desk) -> None:

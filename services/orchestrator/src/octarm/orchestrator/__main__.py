@@ -18,7 +18,7 @@ from octarm.common.bus.topology import (
     ORCHESTRATOR_INTAKE,
     ORCHESTRATOR_RESULTS,
 )
-from octarm.common.clock import SystemClock
+from octarm.common.clock import Clock, SystemClock
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped, when_reloaded
 from octarm.common.storage import Pool, connected, open_pool
@@ -147,6 +147,11 @@ async def _way_in(settings: Settings, pool: Pool, relay: Relay, relatives: Relat
     return WayIn(tenants, gate, watch, follow, release, accepting, planned(accept), reports)
 
 
+def _reading(pool: Pool, tenants: Tenants, clock: Clock) -> Reading:
+    tasks, usage = PostgresTasks(pool, tenants), PostgresUsage(pool, tenants, clock)
+    return Reading(tasks, PostgresDecisions(pool), PostgresDemand(pool), usage)
+
+
 async def _serve(
     stack: AsyncExitStack, settings: Settings, stop: asyncio.Event, *, pool: Pool, nc: NATS
 ) -> None:
@@ -187,10 +192,8 @@ async def _serve(
     stopping = StopAttempts(cancelling, relay, revoke.withdraw, leases.hears_beats, clock=clock)
     cancel = CancelTasks(cancelling, relay, stopping)
     recover = Recover(reconcile, PostgresQueued(pool), publisher, relatives.tells.ready)
-    tasks = PostgresTasks(pool, way_in.tenants)
-    usage = PostgresUsage(pool, way_in.tenants, clock)
-    reading = Reading(tasks, PostgresDecisions(pool), PostgresDemand(pool), usage)
     reject = RejectTasks(PostgresRejecting(pool, relatives), relay)
+    reading = _reading(pool, way_in.tenants, clock)
     router = routes(reading, cancel, recover, reject, shed=way_in.follow)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
     await SubmitResponder(nc, way_in.accepting, way_in.planning).start()
@@ -213,7 +216,7 @@ async def _serve(
             *way_in.runs(stop),
             stopping.run(stop),
             retention.run(stop),
-            Leftovers(nc, outcomes=tasks.outcomes).run(stop),
+            Leftovers(nc, outcomes=reading.tasks.outcomes).run(stop),
         )
         await way_in.accepting.drain()
         await way_in.planning.drain()

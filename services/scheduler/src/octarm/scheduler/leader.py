@@ -20,6 +20,7 @@ from octarm.common.service import until_stopped
 from octarm.common.telemetry import get_logger
 from octarm.models.errors import OctarmError
 from octarm.models.subjects import READY
+from octarm.policies.accounts import Accounts
 from octarm.policies.queue.arms import Arms
 from octarm.policies.queue.limits import Limits
 from octarm.policies.queue.queue import Rules
@@ -29,7 +30,6 @@ from octarm.scheduler.domain.queue import OVERDUE_AFTER_S, ShardQueue
 from octarm.scheduler.routes import Endings, questions
 from octarm.scheduler.settings import Settings
 from octarm.scheduler.storage import JetStreamDispatched, deliver_all_again
-from octarm.scheduler.usecases.accounts import KeepAccounts
 from octarm.scheduler.usecases.admit import AdmitTasks
 from octarm.scheduler.usecases.answer import ExplainWait, ShowQueue
 from octarm.scheduler.usecases.ask_first import AskFirst
@@ -135,7 +135,7 @@ class ShardLeader:
     async def _place_until(self, lost: asyncio.Event, fence: Fence) -> None:
         desk = self.desk
         dispatch = Dispatch(desk, self._publisher, fence, connection=self._connection)
-        settings, accounts = self._settings, KeepAccounts(desk, self._ledger)
+        settings, accounts = self._settings, Accounts(self._clock, self._ledger.usage)
         decide = Decide(desk, settings.builtin(), self._scripts, settings.config(), accounts)
         reject = RejectTasks(desk, self._ledger)
         placer = PlaceTasks(desk, dispatch, decide, reject)

@@ -22,7 +22,6 @@ class Recent:
 
     def __init__(self) -> None:
         self.estimates = Estimates()
-        self.accounts: Mapping[str, Account] = {}
         self.placed = Minute()
         self._completed = Minute()
         self._failed = Minute()
@@ -36,7 +35,9 @@ class Recent:
             self.estimates.learn(result.arm_id, kind, took_ms, cost, succeeded=succeeded)
         (self._completed if succeeded else self._failed).add(1, now=now)
 
-    def heard(self, fleet: Fleet, *, now: float, now_s: float) -> Heard:
+    def heard(
+        self, fleet: Fleet, accounts: Mapping[str, Account], *, now: float, now_s: float
+    ) -> Heard:
         """Put together what a script sees; `now_s` is in Unix seconds."""
         instances, ages = {}, {}
         for arm_id, pool in fleet.pools.items():
@@ -49,8 +50,10 @@ class Recent:
                         for name in sorted(pool.instances)
                     ]
                 )
-        counts = [it.count(now) for it in (self.placed, self._completed, self._failed)]
-        return Heard(instances, ages, *counts, estimates=self.estimates, accounts=self.accounts)
+        placed, completed, failed = (
+            it.count(now) for it in (self.placed, self._completed, self._failed)
+        )
+        return Heard(instances, ages, placed, completed, failed, self.estimates, accounts)
 
 
 def _facts(name: str, it: Instance, *, unix_s: float) -> InstanceFacts:

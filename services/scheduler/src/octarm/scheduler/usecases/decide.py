@@ -1,6 +1,6 @@
 """Who decides what goes where: the policy that was deployed, or the platform's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -11,6 +11,7 @@ from octarm.policies.actions import Checked, Dispatch, Dropped, Wait
 from octarm.policies.builtin import fair_share
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.context import Config, Context
+from octarm.policies.queue.heard import Account
 from octarm.policies.queue.homes import Homes
 from octarm.policies.queue.window import Applied, Sent, apply, context, window
 from octarm.policies.sandbox.host import Verdict
@@ -93,13 +94,13 @@ class Decided:
     again_s: float | None = None
 
 
-def _nobody_asks(tenants: Sequence[str]) -> None:
-    """Nothing is known of tenants."""
+def _nothing_known(tenants: Sequence[str]) -> Mapping[str, Account]:
+    return {}
 
 
 @dataclass(slots=True)
 class Decide:
-    """Decides for one cycle; `accounts` is told whose accounts a script is about to see.
+    """Decides for one cycle; `accounts` gives those of tenants that a script is to see.
 
     While a script decides, the queue is kept in fair shares: what one tenant has sent leaves
     others their part of the window. In a cycle in which it gives nothing, `fair_share` places.
@@ -109,7 +110,7 @@ class Decide:
     platform: Builtin
     scripts: Scripts = field(default_factory=NoScripts)
     config: Config = field(default_factory=Config)
-    accounts: Callable[[Sequence[str]], None] = _nobody_asks
+    accounts: Callable[[Sequence[str]], Mapping[str, Account]] = _nothing_known
     _homes: Homes = field(default_factory=Homes)
     _cycle: int = 0
 
@@ -176,8 +177,9 @@ class Decide:
         self._cycle += 1
         queue, now = self.desk.queue, self.desk.now_s()
         tasks = window(queue, now)
-        self.accounts(sorted({task.tenant for task in tasks}))
-        heard = self.desk.recent.heard(self.desk.fleet, now=self.desk.clock.monotonic(), now_s=now)
+        accounts = self.accounts(sorted({task.tenant for task in tasks}))
+        monotonic = self.desk.clock.monotonic()
+        heard = self.desk.recent.heard(self.desk.fleet, accounts, now=monotonic, now_s=now)
         return context(queue, tasks, now=now, cycle=self._cycle, config=self.config, heard=heard)
 
     def _note(self, name: str, checked: Checked, dropped: Sequence[Dropped]) -> None:
