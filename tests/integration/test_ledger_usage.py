@@ -9,7 +9,7 @@ from octarm.common.clock import SystemClock
 from octarm.common.testing.fakes import FakeClock
 from octarm.ledger.domain.tenants import TenantRules, Tenants
 from octarm.ledger.storage.usage import PostgresUsage
-from octarm.models.usage import TenantUsage
+from octarm.models.usage import GetUsage, TenantUsage
 from tests.support.ledger import Ledger, a_ledger, a_result, accept, news, placed, record, started
 
 pytestmark = pytest.mark.integration
@@ -45,7 +45,7 @@ async def test_a_day_is_what_its_tasks_have_cost(ledger: Ledger, clock: FakeCloc
     await run(ledger, dollars=0.5, tokens=0)
     await run(ledger, dollars=0.0, tokens=0)
 
-    found = await a_usage(ledger, clock).of(["default", "nobody"])
+    found = await a_usage(ledger, clock).of(GetUsage(tenants=["default", "nobody"]))
 
     assert found.tenants == [
         TenantUsage(tenant="default", microdollars=750_000, tokens=100, max_in_flight=9),
@@ -56,20 +56,22 @@ async def test_a_day_is_what_its_tasks_have_cost(ledger: Ledger, clock: FakeCloc
 
 async def test_one_reading_answers_for_a_while(ledger: Ledger, clock: FakeClock) -> None:
     usage = a_usage(ledger, clock, fresh_s=60.0)
-    await usage.of(["default"])
+    await usage.of(GetUsage(tenants=["default"]))
     await run(ledger, dollars=0.25, tokens=100)
 
-    assert (await usage.of(["default"])).tenants[0].microdollars == 0
-    assert (await a_usage(ledger, clock).of(["default"])).tenants[0].microdollars == 250_000
+    assert (await usage.of(GetUsage(tenants=["default"]))).tenants[0].microdollars == 0
+    assert (await a_usage(ledger, clock).of(GetUsage(tenants=["default"]))).tenants[
+        0
+    ].microdollars == 250_000
 
 
 async def test_another_day_begins_with_nothing(ledger: Ledger, clock: FakeClock) -> None:
     await run(ledger, dollars=0.25, tokens=100)
     usage = a_usage(ledger, clock, fresh_s=60.0)
-    before = await usage.of(["default"])
+    before = await usage.of(GetUsage(tenants=["default"]))
 
     clock.advance(timedelta(days=1).total_seconds())
-    after = await usage.of(["default"])
+    after = await usage.of(GetUsage(tenants=["default"]))
 
     assert before.tenants[0].microdollars == 250_000
     assert after.tenants[0].microdollars == 0

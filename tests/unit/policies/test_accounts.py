@@ -32,7 +32,7 @@ class FakeLedger:
 def a_stage() -> tuple[FakeClock, FakeLedger, Accounts]:
     clock = FakeClock()
     ledger = FakeLedger(clock)
-    return clock, ledger, Accounts(clock, ledger.usage)
+    return clock, ledger, Accounts(ledger.usage, now=clock.now, monotonic=clock.monotonic)
 
 
 async def shown(accounts: Accounts, *tenants: str) -> Mapping[str, Account]:
@@ -94,8 +94,10 @@ async def test_nobody_is_asked_about_nobody_and_nothing_is_left_behind() -> None
     _, ledger, accounts = a_stage()
 
     await shown(accounts)
+    assert accounts.asking is None
     accounts(["acme"])
-    await accounts.aclose()
-    await accounts.aclose()
+    assert accounts.asking is not None
+    await accounts.asking
 
-    assert ledger.asked in ([], [["acme"]])
+    assert accounts.asking is None
+    assert ledger.asked == [["acme"]]

@@ -148,8 +148,12 @@ async def _way_in(settings: Settings, pool: Pool, relay: Relay, relatives: Relat
 
 
 def _reading(pool: Pool, tenants: Tenants, clock: Clock) -> Reading:
-    tasks, usage = PostgresTasks(pool, tenants), PostgresUsage(pool, tenants, clock)
-    return Reading(tasks, PostgresDecisions(pool), PostgresDemand(pool), usage)
+    return Reading(
+        PostgresTasks(pool, tenants),
+        PostgresDecisions(pool).find,
+        PostgresDemand(pool).of,
+        PostgresUsage(pool, tenants, clock).of,
+    )
 
 
 async def _serve(

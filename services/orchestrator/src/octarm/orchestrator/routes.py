@@ -15,12 +15,9 @@ from octarm.common.telemetry.logs import get_logger
 from octarm.models import hot, queries, subjects
 from octarm.models.errors import NotFound
 from octarm.models.hot_types import NOT_UNDERSTOOD
-from octarm.models.policies import DecisionsFound, FindDecisions
 from octarm.models.rejections import RejectTasks as RejectTasksQuery
 from octarm.models.rejections import TasksRejected
-from octarm.models.scaling import ArmDemand, GetDemand
 from octarm.models.shedding import GetShedding, SheddingFound, SwitchShedding
-from octarm.models.usage import GetUsage, UsageFound
 from octarm.orchestrator.usecases.admission import FollowSwitches
 from octarm.orchestrator.usecases.cancelling import CancelTasks
 from octarm.orchestrator.usecases.reading import Reading, Tasks
@@ -45,6 +42,9 @@ def routes(
     """The control plane; nothing connects until a broker includes it."""
     router, tasks = NatsRouter(), reading.tasks
     _answer_endings(router, tasks, cancel, reject)
+    answer(router, subjects.FIND_DECISIONS, queue=QUEUE)(reading.decisions)
+    answer(router, subjects.GET_DEMAND, queue=QUEUE)(reading.demand)
+    answer(router, subjects.GET_USAGE, queue=QUEUE)(reading.usage)
 
     @answer(router, subjects.GET_TASK, queue=QUEUE)
     async def get_task(query: queries.GetTask) -> queries.TaskView:
@@ -60,18 +60,6 @@ def routes(
     @answer(router, subjects.GET_STATES, queue=QUEUE)
     async def get_states(query: queries.GetStates) -> queries.StatesFound:
         return queries.StatesFound(outcomes=await tasks.outcomes(query.tenant, query.task_ids))
-
-    @answer(router, subjects.FIND_DECISIONS, queue=QUEUE)
-    async def find_decisions(query: FindDecisions) -> DecisionsFound:
-        return await reading.decisions.find(query)
-
-    @answer(router, subjects.GET_DEMAND, queue=QUEUE)
-    async def get_demand(query: GetDemand) -> ArmDemand:
-        return await reading.demand.of(query)
-
-    @answer(router, subjects.GET_USAGE, queue=QUEUE)
-    async def get_usage(query: GetUsage) -> UsageFound:
-        return await reading.usage.of(query.tenants)
 
     @answer(router, subjects.SWITCH_SHEDDING, queue=QUEUE)
     async def switch_shedding(query: SwitchShedding) -> SheddingFound:

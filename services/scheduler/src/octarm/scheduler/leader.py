@@ -14,6 +14,7 @@ from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import scheduler_durable
 from octarm.common.bus.wire import ROUND_TRIP_S
+from octarm.common.cancelling import end
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.failpoints import failpoint
 from octarm.common.service import until_stopped
@@ -83,6 +84,9 @@ class ShardLeader:
         fleet = Fleet(self._arms, queue)
         self.desk = Desk(shard, settings.queue_capacity, self._clock, queue, fleet)
         self._ledger = OrchestratorClient(nc, timeout_s=ASK_S)
+        self._accounts = Accounts(
+            self._ledger.usage, now=self._clock.now, monotonic=self._clock.monotonic
+        )
         self.tend = TendFleet(self.desk, SweepFlights(self.desk, self._dispatched, self._ledger))
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -135,7 +139,7 @@ class ShardLeader:
     async def _place_until(self, lost: asyncio.Event, fence: Fence) -> None:
         desk = self.desk
         dispatch = Dispatch(desk, self._publisher, fence, connection=self._connection)
-        settings, accounts = self._settings, Accounts(self._clock, self._ledger.usage)
+        settings, accounts = self._settings, self._accounts
         decide = Decide(desk, settings.builtin(), self._scripts, settings.config(), accounts)
         reject = RejectTasks(desk, self._ledger)
         placer = PlaceTasks(desk, dispatch, decide, reject)
@@ -162,7 +166,8 @@ class ShardLeader:
                 )
         finally:
             await reject.aclose()
-            await accounts.aclose()
+            if accounts.asking is not None:
+                await end(accounts.asking)
             if self._nc.is_connected:
                 with suppress(NatsError):
                     await self._nc.flush(timeout=ROUND_TRIP_S)

@@ -1,11 +1,12 @@
 """What clients may ask the ledger."""
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from octarm.models.policies import DecisionsFound, FindDecisions
 from octarm.models.queries import Cancelled, FindTasks, Outcome, TasksFound, TaskView
 from octarm.models.scaling import ArmDemand, GetDemand
-from octarm.models.usage import UsageFound
+from octarm.models.usage import GetUsage, UsageFound
 
 
 class Tasks(Protocol):
@@ -24,31 +25,13 @@ class Tasks(Protocol):
         """Say where a task stands, and every task below it."""
 
 
-class Decisions(Protocol):
-    """Answers what was decided in the past."""
-
-    async def find(self, wanted: FindDecisions) -> DecisionsFound:
-        """Give one page, oldest first."""
-
-
-class Usage(Protocol):
-    """Answers what tenants have used of the day."""
-
-    async def of(self, tenants: list[str]) -> UsageFound:
-        """Say it for each of them."""
-
-
-class Demand(Protocol):
-    """Answers how much work there is."""
-
-    async def of(self, arm: GetDemand) -> ArmDemand:
-        """Say how much of it an arm could run or has."""
-
-
 class Reading(NamedTuple):
-    """All that may be asked."""
+    """All that may be asked: about tasks; what was decided, how much work an arm could have.
+
+    `usage` is what tenants have used of the day.
+    """
 
     tasks: Tasks
-    decisions: Decisions
-    demand: Demand
-    usage: Usage
+    decisions: Callable[[FindDecisions], Awaitable[DecisionsFound]]
+    demand: Callable[[GetDemand], Awaitable[ArmDemand]]
+    usage: Callable[[GetUsage], Awaitable[UsageFound]]

@@ -5,8 +5,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from octarm.common.cancelling import end
-from octarm.common.clock import Clock
 from octarm.models.errors import OctarmError
 from octarm.models.usage import MAX_TENANTS, UsageFound
 from octarm.policies.context import TenantLimits
@@ -23,27 +21,30 @@ class Accounts:
     """Gives what is known at once; asks anew beside the cycles when that is older than `FRESH_S`.
 
     Of at most 256 tenants, as no window has more. Without an answer what was known stays, and
-    what was spent counts until the day is over.
+    what was spent counts until the day is over. `asking` is under way, for the caller to end.
     """
 
-    def __init__(self, clock: Clock, ask: Ask) -> None:
-        self._clock = clock
+    def __init__(
+        self, ask: Ask, *, now: Callable[[], datetime], monotonic: Callable[[], float]
+    ) -> None:
+        self.asking: asyncio.Task[None] | None = None
         self._ask = ask
+        self._now = now
+        self._monotonic = monotonic
         self._known: dict[str, Account] = {}
         self._day: datetime | None = None
         self._asked_at = float("-inf")
-        self._asking: asyncio.Task[None] | None = None
 
     def __call__(self, tenants: Sequence[str]) -> Mapping[str, Account]:
         """Say what is known of these tenants, perhaps of others, too."""
-        now = self._clock.monotonic()
-        today = self._clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        now = self._monotonic()
+        today = self._now().replace(hour=0, minute=0, second=0, microsecond=0)
         if self._day is not None and today > self._day:
             self._known = {}
         wait_s = FRESH_S if self._known.keys() >= set(tenants) else SOON_S
-        if tenants and self._asking is None and now - self._asked_at >= wait_s:
+        if tenants and self.asking is None and now - self._asked_at >= wait_s:
             self._asked_at = now
-            self._asking = asyncio.create_task(self._learn(tenants[:MAX_TENANTS]))
+            self.asking = asyncio.create_task(self._learn(tenants[:MAX_TENANTS]))
         return self._known
 
     async def _learn(self, tenants: Sequence[str]) -> None:
@@ -52,14 +53,9 @@ class Accounts:
         except OctarmError:
             return
         finally:
-            self._asking = None
+            self.asking = None
         self._day = found.since
         self._known = {
             it.tenant: Account(TenantLimits(it.max_in_flight), it.microdollars, it.tokens)
             for it in found.tenants
         }
-
-    async def aclose(self) -> None:
-        """Ask no more."""
-        if (asking := self._asking) is not None:
-            await end(asking)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -11,7 +10,7 @@ from octarm.common.clock import Clock
 from octarm.common.storage import Pool, connected
 from octarm.ledger.domain.months import first_id_of
 from octarm.ledger.domain.tenants import Tenants
-from octarm.models.usage import TenantUsage, UsageFound
+from octarm.models.usage import GetUsage, TenantUsage, UsageFound
 
 FRESH_S: Final = 5.0
 # A reading that took long is used for as many times longer: it never takes more than a
@@ -50,7 +49,7 @@ class PostgresUsage:
         self._reading = asyncio.Lock()
         self._known: _Reading | None = None
 
-    async def of(self, tenants: Sequence[str]) -> UsageFound:
+    async def of(self, wanted: GetUsage) -> UsageFound:
         """Say what tenants have used since midnight UTC; those that ask together share a reading.
 
         Raises:
@@ -64,7 +63,7 @@ class PostgresUsage:
         return UsageFound(
             since=known.since,
             read_at=known.at,
-            tenants=[self._usage(name, known.used.get(name, (0, 0))) for name in tenants],
+            tenants=[self._usage(name, known.used.get(name, (0, 0))) for name in wanted.tenants],
         )
 
     async def _read(self, since: datetime) -> _Reading:
