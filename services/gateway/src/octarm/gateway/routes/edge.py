@@ -68,7 +68,7 @@ class Edge:
             await app(scope, receive, reply)
         finally:
             structlog.contextvars.unbind_contextvars("correlation_id", "traceparent")
-            _measure(scope, status, time.perf_counter() - started)
+            _measure(scope, status, time.perf_counter() - started, caller.traceparent)
 
     async def _refusal(
         self, caller: Caller, found: Mapping[bytes, list[str]]
@@ -104,7 +104,7 @@ def _traceparent(found: Mapping[bytes, list[str]]) -> str:
     return given[0] if len(given) == 1 and tracing.valid(given[0]) else tracing.root()
 
 
-def _measure(scope: Scope, status: int, seconds: float) -> None:
+def _measure(scope: Scope, status: int, seconds: float, traceparent: str) -> None:
     route = getattr(scope.get("route"), "path", "none")
     metrics.inc("octarm_gateway_requests_total", route=route, status=str(status))
-    metrics.observe("octarm_gateway_request_seconds", seconds, route=route)
+    metrics.observe("octarm_gateway_request_seconds", seconds, traceparent=traceparent, route=route)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from octarm.common.health import Check, missing
 from octarm.common.telemetry import metrics
@@ -34,8 +34,9 @@ def health_routes(
         return Health(status="ready")
 
     @router.get("/metrics", include_in_schema=False)
-    async def prometheus() -> Response:
-        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4")
+    async def prometheus(request: Request) -> Response:
+        body, content_type = metrics.negotiated(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})
 
     @router.get("/openapi.json", include_in_schema=False)
     async def document() -> dict[str, Any]:

@@ -151,15 +151,17 @@ class Dispatch:
 
     def _placed(self, bundle: Bundle, seq: int, now: datetime) -> int:
         desk, first = self._desk, now.timestamp()
-        flights = bundle.pool.flights
+        flights, slowest = bundle.pool.flights, ""
         for decision in bundle.decisions:
             task = decision.task
             flight = flights.get((task.ready.task_id, task.ready.attempt))
             if flight is not None:
                 flight.dispatch_seq, flight.task = seq, task
-            first = min(first, task.queued_at)
+            if task.queued_at < first:
+                first, slowest = task.queued_at, task.ready.traceparent
             desk.finish(task.hold)
-        metrics.observe("octarm_scheduler_placement_seconds", now.timestamp() - first)
+        waited_s = now.timestamp() - first
+        metrics.observe("octarm_scheduler_placement_seconds", waited_s, traceparent=slowest)
         return len(bundle.decisions)
 
     def _undo(self, bundle: Bundle, error: OctarmError) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
@@ -13,6 +14,7 @@ CHECK_TIMEOUT_S: Final = 2.0
 REQUEST_TIMEOUT_S: Final = 5.0
 MAX_REQUEST_BYTES: Final = 8192
 Check = Callable[[], Awaitable[None]]
+_ACCEPT: Final = re.compile(rb"\r\naccept:([^\r\n]*)", re.IGNORECASE)
 _REASON: Final = {
     200: "OK",
     404: "Not Found",
@@ -88,7 +90,7 @@ class HealthServer:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 method, path, *_ = head.split(b" ", 2)
-                status, kind, body = await self._answer(method, path.partition(b"?")[0])
+                status, kind, body = await self._answer(method, path.partition(b"?")[0], head)
                 writer.write(
                     f"HTTP/1.1 {status} {_REASON[status]}\r\nContent-Type: {kind}\r\n"
                     f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
@@ -102,11 +104,12 @@ class HealthServer:
         finally:
             writer.close()
 
-    async def _answer(self, method: bytes, path: bytes) -> tuple[int, str, bytes]:
+    async def _answer(self, method: bytes, path: bytes, head: bytes) -> tuple[int, str, bytes]:
         if method != b"GET":
             return _problem(405, "only GET")
         if path == b"/metrics":
-            return 200, "text/plain; version=0.0.4; charset=utf-8", metrics.exposition()
+            body, kind = metrics.negotiated(_accepted(head))
+            return 200, kind, body
         if path == b"/healthz":
             if self._live():
                 return 200, "application/json", b'{"status":"ok"}'
@@ -117,6 +120,12 @@ class HealthServer:
                 return 200, "application/json", b'{"status":"ready"}'
             return _problem(503, "; ".join(f"{name}: {why}" for name, why in failed.items()))
         return _problem(404, "try /healthz, /readyz or /metrics")
+
+
+def _accepted(head: bytes) -> str:
+    """Give the header Accept of a request."""
+    found = _ACCEPT.search(head)
+    return found[1].decode("latin-1") if found else ""
 
 
 def _problem(status: int, detail: str) -> tuple[int, str, bytes]:

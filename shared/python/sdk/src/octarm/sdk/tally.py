@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Final
 
-from octarm.common.telemetry import metrics
+from octarm.common.telemetry import metrics, tracing
 
 WEIGHT: Final = 0.02
 COUNT_S: Final = 0.02
@@ -18,19 +18,32 @@ class Tally:
     costs half.
     """
 
-    __slots__ = ("_ended", "_failed", "_since", "_timer", "_took", "avg_latency_ms", "error_rate")
+    __slots__ = (
+        "_ended",
+        "_failed",
+        "_since",
+        "_timer",
+        "_took",
+        "_traced",
+        "avg_latency_ms",
+        "error_rate",
+    )
 
     def __init__(self) -> None:
         self._since = time.monotonic()
         self._took: list[float] = []
+        self._traced: list[tuple[float, str]] = []
         self._ended = self._failed = 0
         self._timer: asyncio.TimerHandle | None = None
         self.avg_latency_ms = 0.0
         self.error_rate = 0.0
 
-    def ended(self, seconds: float, *, failed: bool) -> None:
+    def ended(self, seconds: float, *, failed: bool, traceparent: str = "") -> None:
         """Count an attempt that ended; on the event loop."""
-        self._took.append(seconds)
+        if tracing.is_sampled(traceparent):
+            self._traced.append((seconds, traceparent))
+        else:
+            self._took.append(seconds)
         self._failed += failed
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(COUNT_S, self.flush)
@@ -45,10 +58,14 @@ class Tally:
             self._timer.cancel()
             self._timer = None
         took, self._took = self._took, []
+        traced, self._traced = self._traced, []
         failed, self._failed = self._failed, 0
         for seconds in took:
             metrics.observe("octarm_arm_attempt_seconds", seconds)
-        for status, number in (("success", len(took) - failed), ("failure", failed)):
+        for seconds, traceparent in traced:
+            metrics.observe("octarm_arm_attempt_seconds", seconds, traceparent=traceparent)
+        ended = len(took) + len(traced)
+        for status, number in (("success", ended - failed), ("failure", failed)):
             if number:
                 metrics.inc("octarm_arm_attempts_total", number, status=status)
 

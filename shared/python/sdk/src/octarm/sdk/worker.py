@@ -272,7 +272,7 @@ class Worker:
         self._recent.put(attempt.key, message)
         self._publish(message)
         failed = isinstance(ending, outcomes.Failure) and not attempt.cancelled
-        self.tally.ended(attempt.elapsed_s(), failed=failed)
+        self.tally.ended(attempt.elapsed_s(), failed=failed, traceparent=attempt.traceparent)
 
     def _release(self, attempt: Attempt) -> None:
         """Free the slot and give it to a command that waits for one."""

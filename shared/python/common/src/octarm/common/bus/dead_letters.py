@@ -34,6 +34,7 @@ class DeadLetters:
     def __init__(self, publisher: Publishes, origin: str) -> None:
         self._publisher = publisher
         self._origin = origin
+        metrics.begin_consumer(origin)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Publish reason, origin and payload; terminate only once that is stored."""

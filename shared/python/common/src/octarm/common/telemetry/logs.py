@@ -10,8 +10,8 @@ from structlog.typing import EventDict, WrappedLogger
 
 from octarm.common.redaction import redact, redact_json
 from octarm.common.redaction.secrets import is_secret_name
+from octarm.common.telemetry import traceparents
 
-TRACEPARENT_CHARS: Final = 55
 MASK: Final = "***"
 LONGEST: Final = 20_000
 # Ours and bounded: these are never somebody's text.
@@ -59,8 +59,8 @@ def _clean(value: Any) -> Any:
 def _named(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Give a trace context by the id under which one looks for it."""
     traceparent = event.pop("traceparent", "")
-    if len(traceparent) == TRACEPARENT_CHARS:
-        event["trace_id"] = traceparent[3:35]
+    if len(traceparent) == traceparents.CHARS:
+        event["trace_id"] = traceparents.trace_id(traceparent)
     return event
 
 

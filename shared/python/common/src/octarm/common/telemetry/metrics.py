@@ -1,9 +1,22 @@
-"""Prometheus metrics: every name, kind, label and meaning stands in the one list below."""
+"""Prometheus metrics: every name, kind, label and meaning stands in the one list below.
+
+What is asked in OpenMetrics also has exemplars: the trace of one of the tasks that were measured.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import choose_encoder
+
+from octarm.common.telemetry.traceparents import is_sampled, trace_id
 
 Kind = Literal["counter", "gauge", "histogram"]
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -17,20 +30,36 @@ class Metric:
     kind: Kind
     meaning: str
     labels: tuple[str, ...] = ()
+    starts: tuple[str, ...] = ()
+    """Values of its one label that are there from the start, at 0.
+
+    A series that begins with its first event hides this event from `rate` and `increase`.
+    """
 
 
-METRICS: Final = (
+# What a consumer counts; each of its series begins with the consumer.
+BUS_COUNTERS: Final = (
     Metric("octarm_bus_handler_failures_total", "counter", "Batches a bug failed", ("consumer",)),
     Metric("octarm_bus_dead_letters_total", "counter", "Messages sent to the DLQ", ("consumer",)),
     Metric("octarm_bus_quarantined_total", "counter", "Messages not as ours are", ("consumer",)),
     Metric("octarm_bus_drains_cut_short_total", "counter", "Drains out of time", ("consumer",)),
+)
+
+METRICS: Final = (
+    *BUS_COUNTERS,
     Metric("octarm_gateway_requests_total", "counter", "HTTP requests", ("route", "status")),
     Metric("octarm_gateway_request_seconds", "histogram", "HTTP request time", ("route",)),
     Metric("octarm_gateway_streams", "gauge", "Open SSE streams"),
     Metric("octarm_orchestrator_tasks_accepted_total", "counter", "Tasks accepted"),
     Metric("octarm_orchestrator_tasks_refused_total", "counter", "Submissions refused", ("code",)),
     Metric("octarm_orchestrator_requests_refused_total", "counter", "Requests refused unread"),
-    Metric("octarm_orchestrator_tasks_ended_total", "counter", "Tasks ended", ("state",)),
+    Metric(
+        "octarm_orchestrator_tasks_ended_total",
+        "counter",
+        "Tasks ended",
+        ("state",),
+        ("completed", "failed", "cancelled", "timed_out", "rejected"),
+    ),
     Metric("octarm_orchestrator_late_results_total", "counter", "Results that came too late"),
     Metric("octarm_orchestrator_tasks_retired_total", "counter", "Old tasks deleted"),
     Metric("octarm_orchestrator_outbox_rows", "gauge", "Outbox rows not yet published"),
@@ -76,7 +105,13 @@ METRICS: Final = (
     Metric("octarm_memory_entries_total", "counter", "Entries written to Postgres"),
     Metric("octarm_memory_writes_at_risk", "gauge", "Fast writes the stream has not"),
     Metric("octarm_memory_write_lag_seconds", "gauge", "Stream to Postgres, the oldest of late"),
-    Metric("octarm_memory_reads_total", "counter", "Episode reads", ("source",)),
+    Metric(
+        "octarm_memory_reads_total",
+        "counter",
+        "Episode reads",
+        ("source",),
+        ("redis", "postgres", "none"),
+    ),
     Metric("octarm_memory_remembered_total", "counter", "Memories handed in", ("outcome",)),
     Metric("octarm_memory_searches_total", "counter", "Searches of memory", ("mode",)),
     Metric("octarm_memory_embedding_failures_total", "counter", "Texts that got no vector"),
@@ -97,10 +132,21 @@ METRICS: Final = (
     Metric("octarm_memory_erasures_total", "counter", "Subjects erased", ("kind",)),
     Metric("octarm_memory_degraded", "gauge", "1 while Redis does not answer"),
     Metric("octarm_arm_running_attempts", "gauge", "Attempts under way"),
-    Metric("octarm_arm_attempts_total", "counter", "Attempts ended", ("status",)),
+    Metric(
+        "octarm_arm_attempts_total",
+        "counter",
+        "Attempts ended",
+        ("status",),
+        ("success", "failure"),
+    ),
     Metric("octarm_arm_attempt_seconds", "histogram", "Time of an attempt"),
 )
 
+# The second word of a metric's name says whose it is.
+_OWNERS: Final = {
+    **{name: name for name in ("gateway", "orchestrator", "scheduler", "memory")},
+    "arm-registry": "registry",
+}
 registry: Final = CollectorRegistry()
 _made: dict[str, Counter | Gauge | Histogram] = {}
 
@@ -147,11 +193,40 @@ def put(name: str, value: float, **labels: str) -> None:
     _of(name, labels).set(value)
 
 
-def observe(name: str, value: float, **labels: str) -> None:
-    """Put a value into a histogram."""
-    _of(name, labels).observe(value)
+def observe(name: str, value: float, *, traceparent: str = "", **labels: str) -> None:
+    """Put a value into a histogram; of a sampled trace it becomes the bucket's exemplar."""
+    exemplar = {"trace_id": trace_id(traceparent)} if is_sampled(traceparent) else None
+    _of(name, labels).observe(value, exemplar)
+
+
+def begin(service: str) -> None:
+    """Show the metrics of a service (or of an arm) from its start on, what counts at 0."""
+    # Series of when counters began would double what is scraped; nobody asks for them.
+    disable_created_metrics()
+    owner = _OWNERS.get(service, "arm")
+    for metric in METRICS:
+        if metric.name.split("_")[1] == owner:
+            if not metric.labels:
+                _get(metric.name)
+            for value in metric.starts:
+                _of(metric.name, {metric.labels[0]: value})
+
+
+def begin_consumer(durable: str) -> None:
+    """Show what a consumer counts, at 0."""
+    for metric in BUS_COUNTERS:
+        inc(metric.name, 0, consumer=durable)
 
 
 def exposition() -> bytes:
     """Give everything in Prometheus' text format."""
     return generate_latest(registry)
+
+
+def negotiated(accept: str) -> tuple[bytes, str]:
+    """Give everything in the format that is asked for, and its content type.
+
+    Only OpenMetrics has exemplars.
+    """
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type

@@ -7,7 +7,6 @@ have been its parent, up to `MOST_ERRORS_PER_S`.
 
 import os
 import random
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +19,21 @@ from octarm.common.telemetry import conventions
 from octarm.common.telemetry.conventions import Attribute
 from octarm.common.telemetry.exporters import Outbox, exporter_for
 from octarm.common.telemetry.spans import Finished
+from octarm.common.telemetry.traceparents import is_sampled, valid
 from octarm.models.errors import OctarmError
 
-_is_traceparent: Final = re.compile(
-    r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-).fullmatch
+__all__ = [
+    "Span",
+    "begin",
+    "is_sampled",
+    "record",
+    "root",
+    "setup_tracing",
+    "shutdown",
+    "span",
+    "valid",
+]
+
 # A fleet in which everything fails must not be slowed down by telling of it.
 MOST_ERRORS_PER_S: Final = 50
 IDS_AT_ONCE: Final = 256
@@ -74,16 +83,6 @@ def shutdown() -> None:
         _state.outbox = None
 
 
-def valid(traceparent: str) -> bool:
-    """Tell whether a text from outside is a W3C traceparent of version 00."""
-    return _is_traceparent(traceparent) is not None
-
-
-def is_sampled(traceparent: str) -> bool:
-    """Tell whether spans of this trace are wanted."""
-    return traceparent.endswith("1") and len(traceparent) == 55
-
-
 # An id of zeros is no id (W3C Trace Context §3.2.2.3); this sets a bit in each of the two.
 _NOT_ZERO: Final = 1 << 64 | 1
 
@@ -110,7 +109,7 @@ class Span:
         self._began_ns = start_ns
         if _state.outbox is not None:
             self._began_ns = start_ns or time.time_ns()
-            if is_sampled(parent) and _is_traceparent(parent):
+            if is_sampled(parent) and valid(parent):
                 self.traceparent = f"{parent[:36]}{_next_id()}-01"
 
     def put(self, **attributes: Attribute) -> None:
@@ -182,7 +181,7 @@ def record(
     outbox, sampled = _state.outbox, is_sampled(parent)
     if outbox is None or not (error or sampled):
         return parent
-    if sampled and _is_traceparent(parent):
+    if sampled and valid(parent):
         own = _next_id()
         end_ns = end_ns or time.time_ns()
         outbox.put(Finished(name, parent, own, start_ns, end_ns, attributes, error))
