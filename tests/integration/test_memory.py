@@ -130,6 +130,7 @@ class TestMemory:
             await wait_until(remembered(client, 8), 15)
             await wait_until(lambda: nothing_pends(bus))
             found = await client.get_episode("acme", an_episode_id(1))
+            again = await client.get_episode("acme", an_episode_id(1))
             page = await client.find_episodes(FindEpisodes(tenant="acme", limit=5))
             rest = await client.find_episodes(
                 FindEpisodes(tenant="acme", limit=5, cursor=page.cursor)
@@ -142,8 +143,9 @@ class TestMemory:
             with pytest.raises(NotFound):
                 await client.get_episode("other", an_episode_id(1))
 
-        assert found.source == "redis"
+        assert (found.source, again.source) == ("postgres", "redis")
         assert not found.degraded
+        assert again.episode == found.episode
         assert found.episode.observations == [{"goal": "write"}]
         ids = [one.episode_id for one in [*page.episodes, *rest.episodes]]
         assert ids == [an_episode_id(number) for number in range(8, 0, -1)]

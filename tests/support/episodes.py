@@ -14,7 +14,7 @@ from octarm.memory.domain.episode import Episode, episode_of, read_ending
 from octarm.memory.domain.paging import Question
 from octarm.memory.usecases.handing import HandOver
 from octarm.memory.usecases.loading import LoadEpisode
-from octarm.memory.usecases.ports import Cached, FrontDown, Kept, Key, Landed
+from octarm.memory.usecases.ports import Cached, Front, FrontDown, Kept, Key, Landed
 from octarm.models.episodes import WriteKind
 from octarm.models.errors import OctarmError, Unavailable
 from octarm.models.hot_episodes import EpisodeOpening, KeptWrite
@@ -112,10 +112,6 @@ class FakeEpisodes:
                 self.rows.setdefault(key, episode)
         return refused
 
-    async def there(self, keys: Sequence[Key]) -> set[Key]:
-        self._check()
-        return {key for key in keys if key in self.rows}
-
     async def keep(self, writes: Sequence[KeptWrite]) -> Mapping[int, str]:
         self._check()
         refused = {}
@@ -185,6 +181,13 @@ def _fits(one: Episode, question: Question) -> bool:
     )
 
 
+async def put_in(front: Front, *episodes: Episode) -> None:
+    """Put whole episodes in front, as somebody does who has read them."""
+    for one in episodes:
+        token = await front.lease(one.tenant, one.episode_id)
+        await front.fill(Kept(one, {}), token)
+
+
 class FakeFront:
     """Keeps episodes as Redis does, for ever."""
 
@@ -219,12 +222,6 @@ class FakeFront:
         entry = Entry(one.seq, one.kind, one.body, one.ttl_seconds)
         self.values[key] = Kept(kept.base, {**kept.entries, one.entry_id: entry})
         return Landed.CREATED
-
-    async def put(self, episodes: Sequence[Episode]) -> None:
-        self._check()
-        for one in episodes:
-            if (key := (one.tenant, one.episode_id)) not in self.gone:
-                self.values[key] = Kept(one, {})
 
     async def get(self, tenant: str, episode_id: str) -> Cached | None:
         self._check()

@@ -19,6 +19,7 @@ from tests.support.episodes import (
     an_episode,
     an_episode_id,
     an_opening,
+    put_in,
 )
 
 QUERY = GetEpisode(tenant="acme", episode_id=an_episode_id(1))
@@ -31,7 +32,7 @@ async def show(kept: FakeEpisodes, front: FakeFront, stream: FakeStream | None =
 class TestShowEpisode:
     async def test_comes_from_redis_when_it_is_there(self) -> None:
         kept, front = FakeEpisodes(), FakeFront()
-        await front.put([an_episode(1)])
+        await put_in(front, an_episode(1))
         kept.down = True
 
         found = await show(kept, front)
@@ -62,7 +63,7 @@ class TestShowEpisode:
     async def test_takes_a_spoilt_value_for_a_miss_and_mends_it(self) -> None:
         kept, front = FakeEpisodes(), FakeFront()
         await kept.add([an_episode(1)])
-        await front.put([an_episode(1)])
+        await put_in(front, an_episode(1))
         front.spoilt.add(("acme", an_episode_id(1)))
 
         assert (await show(kept, front)).source == "postgres"

@@ -11,7 +11,7 @@ from octarm.memory.domain.episode import Episode
 from octarm.memory.routes.endings import TerminalEvents
 from octarm.memory.usecases.remembering import RememberTasks
 from octarm.models.errors import Unavailable
-from tests.support.episodes import FakeEpisodes, FakeFront, an_ending, an_episode_id
+from tests.support.episodes import FakeEpisodes, an_ending, an_episode_id
 
 SAMPLED = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
 
@@ -37,7 +37,7 @@ class ChoosyEpisodes(FakeEpisodes):
 class TestTerminalEvents:
     async def test_acknowledges_what_is_kept_and_buries_what_cannot_be_read(self) -> None:
         kept = FakeEpisodes()
-        handler = TerminalEvents(RememberTasks(kept, FakeFront()), ttl_s=60)
+        handler = TerminalEvents(RememberTasks(kept), ttl_s=60)
 
         outcomes = await handler(
             deliveries(an_ending(1, traceparent=SAMPLED), b"{", an_ending(2), an_ending(1))
@@ -48,7 +48,7 @@ class TestTerminalEvents:
         assert '"ttl_seconds":60' in kept.rows["acme", an_episode_id(1)].body
 
     async def test_buries_what_can_never_be_kept(self) -> None:
-        handler = TerminalEvents(RememberTasks(ChoosyEpisodes(), FakeFront()), ttl_s=60)
+        handler = TerminalEvents(RememberTasks(ChoosyEpisodes()), ttl_s=60)
 
         outcomes = await handler(deliveries(an_ending(1), an_ending(2), an_ending(3)))
 
@@ -57,21 +57,14 @@ class TestTerminalEvents:
     async def test_asks_nobody_when_nothing_can_be_read(self) -> None:
         kept = FakeEpisodes()
         kept.down = True
-        handler = TerminalEvents(RememberTasks(kept, FakeFront()), ttl_s=60)
+        handler = TerminalEvents(RememberTasks(kept), ttl_s=60)
 
         assert [type(one) for one in await handler(deliveries(b"", b"null"))] == [Dead, Dead]
 
     async def test_asks_for_the_batch_again_when_postgres_is_down(self) -> None:
         kept = FakeEpisodes()
         kept.down = True
-        handler = TerminalEvents(RememberTasks(kept, FakeFront()), ttl_s=60)
+        handler = TerminalEvents(RememberTasks(kept), ttl_s=60)
 
         with pytest.raises(Unavailable):
             await handler(deliveries(an_ending(1)))
-
-    async def test_acknowledges_when_redis_is_down(self) -> None:
-        front = FakeFront()
-        front.down = True
-        handler = TerminalEvents(RememberTasks(FakeEpisodes(), front), ttl_s=60)
-
-        assert await handler(deliveries(an_ending(1))) == [ACK]

@@ -1,4 +1,4 @@
-"""Remembering and listing, with Postgres and Redis as fakes."""
+"""Remembering and listing, with Postgres as a fake."""
 
 import pytest
 
@@ -9,7 +9,6 @@ from octarm.models.episodes import EpisodesFound, FindEpisodes
 from octarm.models.errors import Unavailable, Unparsable
 from tests.support.episodes import (
     FakeEpisodes,
-    FakeFront,
     FakeStream,
     a_closing,
     a_loader,
@@ -23,38 +22,20 @@ from tests.support.episodes import (
 
 
 class TestRememberTasks:
-    async def test_keeps_them_in_both(self) -> None:
-        kept, front = FakeEpisodes(), FakeFront()
+    async def test_keeps_them_in_postgres(self) -> None:
+        kept = FakeEpisodes()
 
-        refused = await RememberTasks(kept, front)([an_episode(1), an_episode(2)])
+        refused = await RememberTasks(kept)([an_episode(1), an_episode(2)])
 
         assert refused == {}
-        assert len(kept.rows) == len(front.values) == 2
+        assert len(kept.rows) == 2
 
-    async def test_goes_on_without_redis(self) -> None:
-        kept, front = FakeEpisodes(), FakeFront()
-        front.down = True
-
-        await RememberTasks(kept, front)([an_episode(1)])
-
-        assert len(kept.rows) == 1
-
-    async def test_what_comes_again_and_was_forgotten_stays_away_from_redis_too(self) -> None:
-        kept, front = FakeEpisodes(), FakeFront()
-        await kept.bury("acme", an_episode_id(1))
-
-        await RememberTasks(kept, front)([an_episode(1), an_episode(2)], again=True)
-
-        assert list(front.values) == [("acme", an_episode_id(2))]
-
-    async def test_puts_nothing_in_redis_that_postgres_does_not_hold(self) -> None:
-        kept, front = FakeEpisodes(), FakeFront()
+    async def test_asks_for_them_again_when_postgres_is_down(self) -> None:
+        kept = FakeEpisodes()
         kept.down = True
 
         with pytest.raises(Unavailable):
-            await RememberTasks(kept, front)([an_episode(1)])
-
-        assert front.values == {}
+            await RememberTasks(kept)([an_episode(1)])
 
 
 class TestListEpisodes:

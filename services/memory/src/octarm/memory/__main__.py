@@ -42,7 +42,7 @@ from octarm.models.episodes import Retention
 from octarm.models.subjects import ENDED, EPISODES
 
 BATCH = 500
-# A statement, a commit and a call to Redis cost as much for one episode as for hundreds.
+# A statement and a commit cost as much for one episode as for hundreds.
 GATHER_S = 0.2
 # Of writes somebody may wait for the last ones, whose reads Redis cannot answer.
 WRITES_BATCH, WRITES_GATHER_S = 64, 0.02
@@ -84,7 +84,7 @@ def _episodes(
     handed = HandOver(stream)
     load = LoadEpisode(kept, front, stream, handed)
     write = WriteEpisodes(front, stream, handed, load, now=SystemClock().now)
-    endings = TerminalEvents(RememberTasks(kept, front), ttl_s=settings.episode_ttl_s)
+    endings = TerminalEvents(RememberTasks(kept), ttl_s=settings.episode_ttl_s)
     ended = ConsumerRef(ENDED, MEMORY_EPISODES)
     written = ConsumerRef(EPISODES, MEMORY_WRITES)
     days: dict[Retention, int] = {

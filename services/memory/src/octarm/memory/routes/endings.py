@@ -41,8 +41,7 @@ class TerminalEvents:
                 places[episode.episode_id] = place
                 if tracing.is_sampled(ending.traceparent):
                     sampled.append(ending)
-        again = any(delivery.deliveries > 1 for delivery in deliveries)
-        refused = await self._remember(episodes, again=again) if episodes else {}
+        refused = await self._remember(episodes) if episodes else {}
         for episode_id, why in refused.items():
             outcomes[places[episode_id]] = Dead(why)
         for event in sampled:

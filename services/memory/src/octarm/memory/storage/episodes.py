@@ -57,11 +57,6 @@ from (
 where size <= %s
 """
 
-_THERE: Final = """
-select tenant, episode_id from memory.episode
-where (tenant, episode_id) in (select * from unnest(%b::text[], %b::text[]))
-"""
-
 
 class PostgresEpisodes:
     """Keeps episodes in the table `memory.episode`, and their entries beside it."""
@@ -97,13 +92,6 @@ class PostgresEpisodes:
                 except psycopg.errors.UniqueViolation:
                     # Looking for what is there before each row costs more than meeting it once.
                     await connection.execute(_ADD_MISSING, columns)
-
-    async def there(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Say which of these (tenant, episode id) are kept."""
-        with postgres_errors():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(_THERE, packed([Texts] * 2, keys))
-                return {(tenant, episode_id) for tenant, episode_id in await cursor.fetchall()}
 
     async def get(self, tenant: str, episode_id: str) -> Kept | None:
         """Give a tenant's episode with its entries."""

@@ -18,13 +18,11 @@ from octarm.memory.domain.entries import (
     read_cached,
     stored,
 )
-from octarm.memory.domain.episode import Episode
 from octarm.memory.storage import scripts
 from octarm.memory.storage.gate import Epochs, Gate
 from octarm.memory.usecases.ports import Cached, FrontDown, Kept, Key, Landed
 from octarm.models.hot_episodes import KeptWrite
 
-PUT_AT_ONCE: Final = 250
 LEASE_S: Final = 10
 GONE_S: Final = 3600
 MAX_TO_CLEAR: Final = 10_000
@@ -43,7 +41,6 @@ class RedisFront:
         # Typed for clients that decode, which ours does not.
         self._hgetall: Callable[[bytes], Awaitable[Any]] = redis.hgetall
         self._write = redis.register_script(scripts.WRITE)
-        self._put = redis.register_script(scripts.PUT)
         self._fill = redis.register_script(scripts.FILL)
         self._bury = redis.register_script(scripts.BURY)
 
@@ -63,16 +60,6 @@ class RedisFront:
             # These lack the write now. To delete is possible when to write is not.
             await self.drop([(one.tenant, one.episode_id) for one in writes])
             raise FrontDown from None
-
-    async def put(self, episodes: Sequence[Episode]) -> None:
-        """Keep these for their time; raises FrontDown."""
-        self.gate.check()
-        with self._errors():
-            for start in range(0, len(episodes), PUT_AT_ONCE):
-                some = episodes[start : start + PUT_AT_ONCE]
-                keys = [_key(one.tenant, one.episode_id) for one in some]
-                bodies = [one.body.encode() for one in some]
-                await self._put(keys, [self.gate.epoch, self._ttl_s, *bodies])
 
     async def get(self, tenant: str, episode_id: str) -> Cached | None:
         """Give what is there; what is not this episode is a miss. Raises FrontDown."""

@@ -48,17 +48,6 @@ end
 return landed
 """
 
-# KEYS: episodes. ARGV: epoch, TTL, then the body of each.
-PUT: Final = """
-for i = 1, #KEYS do
-  if redis.call('TYPE', KEYS[i]).ok ~= 'hash' then redis.call('UNLINK', KEYS[i]) end
-  if not redis.call('HGET', KEYS[i], '#g') then
-    redis.call('HSET', KEYS[i], '#e', ARGV[1], '#h', ARGV[i + 2], '#t', ARGV[2], '#c', 1)
-    redis.call('EXPIRE', KEYS[i], ARGV[2])
-  end
-end
-"""
-
 # KEYS: episode, lease. ARGV: token, TTL, then field, value and so on.
 FILL: Final = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end

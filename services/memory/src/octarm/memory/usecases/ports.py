@@ -54,10 +54,6 @@ class Episodes(Protocol):
         """
         ...
 
-    async def there(self, keys: Sequence[Key]) -> set[Key]:
-        """Say which of these are kept."""
-        ...
-
     async def get(self, tenant: str, episode_id: str) -> Kept | None:
         """Give a tenant's episode."""
         ...
@@ -88,10 +84,6 @@ class Front(Protocol):
 
     async def write(self, writes: Sequence[KeptWrite]) -> list[Landed]:
         """Write to the episodes that are here; an opening makes one."""
-        ...
-
-    async def put(self, episodes: Sequence[Episode]) -> None:
-        """Keep these whole, for their time."""
         ...
 
     async def get(self, tenant: str, episode_id: str) -> Cached | None:

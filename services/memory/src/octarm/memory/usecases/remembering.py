@@ -1,39 +1,28 @@
-"""Remember finished tasks: Postgres keeps them, Redis is in front."""
+"""Remember finished tasks: Postgres keeps them, and whoever reads one puts it in Redis."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from octarm.common.telemetry import metrics
 from octarm.memory.domain.episode import Episode
-from octarm.memory.usecases.ports import Episodes, Front, FrontDown
+from octarm.memory.usecases.ports import Episodes
 
 
 @dataclass(frozen=True, slots=True)
 class RememberTasks:
-    """Keep the episodes of finished tasks; idempotent."""
+    """Keep the episodes of finished tasks; idempotent.
+
+    Most are never read one by one: to put them all in Redis as well cost as much as to keep them.
+    """
 
     kept: Episodes
-    front: Front
 
-    async def __call__(
-        self, episodes: Sequence[Episode], *, again: bool = False
-    ) -> Mapping[str, str]:
+    async def __call__(self, episodes: Sequence[Episode]) -> Mapping[str, str]:
         """Give episode id → reason for those that can never be kept.
-
-        Without Redis it goes on. What comes `again` may have been forgotten since.
 
         Raises:
             Unavailable: Postgres does not answer; nothing is lost if asked again.
         """
         refused = await self.kept.add(episodes)
-        good = [one for one in episodes if one.episode_id not in refused] if refused else episodes
-        metrics.inc("octarm_memory_episodes_total", len(good), tier="postgres")
-        if again:
-            there = await self.kept.there([(one.tenant, one.episode_id) for one in good])
-            good = [one for one in good if (one.tenant, one.episode_id) in there]
-        try:
-            await self.front.put(good)
-        except FrontDown:
-            return refused
-        metrics.inc("octarm_memory_episodes_total", len(good), tier="redis")
+        metrics.inc("octarm_memory_episodes_total", len(episodes) - len(refused))
         return refused

@@ -99,7 +99,7 @@ METRICS: Final = (
     ),
     Metric("octarm_registry_arms", "gauge", "Arms in the directory", ("status",)),
     Metric("octarm_registry_heartbeats_total", "counter", "Heartbeats", ("outcome",)),
-    Metric("octarm_memory_episodes_total", "counter", "Episodes written", ("tier",)),
+    Metric("octarm_memory_episodes_total", "counter", "Episodes of finished tasks kept"),
     Metric("octarm_memory_episodes_forgotten_total", "counter", "Old episodes deleted"),
     Metric("octarm_memory_writes_total", "counter", "Entries taken", ("durability",)),
     Metric("octarm_memory_entries_total", "counter", "Entries written to Postgres"),
