@@ -202,7 +202,7 @@ def observe(name: str, value: float, *, traceparent: str = "", **labels: str) ->
 def begin(service: str) -> None:
     """Show the metrics of a service (or of an arm) from its start on, what counts at 0."""
     # Series of when counters began would double what is scraped; nobody asks for them.
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     owner = _OWNERS.get(service, "arm")
     for metric in METRICS:
         if metric.name.split("_")[1] == owner:
