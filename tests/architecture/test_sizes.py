@@ -21,8 +21,9 @@ SERVICES = {
     # member of their own.
     "scheduler": 2_600,
     "arm-registry": SERVICE_LINES,
-    # Two kinds of memory, each with a store that is searched and a way in that loses nothing.
-    "memory": 4_900,
+    # Two kinds of memory, each with a store that is searched and a way in that loses nothing; what
+    # is told of them, how they age and are erased, and three makers of vectors.
+    "memory": 5_300,
     # It accepts, records, ends, retries, tells and repairs; the ledger is a member of its own.
     "orchestrator": 2_500,
 }

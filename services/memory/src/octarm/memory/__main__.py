@@ -25,6 +25,7 @@ from octarm.memory.routes.writes import WritesFromStream
 from octarm.memory.settings import Settings
 from octarm.memory.storage.episodes import PostgresEpisodes
 from octarm.memory.storage.erasing import PostgresErasing
+from octarm.memory.storage.events import MemoryEvents
 from octarm.memory.storage.front import RedisFront
 from octarm.memory.storage.stream import BusEpochs, WritesStream
 from octarm.memory.storage.upkeep import PostgresStock
@@ -36,9 +37,9 @@ from octarm.memory.usecases.lasting import ForgetOne, KeepWrites
 from octarm.memory.usecases.loading import LoadEpisode
 from octarm.memory.usecases.reading import ListEpisodes, ShowEpisode
 from octarm.memory.usecases.remembering import RememberTasks
+from octarm.memory.usecases.staleness import WatchStaleness
 from octarm.memory.usecases.upkeep import CountKnowledge, ListKnowledge
 from octarm.memory.usecases.writing import WriteEpisodes
-from octarm.models.episodes import Retention
 from octarm.models.subjects import ENDED, EPISODES
 
 BATCH = 500
@@ -58,6 +59,7 @@ class Episodes(NamedTuple):
     list: ListEpisodes
     forget: ForgetOne
     forget_old: ForgetOld
+    watch: WatchStaleness
     runners: tuple[PullRunner, PullRunner]
 
 
@@ -84,10 +86,11 @@ def _episodes(
     handed = HandOver(stream)
     load = LoadEpisode(kept, front, stream, handed)
     write = WriteEpisodes(front, stream, handed, load, now=SystemClock().now)
+    watch = WatchStaleness(kept, front, stream)
     endings = TerminalEvents(RememberTasks(kept), ttl_s=settings.episode_ttl_s)
     ended = ConsumerRef(ENDED, MEMORY_EPISODES)
     written = ConsumerRef(EPISODES, MEMORY_WRITES)
-    days: dict[Retention, int] = {
+    days = {
         "brief": settings.brief_retention_days,
         "normal": settings.retention_days,
         "long": settings.long_retention_days,
@@ -96,10 +99,11 @@ def _episodes(
         kept,
         front,
         write,
-        EpisodeResponder(nc, write, ShowEpisode(front, load)),
+        EpisodeResponder(nc, write, ShowEpisode(front, load, watch.note)),
         ListEpisodes(kept, load),
         ForgetOne(entries, front, load, write.open),
         ForgetOld(entries, days),
+        watch,
         (
             PullRunner(nc, publisher, ended, endings, batch=BATCH, rest_s=GATHER_S),
             PullRunner(
@@ -142,8 +146,10 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
                         stop,
                         *(runner.run(stop) for runner in episodes.runners),
                         episodes.forget_old.run(stop),
+                        episodes.watch.run(stop),
                         front.gate.run(stop),
                         *knowledge.work(stop),
+                        MemoryEvents(pool, publisher).run(stop),
                         erase.run(stop),
                     )
                 finally:

@@ -5,9 +5,11 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from faststream.nats import NatsRouter
 
+from octarm.common.service import when_reloaded
 from octarm.common.storage.connections import Pool
 from octarm.memory.domain.access import Diodes
 from octarm.memory.embedders.hashing import HashingEmbedder
@@ -15,6 +17,7 @@ from octarm.memory.embedders.local import LocalEmbedder, local_embedder
 from octarm.memory.embedders.openai_compatible import OpenAIEmbedder
 from octarm.memory.routes.semantic import Knowledge, semantic_routes
 from octarm.memory.settings import Settings
+from octarm.memory.storage.ageing import PostgresKnowledgeAge
 from octarm.memory.storage.consolidation import PostgresAgenda
 from octarm.memory.storage.episodes import PostgresEpisodes
 from octarm.memory.storage.keeping import PostgresKeeper
@@ -22,6 +25,7 @@ from octarm.memory.storage.reembedding import PostgresReembedding
 from octarm.memory.storage.semantic import PostgresKnowledge
 from octarm.memory.storage.trail import AuditTrail
 from octarm.memory.storage.words import PostgresWords
+from octarm.memory.usecases.ageing import ForgetOld
 from octarm.memory.usecases.consolidating import Consolidate
 from octarm.memory.usecases.embedding import Embedders
 from octarm.memory.usecases.finding import ForgetKnowledge, Reading, SearchKnowledge, ShowMemory
@@ -29,6 +33,8 @@ from octarm.memory.usecases.keeping import RememberKnowledge
 from octarm.memory.usecases.knowledge import Audit, Embedder
 from octarm.memory.usecases.pacing import Pace
 from octarm.memory.usecases.reembedding import Reembed
+
+EXPIRED: Final = "octarm_memory_expired_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,7 @@ class Wired:
     trail: AuditTrail
     words: PostgresWords
     consolidate: Consolidate
+    forget_old: ForgetOld
 
     def work(self, stop: asyncio.Event) -> list[Awaitable[None]]:
         """Give the long-lived work; each part ends with `stop`."""
@@ -48,6 +55,7 @@ class Wired:
             self.words.run(stop),
             self.knowledge.reembed.run(stop),
             self.consolidate.run(stop),
+            self.forget_old.run(stop),
         ]
 
 
@@ -57,7 +65,9 @@ async def wired(settings: Settings, pool: Pool) -> AsyncGenerator[Wired, None]:
     model = _model(settings)
     trail = AuditTrail(pool)
     diodes = Diodes(settings.memory_access)
+    when_reloaded(lambda again: setattr(diodes, "declared", again.memory_access))
     knowledge = knowledge_on(pool, diodes=diodes, embedder=model, audit=trail)
+    days = {str(name): number for name, number in settings.knowledge_days.items()}
     try:
         yield Wired(
             semantic_routes(knowledge),
@@ -65,6 +75,7 @@ async def wired(settings: Settings, pool: Pool) -> AsyncGenerator[Wired, None]:
             trail,
             PostgresWords(pool),
             consolidate_on(pool, knowledge, wait_s=settings.episode_ttl_s // 2),
+            ForgetOld(PostgresKnowledgeAge(pool), days, EXPIRED),
         )
     finally:
         await trail.flush()

@@ -1,6 +1,6 @@
 """What the memory service reads at its start."""
 
-from typing import Annotated, ClassVar, Final, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -8,9 +8,11 @@ from octarm.common.service import ServiceSettings
 from octarm.memory.domain.access import Access
 from octarm.memory.domain.endpoints import checked_endpoint
 from octarm.models.episodes import DEFAULT_TTL_S
-from octarm.models.semantic import MAX_DIMENSION
+from octarm.models.semantic import MAX_DIMENSION, EntityType
 
 LOCAL_MODEL: Final = "wordllama-256"
+
+KnowledgeClass = EntityType | Literal["history", "audit"]
 
 
 class Settings(ServiceSettings):
@@ -35,6 +37,11 @@ class Settings(ServiceSettings):
     )
     long_retention_days: int = Field(
         default=730, ge=1, le=3650, description="Days for which episodes kept long stay"
+    )
+    knowledge_days: dict[KnowledgeClass, Annotated[int, Field(ge=1, le=36_500)]] = Field(
+        default={"history": 730, "audit": 365},
+        description="Class of rows of semantic memory → days for which they stay, as JSON: an"
+        " entity type, history, audit; what is not named stays",
     )
     embeddings_url: Annotated[str, AfterValidator(checked_endpoint)] | None = Field(
         default=None,

@@ -60,9 +60,9 @@ class Access(BaseModel):
 EVERYTHING: Final = Access()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Diodes:
-    """The declarations of all arms."""
+    """The declarations of all arms; they may be declared anew while reads and writes go on."""
 
     declared: Mapping[ArmId, Access]
 

@@ -15,7 +15,7 @@ class Fresh:
     """Something that is to be remembered: checked, redacted, hashed and embedded.
 
     `vector` is of length 1, or empty when nothing could make it; `metadata` and `provenance`
-    are JSON; `fact` is what it is about, if it says so.
+    are JSON; `fact` is what it is about, if it says so; `promoted`: out of an episode.
     """
 
     memory_id: str
@@ -33,6 +33,7 @@ class Fresh:
     fact: bytes | None = None
     supersedes: str | None = None
     merge: bool = True
+    promoted: bool = False
 
     def held(self, *, by: str | None = None, ended: "Ended | None" = None) -> "Held":
         """Give it as what is there once it is written."""

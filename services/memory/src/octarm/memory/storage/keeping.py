@@ -20,6 +20,7 @@ from octarm.memory.domain.settling import (
 )
 from octarm.memory.storage.audit import insert_audit
 from octarm.memory.storage.errors import postgres_errors
+from octarm.memory.storage.events import NOTE
 from octarm.memory.storage.walls import as_vector, behind_wall
 from octarm.memory.usecases.knowledge import Audited
 from octarm.models.errors import Unavailable
@@ -207,6 +208,8 @@ async def _keep(connection: Connection, tenant: str, known: Knowledge, one: Fres
         for memory_id in settled.supersedes:
             known.end(memory_id, by=one.memory_id, ended="superseded")
         known.add(one.held())
+        if one.promoted:
+            await connection.execute(NOTE, [tenant, one.memory_id, "promoted"])
     elif isinstance(settled, Outdated):
         await _insert(connection, tenant, one, by=settled.by, ended="superseded")
         known.add(one.held(by=settled.by, ended="superseded"))

@@ -5,6 +5,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -30,6 +31,7 @@ class _State(msgspec.Struct):
     messages: int
     first_seq: int
     last_seq: int
+    first_ts: datetime | None = None
 
 
 class _Info(msgspec.Struct):
@@ -78,6 +80,13 @@ class WritesStream:
             if time.monotonic() >= until:
                 return False
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def behind_s(self) -> float:
+        """Give the seconds for which the oldest write has waited; raises Unavailable."""
+        state = await self._looks.join("state", self._state)
+        if not state.messages or state.first_ts is None:
+            return 0.0
+        return max(0.0, (datetime.now(UTC) - state.first_ts).total_seconds())
 
     async def _state(self) -> _State:
         subject = f"$JS.API.STREAM.INFO.{EPISODES}"

@@ -65,6 +65,7 @@ OF_TENANT: Final = (
     ("consolidation", "delete from memory.consolidation where tenant = %(tenant)s"),
     ("sighting", "delete from memory.sighting where tenant = %(tenant)s"),
     ("episode_gone", "delete from memory.episode_gone where tenant = %(tenant)s"),
+    ("untold", "delete from memory.untold where tenant = %(tenant)s"),
 )
 # What was noted of single episodes on the way to memories.
 OF_EPISODES: Final = (
@@ -79,7 +80,7 @@ delete from memory.word w where not exists (
 """
 TABLES: Final = (
     *("semantic", "episode", "episode_entry", "episode_gone", "consolidation", "sighting"),
-    *("audit", "erasure"),
+    *("audit", "erasure", "untold"),
 )
 # Of a table that has become empty, Postgres keeps its last samples (up to 17: until it has rows).
 SAMPLES: Final = """

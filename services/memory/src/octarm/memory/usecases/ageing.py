@@ -9,7 +9,6 @@ from octarm.common import telemetry
 from octarm.common.clock import set_within
 from octarm.common.telemetry import metrics
 from octarm.memory.usecases.ports import Ageing
-from octarm.models.episodes import Retention
 from octarm.models.errors import OctarmError
 
 FORGET_EVERY_S: Final = 3600.0
@@ -20,10 +19,11 @@ log = telemetry.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ForgetOld:
-    """Delete episodes after the days of their class, a batch at a time, once an hour."""
+    """Delete what is older than the days of its class, a batch at a time, once an hour."""
 
     kept: Ageing
-    days: Mapping[Retention, int]
+    days: Mapping[str, int]
+    counter: str = "octarm_memory_episodes_forgotten_total"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until `stop` is set; what fails is tried again with the next look."""
@@ -33,13 +33,13 @@ class ForgetOld:
                     await self._forget(stop, retention, days)
                 await self.kept.sweep()
             except OctarmError as error:
-                log.warning("episodes_not_forgotten", error=error.message)
+                log.warning("old_rows_not_forgotten", error=error.message)
             await set_within(stop, FORGET_EVERY_S)
 
-    async def _forget(self, stop: asyncio.Event, retention: Retention, days: int) -> None:
+    async def _forget(self, stop: asyncio.Event, retention: str, days: int) -> None:
         while not stop.is_set():
             gone = await self.kept.forget(days=days, retention=retention)
             if not gone:
                 return
-            metrics.inc("octarm_memory_episodes_forgotten_total", gone)
+            metrics.inc(self.counter, gone)
             await set_within(stop, FORGET_PAUSE_S)

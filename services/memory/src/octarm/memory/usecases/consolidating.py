@@ -149,7 +149,8 @@ class Consolidate:
             metrics.inc("octarm_memory_consolidated_total", found.unreadable, rule="unreadable")
         if found.memories:
             await self.remember(
-                Remember(tenant=tenant, source=source, memories=list(found.memories))
+                Remember(tenant=tenant, source=source, memories=list(found.memories)),
+                promoted=True,
             )
         for memory in found.memories:
             metrics.inc("octarm_memory_consolidated_total", rule=str(memory.metadata["rule"]))

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -58,8 +58,9 @@ class RememberKnowledge:
     audit: Audit
     now: Callable[[], datetime]
 
-    async def __call__(self, command: Remember) -> Remembered:
-        """
+    async def __call__(self, command: Remember, *, promoted: bool = False) -> Remembered:
+        """Keep what may be kept; of what is new and `promoted` out of an episode, tell the fleet.
+
         Raises:
             Unavailable: Postgres does not answer; asking again keeps nothing twice.
         """
@@ -79,7 +80,7 @@ class RememberKnowledge:
             else:
                 answers[place] = _refusal(clean)
         if fit:
-            for place, answer in await self._keep(command, fit):
+            for place, answer in await self._keep(command, fit, promoted=promoted):
                 answers[place] = answer
         done = [answer for answer in answers if answer is not None]
         for answer in done:
@@ -96,10 +97,12 @@ class RememberKnowledge:
         return _refusal(refused(command.source, "write"))
 
     async def _keep(
-        self, command: Remember, fit: Sequence[tuple[int, _Clean]]
+        self, command: Remember, fit: Sequence[tuple[int, _Clean]], *, promoted: bool
     ) -> list[tuple[int, RememberAnswer]]:
         clean = [one for _, one in fit]
         fresh = await self._fresh(command.source, clean)
+        if promoted:
+            fresh = [replace(one, promoted=True) for one in fresh]
         audited = [
             self._entry(command, one.memory_id, its.given)
             for one, its in zip(fresh, clean, strict=True)

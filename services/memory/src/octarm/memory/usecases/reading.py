@@ -1,6 +1,6 @@
 """Show one episode, list many."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -8,7 +8,7 @@ from octarm.common.telemetry import metrics
 from octarm.memory.domain.entries import encode, fold
 from octarm.memory.domain.paging import Question, cursor_after, read_cursor
 from octarm.memory.usecases.loading import LoadEpisode
-from octarm.memory.usecases.ports import Cached, Episodes, Front, FrontDown, Kept
+from octarm.memory.usecases.ports import Cached, Episodes, Front, FrontDown, Kept, Key
 from octarm.models.episodes import (
     EpisodesFound,
     EpisodicMemory,
@@ -36,6 +36,7 @@ class ShowEpisode:
 
     front: Front
     load: LoadEpisode
+    note: Callable[[Key], None] | None = None
 
     async def __call__(self, query: GetEpisode) -> Shown:
         """
@@ -53,6 +54,8 @@ class ShowEpisode:
             if cached.body is None:
                 raise _not_found(query.episode_id)
             metrics.inc("octarm_memory_reads_total", source="redis")
+            if self.note is not None:
+                self.note((query.tenant, query.episode_id))
             return Shown(cached.body, "redis")
         found = await self.load(query.tenant, query.episode_id)
         if found.whole is None:

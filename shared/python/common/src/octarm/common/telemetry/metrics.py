@@ -105,6 +105,8 @@ METRICS: Final = (
     Metric("octarm_memory_entries_total", "counter", "Entries written to Postgres"),
     Metric("octarm_memory_writes_at_risk", "gauge", "Fast writes the stream has not"),
     Metric("octarm_memory_write_lag_seconds", "gauge", "Stream to Postgres, the oldest of late"),
+    Metric("octarm_memory_staleness_seconds", "gauge", "Redis behind Postgres, at most"),
+    Metric("octarm_memory_stale_total", "counter", "Episodes that Redis served too little of"),
     Metric(
         "octarm_memory_reads_total",
         "counter",
@@ -128,6 +130,7 @@ METRICS: Final = (
         "gauge",
         "For how long the oldest of them is due; old episodes stay meanwhile",
     ),
+    Metric("octarm_memory_expired_total", "counter", "Old rows of semantic memory deleted"),
     Metric("octarm_memory_audit_dropped_total", "counter", "Entries of the audit that were lost"),
     Metric("octarm_memory_erasures_total", "counter", "Subjects erased", ("kind",)),
     Metric("octarm_memory_degraded", "gauge", "1 while Redis does not answer"),
