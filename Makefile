@@ -14,7 +14,7 @@ FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 
-.PHONY: help sync sandbox promtool fmt lint types layers k8s test unit integration e2e chaos crashpoints storms fuzz coverage machines sim bench bench-tracing overload bench-peers schemas reference demo check up clean
+.PHONY: help sync sandbox promtool fmt lint types layers k8s test unit integration e2e chaos crashpoints storms fuzz coverage upgrade restore scaling machines sim bench bench-tracing overload bench-peers schemas reference demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,15 @@ chaos: sync sandbox ## Kill services under load, then count
 
 crashpoints: sync ## Kill a process at every line of the crash table (10 min)
 	CRASHPOINTS=all $(RUN) pytest -s tests/chaos/test_crash_table.py
+
+upgrade: sync ## Replace every process, two of each service, by the next version and back, under load (3 min)
+	OCTARM_UPGRADE_REPLICAS=2 $(RUN) pytest -s tests/chaos/test_upgrade.py
+
+restore: sync sandbox ## Back a stack up at work, put it back where nothing is, check it
+	$(RUN) pytest tests/e2e/test_backup.py tests/integration/test_backup_of_policies.py
+
+scaling: sync ## Drive the figures that arms are scaled by through bursts: no flapping, no kill of busy work
+	$(RUN) pytest tests/unit/deploy/test_autoscaling.py tests/unit/ledger/test_demand.py tests/integration/test_ledger_demand.py
 
 fuzz: sync ## Fuzz decoders (atheris) and the HTTP API (schemathesis), ten minutes each (FUZZ_S=600)
 	$(UV) sync --frozen --quiet --group fuzz
