@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 import pytest
@@ -15,10 +15,14 @@ from octarm.common.storage.connections import Connection, Pool
 from octarm.common.storage.migrations import upgrade
 from octarm.memory.domain.access import Access, Scope
 from octarm.memory.domain.hashing import hashed
+from octarm.memory.domain.paging import Question
 from octarm.memory.migrate import MIGRATIONS, SCHEMA
+from octarm.memory.storage.episodes import PostgresEpisodes
 from octarm.memory.storage.walls import as_vector, behind_wall
+from octarm.memory.storage.writes import PostgresWrites
 from octarm.models.errors import Backpressure, Forbidden, NotFound
 from octarm.models.semantic import ForgetMemory, NewMemory
+from tests.support.episodes import an_entry, an_episode_id, an_opening
 from tests.support.semantic import Memory, at
 
 pytestmark = pytest.mark.integration
@@ -109,6 +113,55 @@ async def test_no_query_shows_another_tenants_memories(pool: Pool) -> None:
     assert foreign == 0
 
 
+_MANY_EPISODES: Final = """
+select count(*), count(*) filter (where not c.episode_id = any(%(own)s))
+from unnest(
+    %(words)s::text[], %(ids)s::text[], %(tags)s::text[]
+) as asked (word, id, tag)
+cross join lateral (
+    select episode_id from memory.episode
+    where episode_id = asked.id or tenant = asked.word or arm_id = asked.word
+        or tags @> array[asked.tag] or body::text like '%%' || asked.word || '%%'
+    union all select memory.tagged(asked.tag)
+    union all select episode_id from memory.episode_entry
+    where episode_id = asked.id or body::text like '%%' || asked.word || '%%'
+    union all select episode_id from memory.episode_gone where episode_id = asked.id
+) c
+"""
+
+
+async def test_no_query_shows_another_tenants_episodes(pool: Pool) -> None:
+    """10,000 random queries, of random and forged words, ids and tags."""
+    random, writes = Random(8), PostgresWrites(pool)
+    numbers = {"acme": range(1, 21), "other": range(21, 41)}
+    for tenant, some_numbers in numbers.items():
+        await writes.keep([an_opening(n, tenant=tenant, tags=["sea"]) for n in some_numbers])
+        body = " ".join(random.choices(WORDS, k=6))
+        await writes.keep([an_entry("1", body, number=n, tenant=tenant) for n in some_numbers])
+    await writes.bury("other", an_episode_id(40))
+    own = [an_episode_id(n) for n in numbers["acme"]]
+    ids = [an_episode_id(n) for n in range(1, 41)]
+
+    found = foreign = 0
+    for _ in range(QUERIES // AT_ONCE):
+        asked = {
+            "own": own,
+            "words": random.choices([*WORDS, *FORGED, "acme"], k=AT_ONCE),
+            "ids": random.choices([*ids, *FORGED], k=AT_ONCE),
+            "tags": random.choices(["sea", *FORGED], k=AT_ONCE),
+        }
+        async with behind_wall(pool, "acme") as wall:
+            (counts,) = await (await wall.execute(_MANY_EPISODES, asked)).fetchall()
+        found, foreign = found + counts[0], foreign + counts[1]
+
+    assert found > QUERIES
+    assert foreign == 0
+    kept = PostgresEpisodes(pool)
+    assert await kept.get("acme", an_episode_id(21)) is None
+    tagged = await kept.find(Question("acme", tag="sea"), after=None, limit=50)
+    assert sorted(one.base.episode_id for one in tagged) == own
+
+
 @asynccontextmanager
 async def behind_wall_refusing(pool: Pool) -> AsyncGenerator[Connection, None]:
     """Behind the wall, with errors as they are, and nothing kept."""
@@ -142,7 +195,9 @@ class TestRole:
             "update memory.semantic set tenant = 'other'",
             "insert into memory.audit (tenant, action, verdict, about) values ('o', '', '', '{}')",
             "select * from memory.audit",
-            "select * from memory.episode",
+            "delete from memory.episode",
+            "insert into memory.episode_gone (tenant, episode_id) values ('acme', 'x')",
+            "select * from memory.consolidation",
             "alter table memory.semantic disable row level security",
             "select memory.learn_words()",
         ):

@@ -13,6 +13,7 @@ from octarm.memory.domain.entries import Entry
 from octarm.memory.domain.episode import Episode
 from octarm.memory.domain.paging import Question
 from octarm.memory.storage.errors import postgres_errors
+from octarm.memory.storage.walls import behind_wall
 from octarm.memory.usecases.ports import Kept
 from octarm.models.ids import with_prefix
 
@@ -108,17 +109,16 @@ class PostgresEpisodes:
         return await self._rows(sql, {**asked, "after": after, "limit": limit}, question.tenant)
 
     async def _rows(self, sql: str, asked: Any, tenant: str) -> list[Kept]:
-        with postgres_errors():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(sql.encode(), asked)
-                found = [_episode(row) for row in await cursor.fetchall()]
-                ids = [one.episode_id for one in found]
-                entries: dict[str, dict[str, Entry]] = {}
-                if ids:
-                    cursor = await connection.execute(_ENTRIES, [tenant, ids, MAX_ENTRY_BYTES])
-                    for episode_id, entry_id, seq, kind, body, ttl_s in await cursor.fetchall():
-                        entry = Entry(seq, kind, Raw(body.encode()), ttl_s)
-                        entries.setdefault(episode_id, {})[entry_id] = entry
+        entries: dict[str, dict[str, Entry]] = {}
+        async with behind_wall(self._pool, tenant) as connection:
+            cursor = await connection.execute(sql.encode(), asked)
+            found = [_episode(row) for row in await cursor.fetchall()]
+            ids = [one.episode_id for one in found]
+            if ids:
+                cursor = await connection.execute(_ENTRIES, [tenant, ids, MAX_ENTRY_BYTES])
+                for episode_id, entry_id, seq, kind, body, ttl_s in await cursor.fetchall():
+                    entry = Entry(seq, kind, Raw(body.encode()), ttl_s)
+                    entries.setdefault(episode_id, {})[entry_id] = entry
         return [Kept(one, entries.get(one.episode_id, {})) for one in found]
 
     async def check(self) -> None:
@@ -147,7 +147,7 @@ def _conditions(question: Question) -> tuple[list[str], dict[str, str | datetime
     if question.task_id is not None:
         conditions.append("(episode_id = %(own_id)s or task_id = %(task_id)s)")
     if question.tag is not None:
-        conditions.append("tags <> '{}' and tags @> array[%(tag)s]")
+        conditions.append("episode_id in (select memory.tagged(%(tag)s))")
     if question.since is not None:
         conditions.append("created_at >= %(since)s")
     if question.until is not None:
