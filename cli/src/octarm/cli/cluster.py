@@ -10,6 +10,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
 from nats.js.errors import NotFoundError
 
+from octarm.cli.instances import CLOCKS_DIFFER_S, instances
 from octarm.cli.stack.doctor import Check, Verdict
 from octarm.common.bus.connection import connected_to
 from octarm.common.bus.topology import BUCKETS, STREAMS, StreamSpec, consumers, stream_config
@@ -17,7 +18,6 @@ from octarm.models.errors import OctarmError
 
 PROVISION: Final = "octarm bus provision (with --replicas and --shards as you have them)"
 MIGRATE: Final = "octarm db migrate"
-CLOCKS_DIFFER_S: Final = 1.0
 FULL: Final = 0.8
 LAG: Final = 10_000
 STREAM_SETTINGS: Final = (
@@ -30,6 +30,7 @@ CONSUMER_SETTINGS: Final = (
 )
 OLDEST_POSTGRES: Final = 14
 SCHEMAS: Final = ("ledger", "memory")
+MIGRATION: Final = "migration "
 _RIGHTS: Final = """
 select coalesce(string_agg(n.nspname || '.' || c.relname, ', '), '')
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -52,7 +53,7 @@ async def examine_cluster(*, postgres_url: str, nats_url: str, shards: int) -> l
     if postgres_url:
         found += await _guarded("postgres", lambda: asyncio.to_thread(_postgres, postgres_url))
     if nats_url:
-        found += await _guarded("nats", lambda: _nats(nats_url, shards))
+        found += await _guarded("nats", lambda: _nats(nats_url, shards, _heads(found)))
     return found
 
 
@@ -109,6 +110,15 @@ def _shedding(connection: psycopg.Connection[Any]) -> list[Check]:
     return [Check(name, Verdict.WARNING if rows else Verdict.OK, found or "open", mend)]
 
 
+def _heads(found: list[Check]) -> dict[str, str]:
+    """Give the migrations that the database has."""
+    return {
+        check.name.removeprefix("schema "): check.found.removeprefix(MIGRATION)
+        for check in found
+        if check.found.startswith(MIGRATION)
+    }
+
+
 def _schema(connection: psycopg.Connection[Any], schema: str) -> Check:
     name, table = f"schema {schema}", f"{schema}.{schema}_version"
     known = connection.execute("select to_regclass(%s)", [table]).fetchone()
@@ -119,14 +129,14 @@ def _schema(connection: psycopg.Connection[Any], schema: str) -> Check:
         hint = "grant select, insert, update, delete on them to this role"
         return Check(name, Verdict.MISSING, f"this role may not use {lacking[0][:300]}", hint)
     head = connection.execute(f"select version_num from {table}").fetchone()  # noqa: S608 - ours
-    return Check(name, Verdict.OK, f"migration {head[0] if head else 'unknown'}")
+    return Check(name, Verdict.OK, f"{MIGRATION}{head[0] if head else 'unknown'}")
 
 
-async def _nats(url: str, shards: int) -> list[Check]:
+async def _nats(url: str, shards: int, heads: dict[str, str]) -> list[Check]:
     async with connected_to(url, name="octarm-doctor") as nc:
         js = nc.jetstream(timeout=5)
         version = str(nc.connected_server_version)
-        checks = [Check("nats version", Verdict.OK, version)]
+        checks = [Check("nats version", Verdict.OK, version), *await instances(nc, heads)]
         for spec in STREAMS:
             checks.append(await _stream(js, spec))
         for stream, config in consumers(shards):

@@ -75,9 +75,10 @@ def doctor(
 ) -> None:
     """Say what this machine lacks to run Octarm, and how to mend it.
 
-    With --cluster: versions, clocks, migrations and rights, streams and consumers as they are
-    against how they are provisioned, and who lags. OCTARM_POSTGRES_URL and OCTARM_NATS_URL say
-    where; without them it is the embedded stack that runs.
+    With --cluster: which versions run and for which migrations, clocks, rights, streams and
+    consumers as they are against how they are provisioned, who lags, and what load is shed.
+    OCTARM_POSTGRES_URL and OCTARM_NATS_URL say where; without them it is the embedded stack
+    that runs.
     """
     checks = asyncio.run(_examine_cluster(shards) if cluster else examine())
     if json_ or getattr(ctx.find_root().obj, "json", False):

@@ -17,6 +17,7 @@ from octarm.arm_registry.usecases import (
     WatchArms,
 )
 from octarm.common.bus.connection import connected_to, must_answer
+from octarm.common.bus.identity import introduce
 from octarm.common.bus.leadership import Leadership
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
@@ -35,6 +36,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         expect_cluster=settings.nats_cluster,
         on_closed=stop.set,
     ) as nc:
+        await introduce(nc, "arm-registry", settings.instance)
         await _serve(settings, nc, stop)
 
 

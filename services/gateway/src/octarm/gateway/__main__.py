@@ -15,6 +15,7 @@ from octarm.clients.semantic import SemanticClient
 from octarm.clients.upkeep import UpkeepClient
 from octarm.common.bus.connection import connected_to, must_be_connected
 from octarm.common.bus.dead_letter_box import DeadLetterBox
+from octarm.common.bus.identity import introduce
 from octarm.common.bus.publisher import Publisher
 from octarm.common.service import run
 from octarm.common.telemetry import get_logger
@@ -74,6 +75,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             expect_cluster=settings.nats_cluster,
             on_closed=stop.set,
         ) as nc:
+            await introduce(nc, "gateway", settings.instance)
             publisher = Publisher(nc)
             fleet = fleet_on(nc, publisher, settings.answer_s)
             app = make_app(fleet, surroundings(settings, nc, stop))

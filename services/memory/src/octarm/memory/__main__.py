@@ -8,6 +8,7 @@ from typing import NamedTuple
 from nats.aio.client import Client as NATS
 
 from octarm.common.bus.connection import connected_to, must_answer
+from octarm.common.bus.identity import introduce
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
@@ -22,6 +23,7 @@ from octarm.memory.routes.endings import TerminalEvents
 from octarm.memory.routes.episodes import EpisodeResponder, episode_routes
 from octarm.memory.routes.upkeep import Upkeep, upkeep_routes
 from octarm.memory.routes.writes import WritesFromStream
+from octarm.memory.schema import MIGRATIONS
 from octarm.memory.settings import Settings
 from octarm.memory.storage.episodes import PostgresEpisodes
 from octarm.memory.storage.erasing import PostgresErasing
@@ -73,6 +75,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             expect_cluster=settings.nats_cluster,
             on_closed=stop.set,
         ) as nc:
+            await introduce(nc, "memory", settings.instance, memory=MIGRATIONS)
             await _serve(settings, stop, nc, pool)
     finally:
         await pool.close()

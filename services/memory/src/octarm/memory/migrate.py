@@ -1,14 +1,11 @@
 """Bring the schema `memory` to its newest version; only the command loads this."""
 
-from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from octarm.common.service import read_settings
 from octarm.common.storage.migrations import run_command
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.settings import Settings
-
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
-SCHEMA: Final = "memory"
 
 
 def migrate() -> NoReturn:

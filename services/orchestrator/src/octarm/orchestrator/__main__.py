@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from nats.aio.client import Client as NATS
 
 from octarm.common.bus.connection import connected_to, must_be_connected
+from octarm.common.bus.identity import introduce
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
 from octarm.common.bus.runner import ConsumerRef, PullRunner
@@ -24,6 +25,7 @@ from octarm.common.service import run, until_stopped, when_reloaded
 from octarm.common.storage import Pool, connected, open_pool
 from octarm.ledger.domain.changes import Moved
 from octarm.ledger.domain.tenants import Tenants
+from octarm.ledger.schema import MIGRATIONS
 from octarm.ledger.storage.attempts import PostgresAttempts
 from octarm.ledger.storage.backlog import PostgresBacklog
 from octarm.ledger.storage.cancelling import PostgresCancelling
@@ -96,6 +98,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             settings.nats_url, name=NAME, expect_cluster=settings.nats_cluster, on_closed=stop.set
         )
         nc = await stack.enter_async_context(bus)
+        await introduce(nc, NAME, settings.instance, ledger=MIGRATIONS)
         await _serve(stack, settings, stop, pool=pool, nc=nc)
 
 

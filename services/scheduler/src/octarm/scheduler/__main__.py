@@ -7,6 +7,7 @@ from functools import partial
 from nats.aio.client import Client as NATS
 
 from octarm.common.bus.connection import connected_to, must_be_connected
+from octarm.common.bus.identity import introduce
 from octarm.common.bus.publisher import Publisher
 from octarm.common.cancelling import end
 from octarm.common.health import HealthServer
@@ -30,6 +31,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         expect_cluster=settings.nats_cluster,
         on_closed=stop.set,
     ) as nc:
+        await introduce(nc, "scheduler", settings.instance)
         await _serve(settings, nc, stop)
 
 

@@ -15,6 +15,7 @@ from octarm.models import (
     episodes,
     erasure,
     events,
+    identity,
     policies,
     queries,
     rejections,
@@ -181,6 +182,7 @@ GET_SHEDDING: Final = Query(
     f"{PREFIX}.qry.ledger.shedding", shedding.GetShedding, shedding.SheddingFound
 )
 GET_USAGE: Final = Query(f"{PREFIX}.qry.ledger.usage", usage.GetUsage, usage.UsageFound)
+IDENTIFY: Final = Query(f"{PREFIX}.qry.fleet.identify", identity.Identify, identity.Identity)
 REGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.register", queries.RegisterArm, ArmRecord)
 DEREGISTER_ARM: Final = Query(f"{PREFIX}.qry.arm.deregister", queries.ArmKey, queries.Done)
 DRAIN_ARM: Final = Query(f"{PREFIX}.qry.arm.drain", queries.ArmKey, ArmRecord)
@@ -281,6 +283,7 @@ QUERIES: Final[tuple[Query[Any, Any], ...]] = (
     SWITCH_SHEDDING,
     GET_SHEDDING,
     GET_USAGE,
+    IDENTIFY,
     REGISTER_ARM,
     DEREGISTER_ARM,
     DRAIN_ARM,
