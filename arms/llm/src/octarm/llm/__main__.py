@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from octarm.common.service import read_settings, refuse
 from octarm.llm.answer import AnswerTask
+from octarm.llm.condense import CAPABILITY, CondenseEpisode
 from octarm.llm.local import LocalModel, NoLocalModel, default_weights
 from octarm.llm.openai_compatible import OpenAICompatible
 from octarm.llm.provider import Provider
@@ -70,7 +71,7 @@ def llm(settings: Settings, provider: Provider) -> Arm:
     """Wire the arm."""
     arm = Arm(
         settings.arm_id,
-        capabilities={"llm", "summarise", "answer"},
+        capabilities={"llm", "summarise", "answer", CAPABILITY},
         slots=settings.slots,
         labels=labels_of(settings),
     )
@@ -78,11 +79,13 @@ def llm(settings: Settings, provider: Provider) -> Arm:
         max_output_tokens=settings.max_output_tokens, temperature=settings.temperature
     )
     answer_task = AnswerTask(provider, defaults, traced_as(settings))
+    condense = CondenseEpisode(answer_task)
 
     @arm.run
     async def run(task: TaskContract, ctx: Context) -> ExecutionResult:
         started_at = datetime.now(UTC)
-        answer = await unless_cancelled(ctx, answer_task(task, ctx))
+        do = condense if CAPABILITY in task.required_capabilities else answer_task
+        answer = await unless_cancelled(ctx, do(task, ctx))
         return result_of(task, ctx, answer, started_at=started_at)
 
     return arm

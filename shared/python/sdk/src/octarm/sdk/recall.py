@@ -28,6 +28,7 @@ from octarm.models.semantic import (
     NewMemory,
     RememberAnswer,
     SearchMemory,
+    SemanticMemory,
 )
 from octarm.sdk.episodes import OpenEpisode
 
@@ -119,6 +120,15 @@ class Recall:
             only=only or MemoryFilter(),
         )
         return (await self._knowledge.search(question)).hits
+
+    async def get(self, memory_id: str) -> SemanticMemory:
+        """Show one memory of the fleet, history too.
+
+        Raises:
+            NotFound: there is none, or this arm may not see it.
+        """
+        found = await self._knowledge.get(self.tenant, memory_id, arm_id=self.arm_id)
+        return found.memory
 
     async def remember(
         self,
