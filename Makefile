@@ -14,7 +14,7 @@ FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 
-.PHONY: help sync sandbox promtool fmt lint types layers k8s test unit integration e2e chaos crashpoints storms fuzz coverage upgrade restore scaling machines sim bench bench-tracing overload bench-peers schemas reference demo check up clean
+.PHONY: help sync sandbox promtool fmt lint types layers render k8s images test unit integration e2e chaos crashpoints storms fuzz coverage upgrade restore scaling machines sim bench bench-tracing overload bench-peers schemas reference demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ upgrade: sync ## Replace every process, two of each service, by the next version
 restore: sync sandbox ## Back a stack up at work, put it back where nothing is, check it
 	$(RUN) pytest tests/e2e/test_backup.py tests/integration/test_backup_of_policies.py
 
+images: sync ## Install every image's content as the Dockerfile does, start it, ask for its health; check the Dockerfile
+	$(RUN) pytest tests/integration/test_image_install.py tests/unit/deploy/test_dockerfile.py tests/unit/deploy/test_dockerfile_rules.py
+
 scaling: sync ## Drive the figures that arms are scaled by through bursts: no flapping, no kill of busy work
 	$(RUN) pytest tests/unit/deploy/test_autoscaling.py tests/unit/ledger/test_demand.py tests/integration/test_ledger_demand.py
 
@@ -97,8 +100,10 @@ coverage: sync ## Check that models, domains and policies are covered to the las
 	$(RUN) coverage report --skip-covered --fail-under=100 --include='*/octarm/models/*,*/domain/*,*/octarm/policies/*' --omit='*/octarm/policies/sandbox/*,*/octarm/policies/store/*,*/octarm/policies/desk/*,*/octarm/policies/simulation/*'
 	$(if $(ALL),$(RUN) coverage report --skip-covered --fail-under=90)
 
-k8s: sync promtool ## Render the manifests of deploy/k8s and check them, without a cluster
+render: sync ## Render the manifests of deploy/k8s and validate them; `test` checks all else of them
 	$(RUN) python -m tests.support.manifests
+
+k8s: render promtool ## Render the manifests of deploy/k8s and check them, without a cluster
 	$(RUN) pytest -q tests/unit/deploy
 
 test: sandbox promtool coverage ## Run all tests; those of units and contracts measured, as `coverage` does
@@ -137,7 +142,7 @@ demo: sync sandbox ## Run the main job on our own Markdown (FOLDER=… for your 
 up: sync ## Start the embedded stack in the foreground
 	$(RUN) octarm up
 
-check: lint types layers k8s test ## Everything that CI checks
+check: lint types layers render test ## Everything that CI checks
 
 clean: ## Remove what the tasks made
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out
