@@ -27,7 +27,7 @@ from octarm.common.storage.migrations import upgrade
 from octarm.memory.domain.access import Diodes
 from octarm.memory.domain.hashing import DIMENSION, NAME, hashed
 from octarm.memory.embedders.hashing import HashingEmbedder
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.storage.semantic import PostgresKnowledge
 from octarm.memory.storage.walls import as_vector
 from octarm.memory.storage.words import PostgresWords

@@ -13,7 +13,7 @@ from octarm.common.storage import open_pool
 from octarm.common.storage.migrations import upgrade
 from octarm.common.testing.fakes import NOON
 from octarm.memory.domain.paging import Question
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.storage.episodes import PostgresEpisodes
 from octarm.memory.storage.writes import PostgresWrites
 from octarm.memory.usecases.ports import Entries, Episodes

@@ -13,7 +13,7 @@ from octarm.common.storage.migrations import upgrade
 from octarm.common.telemetry import metrics
 from octarm.memory.domain.access import Access
 from octarm.memory.knowledge import consolidate_on
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.storage.writes import PostgresWrites
 from octarm.memory.usecases.consolidating import MAX_TRIES, Consolidate
 from octarm.models.semantic import MemoryFilter

@@ -18,7 +18,7 @@ from octarm.memory.domain.sameness import cosine
 from octarm.memory.embedders import local
 from octarm.memory.embedders.local import LocalEmbedder, local_embedder
 from octarm.memory.embedders.openai_compatible import OpenAIEmbedder
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.settings import Settings
 from octarm.models.errors import OctarmError, Unauthenticated, Unavailable
 from octarm.models.semantic import MemoryFilter, NewMemory, ReembedMemories

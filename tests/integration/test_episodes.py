@@ -2,10 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
-import nats
 import psycopg
 import pytest
 import pytest_asyncio
@@ -15,12 +13,9 @@ from pydantic import SecretStr
 from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
 from octarm.common.bus.publisher import Outgoing, Publisher
-from octarm.common.bus.topology import MEMORY_WRITES, provision
+from octarm.common.bus.topology import MEMORY_WRITES
 from octarm.common.storage import open_redis
-from octarm.common.storage.migrations import upgrade
-from octarm.memory.__main__ import main
 from octarm.memory.domain.entries import encode
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
 from octarm.memory.settings import Settings
 from octarm.models.episodes import EpisodeWrite, FindEpisodes, WriteEpisodes
 from octarm.models.errors import Conflict, InvalidRequest, NotFound, Unparsable
@@ -29,6 +24,7 @@ from octarm.models.ids import new_id
 from octarm.models.subjects import DLQ, EPISODES, KEEP_WRITES
 from octarm.sdk.recall import Recall
 from tests.support.episodes import an_entry
+from tests.support.memory_service import a_memory, a_provisioned_bus, memory_settings
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
@@ -36,42 +32,13 @@ pytestmark = pytest.mark.integration
 
 @pytest_asyncio.fixture
 async def bus(nats_url: str) -> AsyncGenerator[NATS, None]:
-    connection = await nats.connect(nats_url)
-    await provision(connection.jetstream())
-    yield connection
-    await connection.close()
+    async with a_provisioned_bus(nats_url) as bus:
+        yield bus
 
 
 @pytest.fixture
 def settings(nats_url: str, postgres_url: str, redis_url: str) -> Settings:
-    upgrade(postgres_url, MIGRATIONS, SCHEMA)
-    return Settings(
-        nats_url=nats_url, postgres_url=SecretStr(postgres_url), redis_url=SecretStr(redis_url)
-    )
-
-
-@asynccontextmanager
-async def a_memory(settings: Settings, bus: NATS) -> AsyncGenerator[None, None]:
-    """A memory service in this process, once it answers."""
-    stop = asyncio.Event()
-    running = asyncio.create_task(main(settings, stop))
-    client = MemoryClient(bus, timeout_s=2)
-
-    async def answers() -> bool:
-        if running.done():
-            await running
-        try:
-            await client.find_episodes(FindEpisodes(tenant="nobody"))
-        except Exception:  # noqa: BLE001 - it is not there yet
-            return False
-        return True
-
-    try:
-        await wait_until(answers, 30)
-        yield
-    finally:
-        stop.set()
-        await running
+    return memory_settings(nats_url, postgres_url, redis_url)
 
 
 def memory_of(bus: NATS, tenant: str = "acme", arm_id: str = "writer") -> Recall:

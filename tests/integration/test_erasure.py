@@ -1,81 +1,54 @@
 """Erasing leaves no trace: every byte of Redis and of the tables is searched afterwards."""
 
-import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
-import nats
 import psycopg
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client as NATS
 from psycopg import sql
-from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
 from octarm.clients.semantic import SemanticClient
 from octarm.clients.upkeep import UpkeepClient
-from octarm.common.bus.topology import provision
 from octarm.common.storage import open_pool, open_redis
-from octarm.common.storage.migrations import upgrade
-from octarm.memory.__main__ import main
+from octarm.common.storage.connections import Pool
 from octarm.memory.domain.receipts import receipt_digest, subject_digest
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
 from octarm.memory.settings import Settings
 from octarm.memory.storage.erasing import PostgresErasing
+from octarm.memory.storage.writes import PostgresWrites
+from octarm.memory.usecases.erasing import Erase, Running
+from octarm.memory.usecases.ports import FrontDown
+from octarm.models.episodes import ForgetEpisode
 from octarm.models.erasure import EraseSubject, Erasure, Subject
-from octarm.models.errors import NotFound, OctarmError
+from octarm.models.errors import NotFound, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.semantic import NewMemory, SearchMemory
 from octarm.sdk.recall import Recall
+from tests.support.memory_service import a_memory, a_provisioned_bus, memory_settings
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
 ANN = "person:annabel-quux"
 SECRET = "xyzzyplugh"
+# Of the calls of an erasure, those before which it is killed: 0 episodes, 1 note, 2 forget, 3 gone,
+# 4 none left, 5 memories, 6 forgotten, 7 Redis, 8 traces, 9 end.
+KILLED_BEFORE = (2, 3, 5, 7, 8, 9)
 
 
 @pytest.fixture
 def settings(nats_url: str, postgres_url: str, redis_url: str) -> Settings:
-    upgrade(postgres_url, MIGRATIONS, SCHEMA)
-    return Settings(
-        nats_url=nats_url, postgres_url=SecretStr(postgres_url), redis_url=SecretStr(redis_url)
-    )
+    return memory_settings(nats_url, postgres_url, redis_url)
 
 
 @pytest_asyncio.fixture
 async def bus(nats_url: str) -> AsyncGenerator[NATS, None]:
-    connection = await nats.connect(nats_url)
-    await provision(connection.jetstream())
-    yield connection
-    await connection.close()
-
-
-@asynccontextmanager
-async def a_memory(settings: Settings, bus: NATS) -> AsyncGenerator[UpkeepClient, None]:
-    """A memory service in this process, once it answers."""
-    stop = asyncio.Event()
-    running = asyncio.create_task(main(settings, stop))
-    client = UpkeepClient(bus, timeout_s=20)
-
-    async def answers() -> bool:
-        if running.done():
-            await running
-        try:
-            await UpkeepClient(bus, timeout_s=1).count("nobody")
-        except OctarmError:
-            return False
-        return True
-
-    try:
-        await wait_until(answers, 60)
-        yield client
-    finally:
-        stop.set()
-        await running
+    async with a_provisioned_bus(nats_url) as bus:
+        yield bus
 
 
 def recall_of(bus: NATS, tenant: str, task_id: str) -> Recall:
@@ -231,3 +204,87 @@ async def test_goes_on_with_what_another_began_and_begins_nothing_twice(
     assert ANN not in in_postgres
     assert f"Her word is {SECRET}" not in in_postgres
     assert f"Learnt: {SECRET}" not in in_postgres
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+class Cut:
+    """Lets so many calls through to what it stands for; then the process is killed."""
+
+    def __init__(self, behind: Any, left: list[int]) -> None:
+        self._behind, self._left = behind, left
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._behind, name)
+
+        def call(*given: Any) -> Any:
+            self._left[0] -= 1
+            if self._left[0] < 0:
+                raise Killed
+            return method(*given)
+
+        return call
+
+
+class Stores:
+    """What an erasure needs beside its tables; Redis is away while episodes are forgotten."""
+
+    def __init__(self, pool: Pool, redis: Redis, *, down: bool = False) -> None:
+        self._entries, self._redis, self._down = PostgresWrites(pool), redis, down
+
+    async def forget(self, query: ForgetEpisode) -> None:
+        await self._entries.bury(query.tenant, query.episode_id)
+        await self._entries.delete(query.tenant, query.episode_id)
+
+    async def bury(self, tenant: str, episode_id: str) -> None:
+        if self._down:
+            raise FrontDown
+        await self._redis.unlink(f"octarm:memory:episode:{tenant}:{episode_id}")
+
+    async def settle(self) -> None:
+        """Nothing was read meanwhile."""
+
+
+def an_erase(pool: Pool, stores: Stores, left: list[int]) -> Erase:
+    cut = Cut(stores, left)
+    return Erase(Cut(PostgresErasing(pool), left), cut.forget, cut, stores.settle)
+
+
+async def begun_for(pool: Pool, tenant: str) -> Running:
+    command = EraseSubject(tenant=tenant, subject=Subject(tag=ANN))
+    kept = PostgresErasing(pool)
+    begun = await kept.begin(f"era_{uuid4().hex}", command)
+    return next(one for one in await kept.running() if one.erasure_id == begun.erasure_id)
+
+
+async def test_ends_wherever_it_is_killed_and_when_redis_was_away(
+    bus: NATS, settings: Settings, postgres_url: str, redis_url: str
+) -> None:
+    pool = await open_pool(postgres_url, name="test", wait_s=60)
+    tenants = {f"t-{calls}": calls for calls in KILLED_BEFORE}
+    async with open_redis(redis_url) as redis:
+        async with a_memory(settings, bus):
+            for tenant in (*tenants, "away"):
+                await fill(bus, tenant, tag=ANN, word=SECRET)
+        begun = {}
+        for tenant, calls in tenants.items():
+            begun[tenant] = await begun_for(pool, tenant)
+            with pytest.raises(Killed):
+                await an_erase(pool, Stores(pool, redis), [calls])(begun[tenant])
+        begun["away"] = await begun_for(pool, "away")
+        with pytest.raises(Unavailable):
+            await an_erase(pool, Stores(pool, redis, down=True), [1_000])(begun["away"])
+        async with a_memory(settings, bus) as client:
+            receipts = [await done(client, one.tenant, one.erasure_id) for one in begun.values()]
+        in_redis = await everything_in(redis)
+    await pool.close()
+    in_postgres = everything_of(postgres_url)
+
+    assert SECRET not in in_postgres
+    assert SECRET.encode() not in in_redis
+    for receipt in receipts:
+        assert receipt.counts["episodes"] == 1
+        assert receipt.counts["postgres.semantic"] == 4
+        assert receipt.digest == receipt_digest(receipt)

@@ -11,8 +11,8 @@ from octarm.common.storage.migrations import upgrade
 from octarm.common.testing.fakes import NOON
 from octarm.llm.__main__ import llm, provider_of
 from octarm.llm.settings import Settings
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
 from octarm.memory.routes.semantic import semantic_routes
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.models import subjects
 from octarm.models.episodes import EpisodeFound, EpisodicMemory, GetEpisode
 from octarm.models.errors import NotFound

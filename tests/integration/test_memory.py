@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import nats
 import psycopg
 import pytest
 import pytest_asyncio
@@ -19,16 +18,18 @@ from pydantic import SecretStr
 
 from octarm.clients.memory import MemoryClient
 from octarm.common.bus.publisher import Outgoing, Publisher
-from octarm.common.bus.topology import MEMORY_EPISODES, provision
+from octarm.common.bus.topology import MEMORY_EPISODES
 from octarm.common.storage import open_redis
 from octarm.common.storage.migrations import upgrade
 from octarm.memory.__main__ import main
-from octarm.memory.migrate import MIGRATIONS, SCHEMA, migrate
+from octarm.memory.migrate import migrate
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.settings import Settings
 from octarm.models.episodes import FindEpisodes
 from octarm.models.errors import NotFound, OctarmError, Unparsable
 from octarm.models.subjects import DLQ, ENDED, TASKS_ENDED
 from tests.support.episodes import a_task_id, an_ending, an_episode_id
+from tests.support.memory_service import a_provisioned_bus
 from tests.support.probes import probe
 from tests.support.wait import wait_until
 
@@ -38,10 +39,8 @@ SAMPLED = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
 
 @pytest_asyncio.fixture
 async def bus(nats_url: str) -> AsyncGenerator[NATS, None]:
-    connection = await nats.connect(nats_url)
-    await provision(connection.jetstream())
-    yield connection
-    await connection.close()
+    async with a_provisioned_bus(nats_url) as bus:
+        yield bus
 
 
 @pytest.fixture

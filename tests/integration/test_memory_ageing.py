@@ -17,7 +17,7 @@ from octarm.common.storage.migrations import upgrade
 from octarm.memory import knowledge
 from octarm.memory.domain.access import Access
 from octarm.memory.knowledge import consolidate_on, wired
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.settings import Settings
 from octarm.memory.storage.ageing import PostgresKnowledgeAge
 from octarm.memory.storage.events import MemoryEvents

@@ -12,8 +12,8 @@ from octarm.common.bus.requests import control_plane
 from octarm.common.storage import open_pool
 from octarm.common.storage.connections import Pool
 from octarm.common.storage.migrations import upgrade
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
 from octarm.memory.routes.upkeep import Upkeep, upkeep_routes
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.storage import upkeep as storage
 from octarm.memory.storage.erasing import PostgresErasing
 from octarm.memory.storage.upkeep import PostgresStock

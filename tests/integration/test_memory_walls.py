@@ -16,7 +16,7 @@ from octarm.common.storage.migrations import upgrade
 from octarm.memory.domain.access import Access, Scope
 from octarm.memory.domain.hashing import hashed
 from octarm.memory.domain.paging import Question
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.storage.episodes import PostgresEpisodes
 from octarm.memory.storage.walls import as_vector, behind_wall
 from octarm.memory.storage.writes import PostgresWrites

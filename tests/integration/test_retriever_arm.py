@@ -10,8 +10,8 @@ from octarm.common.bus.requests import control_plane
 from octarm.common.storage import open_pool
 from octarm.common.storage.migrations import upgrade
 from octarm.memory.domain.access import Access
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
 from octarm.memory.routes.semantic import semantic_routes
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.models.semantic import NewMemory
 from octarm.retriever.__main__ import retriever
 from octarm.retriever.settings import Settings

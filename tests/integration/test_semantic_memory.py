@@ -14,8 +14,8 @@ from octarm.common.storage.connections import Pool
 from octarm.common.storage.migrations import upgrade
 from octarm.memory.domain.hashing import NAME, hashed
 from octarm.memory.domain.ranking import HASHING_WEIGHT
-from octarm.memory.migrate import MIGRATIONS, SCHEMA
 from octarm.memory.routes.semantic import semantic_routes
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.models.errors import InvalidRequest, NotFound
 from octarm.models.semantic import ForgetMemory, MemoryFilter, NewMemory, SearchMemory
 from tests.support.semantic import Memory, a_memory_id, at

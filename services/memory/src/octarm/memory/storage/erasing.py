@@ -105,14 +105,19 @@ class PostgresErasing:
                 )
                 return [row[0] for row in await cursor.fetchall()]
 
-    async def gone(self, running: Running, episode_ids: Sequence[str]) -> None:
-        """Note and count episodes that were forgotten."""
+    async def note(self, running: Running, episode_ids: Sequence[str]) -> None:
+        """Write down, and count once, episodes that will be forgotten."""
         with postgres_errors():
             async with transaction(self._pool) as connection:
-                await connection.execute(_NOTE, [running.erasure_id, list(episode_ids)])
+                cursor = await connection.execute(_NOTE, [running.erasure_id, list(episode_ids)])
+                await _count(connection, running, "episodes", cursor.rowcount)
+
+    async def gone(self, running: Running, episode_ids: Sequence[str]) -> None:
+        """Delete what was noted of episodes on the way to memories."""
+        with postgres_errors():
+            async with transaction(self._pool) as connection:
                 for sql in subjects.OF_EPISODES:
                     await connection.execute(sql.encode(), [running.tenant, list(episode_ids)])
-                await _count(connection, running, "episodes", len(episode_ids))
 
     async def forgotten(self, running: Running) -> AsyncIterator[list[str]]:
         """Give the episodes that were forgotten, some at a time."""

@@ -51,8 +51,12 @@ class Erasing(Protocol):
         """Give some episodes of the subject."""
         ...
 
+    async def note(self, running: Running, episode_ids: Sequence[str]) -> None:
+        """Write down, and count, episodes that will be forgotten."""
+        ...
+
     async def gone(self, running: Running, episode_ids: Sequence[str]) -> None:
-        """Note and count episodes that were forgotten."""
+        """Delete what was noted of episodes on the way to memories."""
         ...
 
     def forgotten(self, running: Running) -> AsyncIterator[list[str]]:
@@ -77,6 +81,10 @@ class Cache(Protocol):
 
     async def drop(self, keys: Sequence[Key]) -> None:
         """Delete what it has of these; raises `FrontDown`."""
+        ...
+
+    async def bury(self, tenant: str, episode_id: str) -> None:
+        """Leave nothing of an episode but that it is gone; raises `FrontDown`."""
         ...
 
 
@@ -144,12 +152,13 @@ class Erase:
             Unavailable: Postgres or Redis does not answer; it goes on with the next call.
         """
         while ids := await self.kept.episodes(running):
+            # First of all: who goes on after a crash must know what Redis may still have.
+            await self.kept.note(running, ids)
             for episode_id in ids:
                 await self.forget(ForgetEpisode(tenant=running.tenant, episode_id=episode_id))
             await self.kept.gone(running, ids)
         await self.kept.knowledge(running)
-        if running.subject.everything:
-            await self._drop(running)
+        await self._clear(running)
         # What was read of it a moment ago is still being written down.
         await self.settle()
         await self.kept.traces(running)
@@ -157,10 +166,15 @@ class Erase:
         metrics.inc("octarm_memory_erasures_total", kind=running.subject.kind)
         log.info("erased", erasure_id=running.erasure_id, kind=running.subject.kind)
 
-    async def _drop(self, running: Running) -> None:
-        """Take away that episodes are gone, too: the keys bear the tenant's name."""
+    async def _clear(self, running: Running) -> None:
+        """See to it that Redis has nothing more: it may have been away when they were forgotten."""
         async for ids in self.kept.forgotten(running):
             try:
-                await self.cache.drop([(running.tenant, one) for one in ids])
+                if running.subject.everything:
+                    # That they are gone goes, too: the keys bear the tenant's name.
+                    await self.cache.drop([(running.tenant, one) for one in ids])
+                else:
+                    for one in ids:
+                        await self.cache.bury(running.tenant, one)
             except FrontDown as error:
                 raise Unavailable("Redis does not answer", retry_after_s=1) from error
