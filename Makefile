@@ -14,7 +14,7 @@ FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 
-.PHONY: help sync sandbox promtool fmt lint types layers render k8s images test unit integration e2e chaos crashpoints storms fuzz coverage upgrade restore scaling machines sim bench bench-tracing overload bench-peers schemas reference demo check up clean
+.PHONY: help sync sandbox promtool fmt lint types layers render k8s images test unit integration e2e chaos crashpoints storms fuzz coverage upgrade restore scaling machines sim bench bench-tracing panels overload bench-peers schemas reference demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -120,6 +120,10 @@ bench: sync ## Measure against the bare pipeline in the same run (N=20000)
 
 bench-tracing: sync ## Measure what tracing costs: none, 1 % and all tasks sampled, in one run (N=20000)
 	$(RUN) python -m bench.tracing --n $(N)
+
+panels: sync promtool ## Load the stack for a minute and draw the dashboards' panels into docs/images
+	$(UV) sync --frozen --quiet --group bench
+	$(RUN) python -m bench.panels
 
 overload: sync ## Offer three times what the system can do for two minutes, and count (SECONDS_OF_OVERLOAD=120)
 	$(RUN) python -m bench.load overload --seconds $(SECONDS_OF_OVERLOAD)

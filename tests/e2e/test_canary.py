@@ -11,6 +11,7 @@ import pytest
 
 from octarm.models.subjects import SUBMIT_TASK
 from tests.e2e.conftest import Up
+from tests.support.scraping import OPEN_METRICS, endpoints
 from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -34,18 +35,22 @@ async def test_no_sink_has_what_was_submitted(up: Up) -> None:
 
     letters = json.loads(_shown(up, "dlq", "list", "--json"))
     shown = [_shown(up, "dlq", "show", str(letter["seq"])) for letter in letters]
+    scraped = {url: await _text(url) for url in endpoints(up.pids).values()}
     sinks = {
         **{str(path): path.read_text(errors="replace") for path in _files(up)},
+        **scraped,
         "octarm dlq list": json.dumps(letters),
         "octarm dlq show": "\n".join(shown),
         "octarm logs": _shown(up, "logs", "--json"),
         "octarm trace": _shown(up, "trace", task_id, "--json"),
+        "octarm arms": _shown(up, "arms", "list", "--json"),
         "octarm ledger verify": _shown(up, "ledger", "verify", "--live", "--json"),
     }
 
     assert "<API_KEY>" in sinks["octarm dlq show"], "the letter itself is there"
     assert TRACE_ID in sinks["octarm trace"]
     assert len(_files(up)) > 8
+    assert any("octarm_orchestrator_tasks_ended_total" in text for text in scraped.values())
     leaks = {
         (sink, canary) for sink, text in sinks.items() for canary in CANARIES if canary in text
     }
@@ -87,8 +92,15 @@ async def _bury(up: Up) -> None:
     await asyncio.wait_for(bus.close(), 10)
 
 
+async def _text(url: str) -> str:
+    async with httpx.AsyncClient(timeout=30) as http:
+        return (await http.get(url, headers={"accept": OPEN_METRICS})).text
+
+
 def _files(up: Up) -> list[Path]:
-    return [*(up.data / "logs").glob("*.log"), *(up.data / "traces").glob("*.jsonl")]
+    """What the stack's processes wrote, and the stack itself, outside the servers' data."""
+    written = (*(up.data / "logs").glob("*.log"), *(up.data / "traces").glob("*.jsonl"))
+    return [*written, *up.data.glob("up.*")]
 
 
 def _spans(up: Up, trace_id: str) -> set[str]:

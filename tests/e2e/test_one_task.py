@@ -114,3 +114,26 @@ async def test_what_was_not_asked_for_is_not_traced(up: Up) -> None:
 
     assert view.traceparent.endswith("-00")
     assert view.traceparent[3:35] not in {span["trace_id"] for span in up.spans()}
+
+
+async def test_a_task_that_waited_for_another_is_linked_to_its_trace(up: Up) -> None:
+    first, second = "1af7651916cd43dd8448eb211c80319c", "2af7651916cd43dd8448eb211c80319c"
+    async with httpx.AsyncClient(base_url=up.gateway, timeout=30) as http:
+
+        async def submit(trace_id: str, body: dict[str, Any]) -> str:
+            headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+            return str((await http.post("/v1/tasks", json=body, headers=headers)).json()["task_id"])
+
+        needed = await submit(first, BODY | {"context": {"command": "sleep 2"}})
+        waiting = await submit(second, BODY | {"depends_on": [needed]})
+
+    def named(name: str) -> list[dict[str, Any]]:
+        return [s for s in up.spans() if s["trace_id"] == second and s["name"] == name]
+
+    await wait_until(lambda: named("memory.remember") and named("scheduler.place"), timeout_s=60)
+    await wait_until(lambda: named("orchestrator.wake"), timeout_s=30)
+    (woke,), (place,) = named("orchestrator.wake"), named("scheduler.place")
+    assert [link[:32] for link in woke["links"]] == [first]
+    assert place["parent_id"] == woke["span_id"]
+    drawn = up.octarm("trace", waiting).stdout
+    assert f"orchestrator.wake  after trace {first}" in drawn

@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncGenerator
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -247,3 +249,32 @@ class TestHealth:
         assert 'route="/v1/tasks/{task_id}",status="200"' in text
         assert "tsk_" not in text
         assert metrics.exposition()
+
+    async def test_a_stream_takes_as_long_as_its_answer_takes_to_begin(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now_s = 100.0
+        clock = SimpleNamespace(perf_counter=lambda: now_s, monotonic=time.monotonic)
+        monkeypatch.setattr("octarm.gateway.routes.edge.time", clock)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal now_s
+            now_s += 0.5
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            now_s += 60
+
+        async def drop(_: Message) -> None:
+            return None
+
+        async def never() -> Message:
+            raise AssertionError
+
+        def seconds() -> float:
+            name = "octarm_gateway_request_seconds_sum"
+            return metrics.registry.get_sample_value(name, {"route": "none"}) or 0.0
+
+        before = seconds()
+        scope = {"type": "http", "path": "/", "headers": []}
+        await Edge(app, KEYS, lambda: True)(scope, never, drop)
+
+        assert seconds() - before == pytest.approx(0.5)

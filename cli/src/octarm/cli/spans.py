@@ -38,6 +38,8 @@ class Span:
     end_ns: int
     status: str = ""
     attributes: dict[str, Any] = field(default_factory=dict)
+    links: tuple[str, ...] = ()
+    """Spans that led to it besides its parent: span_id, or trace_id-span_id."""
 
     @property
     def duration_ms(self) -> float:
@@ -77,6 +79,7 @@ def _span(line: str) -> Span | None:
             end_ns=int(row["end_ns"]),
             status=str(row.get("status", "")),
             attributes=dict(row.get("attributes") or {}),
+            links=tuple(str(link) for link in row.get("links") or ()),
         )
     except (ValueError, KeyError, TypeError):
         return None
@@ -117,6 +120,8 @@ def _label(span: Span, frame: tuple[int, int]) -> Text:
     for name, words in SHOWN:
         if (value := span.attributes.get(name)) not in (None, ""):
             label.append(f"{words.format(clean(str(value)))}  ", style="dim")
+    for trace_id in (link.partition("-")[0] for link in span.links if "-" in link):
+        label.append(f"after trace {clean(trace_id)}  ", style="dim")
     label.append(f"{span.duration_ms:.1f} ms", style="bold")
     label.append(f"  +{(span.start_ns - start) / 1e6:.1f}  ", style="dim")
     label.append(_bar(span, start, whole), style="cyan")

@@ -48,12 +48,13 @@ class Edge:
         caller = Caller(_correlation_id(found), _traceparent(found))
         caller.attach(scope)
         echo = (CORRELATION, caller.correlation_id.encode())
-        status, started = 499, time.perf_counter()
+        status, started, answered = 499, time.perf_counter(), 0.0
 
         async def reply(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                # A stream of events lasts as long as its reader likes; that is no latency.
+                status, answered = message["status"], time.perf_counter()
                 message["headers"] = [*message["headers"], echo]
             await send(message)
 
@@ -68,7 +69,8 @@ class Edge:
             await app(scope, receive, reply)
         finally:
             structlog.contextvars.unbind_contextvars("correlation_id", "traceparent")
-            _measure(scope, status, time.perf_counter() - started, caller.traceparent)
+            took_s = (answered or time.perf_counter()) - started
+            _measure(scope, status, took_s, caller.traceparent)
 
     async def _refusal(
         self, caller: Caller, found: Mapping[bytes, list[str]]

@@ -10,6 +10,7 @@ from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.logs import get_logger
 from octarm.ledger.domain.changes import Announce, Entry, Moved, Stopped, Stopping
 from octarm.ledger.domain.tasks import without_nul
+from octarm.ledger.hops import CANCEL, traced
 from octarm.models import hot
 from octarm.models.errors import OctarmError, TaskFailed
 from octarm.orchestrator.usecases.announce import Announcement
@@ -136,7 +137,7 @@ class StopAttempts:
         return Stopped(item.task_id, item.attempt, "forced") if item.overdue else None
 
     async def _end(self, proofs: list[Stopped]) -> None:
-        moved, entry = await self._ledger.stop(proofs, Announcement())
+        moved, entry = await self._ledger.stop(proofs, traced(Announcement(), CANCEL))
         self._relay.hand_in(entry)
         forced = [change.task_id for change in moved if change.proof == "forced"]
         if forced:
@@ -159,7 +160,7 @@ class CancelTasks:
             tenant,
             error=_problem(reason),
             inherited=_problem(f"a task above it was cancelled: {reason}"),
-            announce=Announcement(),
+            announce=traced(Announcement(), CANCEL),
         )
         failpoint("cancel_after_commit")
         self.relay.hand_in(entry)

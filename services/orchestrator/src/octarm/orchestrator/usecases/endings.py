@@ -11,6 +11,7 @@ from octarm.common.clock import set_within
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry.logs import get_logger
 from octarm.ledger.domain.changes import Announce, Entry, Moved, Woken
+from octarm.ledger.hops import RECONCILE, traced
 from octarm.models.errors import OctarmError, Problem, TimedOut, Unavailable
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.record import Revocation, Revoke
@@ -131,7 +132,9 @@ class Reconcile:
         moved, entry = await change(
             reason=reason,
             error=problem.model_dump_json(),
-            announce=Announcement(problem=problem, reason=reason),
+            announce=traced(
+                Announcement(problem=problem, reason=reason), RECONCILE, cause=problem.code
+            ),
         )
         if moved:
             failpoint("reconcile_after_commit")

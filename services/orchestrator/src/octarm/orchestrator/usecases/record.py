@@ -1,28 +1,23 @@
 """Record what scheduler and arms report: placements, starts, progress, results."""
 
 import random
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol
 
-from msgspec import structs
-
-from octarm.common.bus.publisher import Outgoing
-from octarm.common.telemetry import metrics, tracing
+from octarm.common.telemetry import metrics
 from octarm.ledger.domain.changes import Announce, Entry, Moved, Stray
 from octarm.ledger.domain.news import AttemptNews, Key, Step
+from octarm.ledger.hops import FINISH, traced
 from octarm.models.states import TaskState
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.relay import Relay
 from octarm.orchestrator.usecases.retrying import ChooseDelays
 
-SPAN: Final = "orchestrator.finish"
 UNKNOWN: Final = "the ledger has no such task"
 FOREIGN: Final = "the attempt is not this arm's"
-BAD_ENDINGS: Final = (TaskState.FAILED, TaskState.TIMED_OUT)
 CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
 
@@ -70,9 +65,9 @@ class RecordNews:
         """Record; gives the attempts whose news is refused, each with the reason."""
         if not news:
             return {}
-        began_ns = time.time_ns()
         delays = await self.delays(news, self.chance)
-        announce = _traced(Announcement(news), news, began_ns)
+        senders = {item.task_id: item.traceparent for item in news if item.traceparent}
+        announce = traced(Announcement(news), FINISH, senders=senders)
         moved, strays, entry = await self.attempts.record(news, delays, announce)
         self.relay.hand_in(entry)
         self.watch(moved)
@@ -94,33 +89,6 @@ def _foreign(news: list[AttemptNews], strays: list[Stray]) -> dict[Key, str]:
         if (item := by_key[stray.task_id, stray.attempt]).step is Step.ENDED
         and stray.is_foreign_to(item.arm_id)
     }
-
-
-def _traced(announce: Announcement, news: list[AttemptNews], began_ns: int) -> Announce:
-    """Let the terminal events of sampled tasks continue from this hop's span."""
-    senders = {item.task_id: item.traceparent for item in news if item.traceparent}
-
-    def spanned(change: Moved) -> Moved:
-        error = change.new.value if change.new in BAD_ENDINGS else ""
-        sampled = tracing.is_sampled(change.traceparent)
-        if not change.new.is_terminal or not (sampled or error):
-            return change
-        parent = senders.get(change.task_id) or change.traceparent
-        own = tracing.record(
-            SPAN,
-            parent,
-            began_ns,
-            error=error,
-            task_id=change.task_id,
-            attempt=change.attempt,
-            state=change.new.value,
-        )
-        return structs.replace(change, traceparent=own)
-
-    def with_spans(moved: list[Moved]) -> list[Outgoing]:
-        return announce([spanned(change) for change in moved])
-
-    return with_spans
 
 
 def _too_late(news: list[AttemptNews], strays: list[Stray]) -> list[Revocation]:

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from octarm.common.telemetry import metrics
 from octarm.ledger.domain.changes import Announce, Entry, Moved, Unwanted
 from octarm.ledger.domain.tasks import without_nul
+from octarm.ledger.hops import REJECT, traced
 from octarm.models.errors import Backpressure, OctarmError, TaskFailed
 from octarm.models.rejections import Rejection
 from octarm.orchestrator.usecases.announce import Announcement
@@ -41,7 +42,8 @@ class RejectTasks:
         """
         # Of two reasons for one task the first counts.
         unwanted = {item.task_id: _unwanted(item) for item in reversed(rejections)}
-        moved, entry = await self.ledger.reject(list(unwanted.values()), Announcement())
+        announce = traced(Announcement(), REJECT)
+        moved, entry = await self.ledger.reject(list(unwanted.values()), announce)
         self.relay.hand_in(entry)
         if moved:
             metrics.inc("octarm_orchestrator_tasks_ended_total", len(moved), state="rejected")

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from octarm.common.bus.publisher import Outgoing
+from octarm.common.telemetry.tracing import is_sampled
 from octarm.ledger.domain.changes import Moved, Woken
 from octarm.ledger.domain.messages import event, history, ready
 from octarm.ledger.domain.tasks import ready_again
+from octarm.ledger.hops import woke
 from octarm.models.errors import Problem
 from octarm.orchestrator.usecases.announce import Announcement
 
@@ -41,6 +43,7 @@ class TellOwn:
 
     def woken(self, woken: list[Woken]) -> list[Outgoing]:
         """Tell the schedulers and the public history of tasks that became ready."""
+        woken = [woke(task) if is_sampled(task.moved.traceparent) else task for task in woken]
         events = [
             event(
                 "ready",

@@ -26,6 +26,8 @@ NAMES: Final[Mapping[str, str]] = {
     "arm_id": "octarm.arm.id",
     "policy": "octarm.policy",
     "waited_s": "octarm.task.waited_s",
+    "proof": "octarm.cancel.proof",
+    "cause": "octarm.task.moved_because",
     "correlation_id": "messaging.message.conversation_id",
     "tasks": "messaging.batch.message_count",
     "route": "http.route",

@@ -17,7 +17,7 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 
 from octarm.common.telemetry import conventions
 from octarm.common.telemetry.span_lines import FileExporter
-from octarm.common.telemetry.spans import Finished
+from octarm.common.telemetry.spans import Finished, linked
 
 EVERY_S: Final = 0.5
 AT_ONCE: Final = 512
@@ -58,22 +58,25 @@ class ConsoleExporter:
 
 def readable(span: Finished, resource: Resource) -> ReadableSpan:
     """Make OpenTelemetry's object of a span."""
-    step, trace_id = conventions.step(span.name), int(span.parent[3:35], 16)
-    flags = TraceFlags(TraceFlags.SAMPLED)
-    parent = SpanContext(trace_id, int(span.parent[36:52], 16), True, flags)
+    step, parent = conventions.step(span.name), _context(span.parent)
     return ReadableSpan(
         span.name,
-        context=SpanContext(trace_id, int(span.span_id, 16), False, flags),
+        context=SpanContext(parent.trace_id, int(span.span_id, 16), False, parent.trace_flags),
         parent=parent,
         resource=resource,
         attributes=span.named(),
-        links=[Link(parent)] if step.reads_messages else (),
+        links=[Link(_context(each)) for each in linked(span)],
         kind=step.kind,
         status=Status(StatusCode.ERROR, span.error[:200]) if span.error else Status(),
         start_time=span.start_ns,
         end_time=span.end_ns,
         instrumentation_scope=SCOPE,
     )
+
+
+def _context(traceparent: str) -> SpanContext:
+    ids = int(traceparent[3:35], 16), int(traceparent[36:52], 16)
+    return SpanContext(*ids, True, TraceFlags(TraceFlags.SAMPLED))
 
 
 class Outbox:

@@ -48,7 +48,9 @@ BUS_COUNTERS: Final = (
 METRICS: Final = (
     *BUS_COUNTERS,
     Metric("octarm_gateway_requests_total", "counter", "HTTP requests", ("route", "status")),
-    Metric("octarm_gateway_request_seconds", "histogram", "HTTP request time", ("route",)),
+    Metric(
+        "octarm_gateway_request_seconds", "histogram", "Until an HTTP answer begins", ("route",)
+    ),
     Metric("octarm_gateway_streams", "gauge", "Open SSE streams"),
     Metric("octarm_orchestrator_tasks_accepted_total", "counter", "Tasks accepted"),
     Metric("octarm_orchestrator_tasks_refused_total", "counter", "Submissions refused", ("code",)),

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 from octarm.common.telemetry.conventions import Attribute, step
-from octarm.common.telemetry.spans import Finished, Spelling
+from octarm.common.telemetry.spans import Finished, Spelling, linked
 
 PATH: Final = "/v1/traces"
 # Tags (field number and wire type) of opentelemetry/proto/trace/v1/trace.proto and common.proto.
@@ -60,25 +60,20 @@ class OtlpExporter:
 
     def _span(self, span: Finished) -> bytes:
         trace_id, parent_id = span.parent[3:35], span.parent[36:52]
-        common, is_linked = self._common(span.name)
-        written = b"%b%b%b%b%b" % (
+        return b"%b%b%b%b%b%b" % (
             bytes.fromhex(f"0a10{trace_id}1208{span.span_id}2208{parent_id}"),
-            common,
+            self._common(span.name),
             _TIMES.pack(_START, span.start_ns, _END, span.end_ns),
             self._spelling(span.own()),
+            b"".join([_link(each) for each in linked(span)]),
             _status(span.error),
         )
-        if not is_linked:
-            return written
-        return written + _field(
-            _LINK, bytes.fromhex(f"0a10{trace_id}1208{parent_id}") + _LINK_FLAGS
-        )
 
-    def _common_of(self, name: str) -> tuple[bytes, bool]:
-        """Write what all spans of a name have, and tell whether they have a link."""
+    def _common_of(self, name: str) -> bytes:
+        """Write what all spans of a name have."""
         what = step(name)
         written = _field(_NAME, name.encode()) + _KIND + bytes([_KINDS[what.kind]]) + _SPAN_FLAGS
-        return written + self._spelling(what.attributes), what.reads_messages
+        return written + self._spelling(what.attributes)
 
 
 class _Poster(OTLPSpanExporter):
@@ -109,6 +104,11 @@ def _value(value: Attribute) -> bytes:
     if isinstance(value, float):
         return _DOUBLE + _float(value)
     return _field(_TEXT, value.encode("utf-8", "replace"))
+
+
+def _link(traceparent: str) -> bytes:
+    ids = f"0a10{traceparent[3:35]}1208{traceparent[36:52]}"
+    return _field(_LINK, bytes.fromhex(ids) + _LINK_FLAGS)
 
 
 @lru_cache(256)

@@ -8,7 +8,7 @@ import msgspec
 
 from octarm.common.telemetry import conventions
 from octarm.common.telemetry.conventions import Attribute
-from octarm.common.telemetry.spans import Finished
+from octarm.common.telemetry.spans import Finished, linked
 
 _write = msgspec.json.Encoder().encode_into
 
@@ -25,7 +25,8 @@ class Line(msgspec.Struct, gc=False):
     start_ns: int
     end_ns: int
     attributes: Mapping[str, Attribute]
-    links: tuple[str, ...]
+    links: list[str]
+    """The ids of spans; of another trace as trace_id-span_id."""
     status: str
 
 
@@ -66,6 +67,10 @@ class FileExporter:
             span.start_ns,
             span.end_ns,
             span.named(),
-            (parent_id,) if step.reads_messages else (),
+            [_link(link, parent) for link in linked(span)],
             "ERROR" if span.error else "UNSET",
         )
+
+
+def _link(traceparent: str, own: str) -> str:
+    return traceparent[36:52] if traceparent[:36] == own[:36] else traceparent[3:52]

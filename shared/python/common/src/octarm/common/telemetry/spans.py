@@ -29,6 +29,8 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     end_ns: int
     attributes: Mapping[str, Attribute]
     error: str = ""
+    links: tuple[str, ...] = ()
+    """Traceparents of what led to it besides its parent."""
 
     def named(self) -> dict[str, Attribute]:
         """Give its attributes as conventions call them."""
@@ -60,6 +62,12 @@ def _shown(text: str) -> str:
 def _encodable(text: str) -> str:
     # What no UTF-8 can hold would be in nobody's way but ours.
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def linked(span: Finished) -> tuple[str, ...]:
+    """Give the traceparents that it is linked to: its message's, if it reads one, and its own."""
+    reads = conventions.step(span.name).reads_messages
+    return (span.parent, *span.links) if reads else span.links
 
 
 class Spelling:

@@ -98,12 +98,13 @@ def root(sample: float | None = None) -> str:
 class Span:
     """A span under way; `traceparent` is what the next hop gets. Set `error` to its kind."""
 
-    __slots__ = ("_attributes", "_began_ns", "_name", "_parent", "error", "traceparent")
+    __slots__ = ("_attributes", "_began_ns", "_name", "_parent", "error", "links", "traceparent")
 
     def __init__(
         self, name: str, parent: str, attributes: dict[str, Attribute], *, start_ns: int = 0
     ) -> None:
         self.error = ""
+        self.links: tuple[str, ...] = ()
         self.traceparent = parent
         self._name, self._parent, self._attributes = name, parent, attributes
         self._began_ns = start_ns
@@ -134,11 +135,16 @@ class Span:
             if not self._is_told():
                 return
             own = f"{own[:36]}{_next_id()}-00"
-        end_ns = end_ns or time.time_ns()
-        about = self._attributes
         outbox.put(
             Finished(
-                self._name, self._parent, own[36:52], self._began_ns, end_ns, about, self.error
+                self._name,
+                self._parent,
+                own[36:52],
+                self._began_ns,
+                end_ns or time.time_ns(),
+                self._attributes,
+                self.error,
+                self.links,
             )
         )
 
@@ -171,12 +177,14 @@ def record(
     end_ns: int | None = None,
     *,
     error: str = "",
+    links: tuple[str, ...] = (),
     **attributes: Attribute,
 ) -> str:
     """Export a finished span below `parent` and give its own traceparent.
 
-    Times are Unix nanoseconds; `error` is the kind of error, from a bounded set. Gives `parent`
-    back when the trace is not sampled or this process exports nothing.
+    Times are Unix nanoseconds; `error` is the kind of error, from a bounded set; `links` are
+    traceparents of what led to it besides its parent. Gives `parent` back when the trace is not
+    sampled or this process exports nothing.
     """
     outbox, sampled = _state.outbox, is_sampled(parent)
     if outbox is None or not (error or sampled):
@@ -184,10 +192,10 @@ def record(
     if sampled and valid(parent):
         own = _next_id()
         end_ns = end_ns or time.time_ns()
-        outbox.put(Finished(name, parent, own, start_ns, end_ns, attributes, error))
+        outbox.put(Finished(name, parent, own, start_ns, end_ns, attributes, error, links))
         return f"{parent[:36]}{own}-01"
     span = Span(name, parent, attributes, start_ns=start_ns)
-    span.error = error
+    span.error, span.links = error, links
     span.end(end_ns)
     return span.traceparent
 

@@ -78,6 +78,8 @@ class Woken:
     deadline: datetime | None
     contract: bytes = field(repr=False)
     left: Limits = UNLIMITED
+    after: tuple[str, ...] = ()
+    """Sampled traceparents of those whose end made it ready, among those that it waited for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,15 @@ A task that waits for others has a row in `blocked`. Who ends a task locks the r
 that wait for it, so that of two dependencies that complete at once the second sees the first.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.storage.connections import Connection
+from octarm.common.telemetry.tracing import is_sampled
 from octarm.ledger.domain.changes import Moved, Woken
 from octarm.ledger.domain.lifecycle import OPEN
 from octarm.ledger.storage.budgets import Timed, keep_books
@@ -88,6 +91,17 @@ where d.task_id = any(%s) and n.terminal_at is not null and n.state <> 'complete
 Row = tuple[Any, ...]
 
 
+class _Needs(msgspec.Struct):
+    depends_on: tuple[str, ...] = ()
+
+
+_needs: Final = msgspec.json.Decoder(_Needs).decode
+
+
+def _after(task: Woken, ended: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(ended[needed] for needed in _needs(task.contract).depends_on if needed in ended)
+
+
 class Tells(Protocol):
     """Makes the messages of what the ledger itself decided."""
 
@@ -146,7 +160,8 @@ class Relatives:
             _, more, freed_late = await self._settle(connection, ended_late)
             messages += more
             freed += freed_late
-        return Settled(own, messages + await self._tell_freed(connection, freed))
+        ended = {m.task_id: m.traceparent for m in moved if is_sampled(m.traceparent)}
+        return Settled(own, messages + await self._tell_freed(connection, freed, ended))
 
     async def _settle(
         self, connection: Connection, moved: Sequence[Moved]
@@ -211,9 +226,16 @@ class Relatives:
         """Make ready those of these tasks that wait for nobody any more."""
         return await (await connection.execute(_FREE, [waiters])).fetchall()
 
-    async def _tell_freed(self, connection: Connection, freed: list[Row]) -> list[Outgoing]:
-        """Tell who became ready, once the budgets are booked: what is left is told with it."""
+    async def _tell_freed(
+        self, connection: Connection, freed: list[Row], ended: Mapping[str, str]
+    ) -> list[Outgoing]:
+        """Tell who became ready, once the budgets are booked: what is left is told with it.
+
+        `ended` has the sampled traces of those that ended now, by task.
+        """
         woken = await woken_rows(connection, freed)
+        if ended:
+            woken = [replace(task, after=_after(task, ended)) for task in woken]
         return self.tells.woken(woken) if woken else []
 
     async def sweep(self, connection: Connection, after: str) -> tuple[str, list[Outgoing]]:
@@ -239,7 +261,7 @@ class Relatives:
             ended, messages = await self._fail(connection, failed)
             await keep_books(connection, ended)
         freed = await self._free(connection, waiting)
-        return messages + await self._tell_freed(connection, freed)
+        return messages + await self._tell_freed(connection, freed, {})
 
     async def _moved(
         self, connection: Connection, statement: str, parameters: dict[str, Any]

@@ -1,0 +1,1 @@
+"""The dashboards' panels as pictures: `python -m bench.panels`, or `make panels`."""
