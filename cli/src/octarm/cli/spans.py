@@ -121,7 +121,7 @@ def _label(span: Span, frame: tuple[int, int]) -> Text:
         if (value := span.attributes.get(name)) not in (None, ""):
             label.append(f"{words.format(clean(str(value)))}  ", style="dim")
     for trace_id in (link.partition("-")[0] for link in span.links if "-" in link):
-        label.append(f"after trace {clean(trace_id)}  ", style="dim")
+        label.append(f"after trace {clean(trace_id[:8])}  ", style="dim")
     label.append(f"{span.duration_ms:.1f} ms", style="bold")
     label.append(f"  +{(span.start_ns - start) / 1e6:.1f}  ", style="dim")
     label.append(_bar(span, start, whole), style="cyan")
