@@ -166,7 +166,8 @@ class TestConventions:
     @pytest.mark.parametrize("name", ["reason", "of_the_arms_own"])
     def test_text_of_people_is_shown_without_secrets(self, folder: Path, name: str) -> None:
         text = "as ann@example.org said: sk-live-" + "a1b2c3d4" * 4
-        tracing.record("one.step", PARENT, 1, 2, **{name: text})
+        about: dict[str, Any] = {name: text}
+        tracing.record("one.step", PARENT, 1, 2, **about)
 
         (shown,) = rows(folder)[0]["attributes"].values()
         assert shown == "as <EMAIL> said: <API_KEY>"
