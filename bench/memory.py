@@ -2,7 +2,8 @@
 
 `python -m bench.memory` starts the whole stack in a folder of its own and prints a table. An append
 is what an arm does with `ctx.memory`: over the bus, into Redis, and for good through the stream.
-The plain one is `HSET` and `EXPIRE` in one transaction; the plain read is `HGETALL`.
+The plain one is `HSET` and `EXPIRE` in one transaction; the plain read is `HGETALL`. A third one
+does the plain thing behind the bus, with the usual clients: what the hop costs by itself.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
+from bench.behind_bus import APPEND, READ, behind_bus
 from octarm.cli.stack.supervisor import running_stack
 from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
@@ -47,20 +49,37 @@ TEXT: Final = json.dumps(BODY)
 TTL_S: Final = 3600
 ONE_EPISODE: Final = 500
 TOGETHER: Final = 64
+ROUNDS: Final = 10
 GIVE_UP_S: Final = 120.0
 
 Call = Callable[[int], Awaitable[object]]
 Figures = dict[str, float]
 
 
-async def one_by_one(call: Call, n: int) -> list[float]:
-    """Call one after the other; gives milliseconds."""
-    took = []
-    for number in range(n):
-        began = time.perf_counter()
-        await call(number)
-        took.append((time.perf_counter() - began) * 1000)
+async def by_turns(calls: Mapping[str, Call], n: int) -> dict[str, list[float]]:
+    """Call each `n` times one after the other, in ten rounds, so that a slow hour hits all alike.
+
+    Gives milliseconds.
+    """
+    took: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(ROUNDS):
+        for name, call in calls.items():
+            for number in range(turn * n // ROUNDS, (turn + 1) * n // ROUNDS):
+                began = time.perf_counter()
+                await call(number)
+                took[name].append((time.perf_counter() - began) * 1000)
     return took
+
+
+def alone(took: Mapping[str, list[float]], first: str) -> Figures:
+    """Give the medians, and how they stand to that of `first`."""
+    medians = {name: statistics.median(some) for name, some in took.items()}
+    figures = {f"{name}, alone, p50 ms": median for name, median in medians.items()}
+    return figures | {
+        f"{name}, alone, to plain": median / medians[first]
+        for name, median in medians.items()
+        if name != first
+    }
 
 
 async def together(call: Call, n: int, width: int) -> tuple[list[float], float]:
@@ -126,42 +145,59 @@ class Ours:
             raise RuntimeError(f"read from {found.source}")
 
 
-async def appends(plain: Plain, ours: Ours, n: int) -> Figures:
+class Behind:
+    """The same by hand with a service between: nats-py's request, one command of redis-py."""
+
+    def __init__(self, nc: NATS) -> None:
+        self._nc = nc
+        self._numbers = itertools.count()
+
+    async def append(self, number: int) -> None:
+        """Add an entry to an episode."""
+        words = f"bench:behind:{number // ONE_EPISODE} {next(self._numbers)} {TEXT}"
+        await self._nc.request(APPEND, words.encode(), timeout=5)
+
+    async def read(self, _: int) -> None:
+        """Read an episode."""
+        await self._nc.request(READ, b"bench:read", timeout=5)
+
+
+async def appends(plain: Plain, behind: Behind, ours: Ours, n: int) -> Figures:
     """Compare appends, one by one and sixty-four at a time."""
-    figures: Figures = {}
     ways: dict[str, Call] = {
-        "plain": plain.append,
-        "fast": ours.appending("fast"),
-        "durable": ours.appending("durable"),
+        "append plain": plain.append,
+        "append fast": ours.appending("fast"),
+        "append durable": ours.appending("durable"),
     }
+    await ours.open(n)
+    took = await by_turns(ways | {"append plain behind the bus": behind.append}, n // 5)
+    figures = alone(took, "append plain")
     for name, call in ways.items():
         await ours.open(n)
-        alone = await one_by_one(call, n // 10)
-        await ours.open(n)
-        took, rate = await together(call, n, TOGETHER)
-        figures[f"append {name}, alone, p50 ms"] = statistics.median(alone)
-        figures[f"append {name}, {TOGETHER} at a time, p50 ms"] = statistics.median(took)
-        figures[f"append {name}, {TOGETHER} at a time, per s"] = rate
-    for name in ("fast", "durable"):
+        some, rate = await together(call, n, TOGETHER)
+        figures[f"{name}, {TOGETHER} at a time, p50 ms"] = statistics.median(some)
+        figures[f"{name}, {TOGETHER} at a time, per s"] = rate
+    for name in ("append fast", "append durable"):
         await ours.open(2 * n)
-        _, figures[f"append {name}, {MAX_WRITES * 4} at a time, per s"] = await together(
+        _, figures[f"{name}, {MAX_WRITES * 4} at a time, per s"] = await together(
             ways[name], 2 * n, MAX_WRITES * 4
         )
     return figures
 
 
-async def reads(redis: Redis, plain: Plain, ours: Ours, n: int) -> Figures:
+async def reads(redis: Redis, plain: Plain, behind: Behind, ours: Ours, n: int) -> Figures:
     """Compare reads of an episode of ten entries."""
     await redis.hset("bench:read", mapping={str(one): TEXT for one in range(12)})
     await ours.open(1)
     append = ours.appending("durable")
     for _ in range(10):
         await append(0)
-    figures: Figures = {}
-    for name, call in (("hot read plain", plain.read), ("hot read", ours.read)):
-        figures[f"{name}, alone, p50 ms"] = statistics.median(await one_by_one(call, n))
-        took, rate = await together(call, n, TOGETHER)
-        figures[f"{name}, {TOGETHER} at a time, p50 ms"] = statistics.median(took)
+    ways: dict[str, Call] = {"hot read plain": plain.read, "hot read": ours.read}
+    took = await by_turns(ways | {"hot read plain behind the bus": behind.read}, n)
+    figures = alone(took, "hot read plain")
+    for name, call in ways.items():
+        some, rate = await together(call, n, TOGETHER)
+        figures[f"{name}, {TOGETHER} at a time, p50 ms"] = statistics.median(some)
         figures[f"{name}, {TOGETHER} at a time, per s"] = rate
     return figures
 
@@ -199,11 +235,11 @@ async def measured(urls: Sequence[str], n: int) -> Figures:
     nats_url, redis_url, postgres_url = urls
     nc = await nats.connect(nats_url)
     memory = Recall(MemoryClient(nc), "default", "bench", Writers(nc).of("default"), new_id("tsk"))
-    async with Redis.from_url(redis_url) as redis:
-        plain, ours = Plain(redis), Ours(memory)
-        await one_by_one(plain.append, 100)
-        figures = await appends(plain, ours, n)
-        figures |= await reads(redis, plain, ours, n // 5)
+    async with Redis.from_url(redis_url) as redis, behind_bus(nc, nats_url, redis_url):
+        plain, behind, ours = Plain(redis), Behind(nc), Ours(memory)
+        await by_turns({"warm": plain.append}, 100)
+        figures = await appends(plain, behind, ours, n)
+        figures |= await reads(redis, plain, behind, ours, n // 5)
     figures |= await writer(nc, postgres_url, 5 * n)
     await nc.close()
     return figures

@@ -46,6 +46,28 @@ class TestBatcher:
 
         assert sizes == [1, 8, 8, 4]
 
+    async def test_who_finds_nothing_under_way_flushes_at_once(self) -> None:
+        flushed: list[list[int]] = []
+        go_on = asyncio.Event()
+
+        async def slow(items: list[int]) -> list[int | Exception]:
+            flushed.append(items)
+            await go_on.wait()
+            return await doubled(items)
+
+        batcher = Batcher(slow, max_items=3)
+        first = asyncio.create_task(batcher.put_many([1]))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(batcher.put_many([number])) for number in (2, 3)]
+        await asyncio.sleep(0)
+        go_on.set()
+        await batcher.drain()
+
+        assert [await first, *[await other for other in others]] == [[2], [4], [6]]
+        assert flushed == [[1], [2, 3]]
+        assert await batcher.put_many([1, 2, 3, 4]) == [2, 4, 6, 8]
+        assert await batcher.put_many([]) == []
+
     async def test_a_flood_of_one_owner_does_not_keep_another_waiting(self) -> None:
         flushed: list[list[str]] = []
 

@@ -1,7 +1,8 @@
 """Episodes in Redis, for a while."""
 
+import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from octarm.common import telemetry
+from octarm.common.storage.redis_link import Part, RedisLink
 from octarm.memory.domain.entries import (
     MAX_ENTRIES,
     MAX_EPISODE_BYTES,
@@ -27,6 +29,8 @@ LEASE_S: Final = 10
 GONE_S: Final = 3600
 MAX_TO_CLEAR: Final = 10_000
 MODES: Final = {"open": "o", "close": "c", "extend": "x"}
+_WRITE: Final = hashlib.sha1(scripts.WRITE.encode(), usedforsecurity=False).hexdigest()
+_LANDED: Final = {landed.value: landed for landed in Landed}
 
 log = telemetry.get_logger()
 
@@ -38,9 +42,7 @@ class RedisFront:
         self._redis = redis
         self._ttl_s = ttl_s
         self.gate = Gate(epochs, self._ping)
-        # Typed for clients that decode, which ours does not.
-        self._hgetall: Callable[[bytes], Awaitable[Any]] = redis.hgetall
-        self._write = redis.register_script(scripts.WRITE)
+        self._link = RedisLink(redis, lost=self.gate.lost)
         self._fill = redis.register_script(scripts.FILL)
         self._bury = redis.register_script(scripts.BURY)
 
@@ -48,18 +50,28 @@ class RedisFront:
         """Write in one atomic step; raises FrontDown."""
         self.gate.check()
         keys: list[bytes] = []
-        values: list[bytes | str | int] = [self.gate.epoch, MAX_EPISODE_BYTES, MAX_ENTRIES]
+        values: list[Part] = [self.gate.epoch, MAX_EPISODE_BYTES, MAX_ENTRIES]
         for one in writes:
             key = _key(one.tenant, one.episode_id)
             keys += (key, key + b":lease")
             values += (MODES.get(one.kind, "a"), one.entry_id, *_value(one, self._ttl_s))
         try:
             with self._errors():
-                return [Landed(landed) for landed in await self._write(keys, values)]
+                return [_LANDED[landed] for landed in await self._written(keys, values)]
         except _Full:
             # These lack the write now. To delete is possible when to write is not.
             await self.drop([(one.tenant, one.episode_id) for one in writes])
             raise FrontDown from None
+
+    async def _written(self, keys: Sequence[bytes], values: Sequence[Part]) -> Any:
+        call = self._link.call
+        try:
+            return await call("EVALSHA", _WRITE, len(keys), *keys, *values)
+        except ResponseError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+        # A Redis that has been started anew knows no scripts.
+        return await call("EVAL", scripts.WRITE, len(keys), *keys, *values)
 
     async def get(self, tenant: str, episode_id: str) -> Cached | None:
         """Give what is there; what is not this episode is a miss. Raises FrontDown."""
@@ -67,11 +79,12 @@ class RedisFront:
         epoch = b"%d" % self.gate.epoch
         with self._errors():
             try:
-                fields: dict[bytes, bytes] = await self._hgetall(_key(tenant, episode_id))
+                parts = await self._link.call("HGETALL", _key(tenant, episode_id))
             except ResponseError as error:
                 if "WRONGTYPE" not in str(error):
                     raise
-                fields = {}
+                parts = []
+        fields: dict[bytes, bytes] = dict(zip(parts[::2], parts[1::2], strict=True))
         if not fields or fields.get(b"#e") != epoch:
             return None
         if b"#g" in fields:

@@ -16,6 +16,8 @@ from octarm.models.hot_episodes import KeptWrite
 MAX_AT_RISK: Final = 10_000
 MAX_RISK_S: Final = 1.0
 AGAIN_AFTER_S: Final = 0.2
+# Whoever waits for the answer is told first; what comes meanwhile travels along.
+GATHER_S: Final = 0.005
 
 log = telemetry.get_logger()
 
@@ -25,6 +27,9 @@ class HandOver:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
+        self._gathered: list[KeptWrite] = []
+        self._gathers_since = 0.0
+        self._beginning: asyncio.TimerHandle | None = None
         self._sending: dict[asyncio.Task[None], tuple[float, int]] = {}
         self._at_risk = 0
 
@@ -32,23 +37,35 @@ class HandOver:
         """Tell whether one more write may be acknowledged before the stream has it."""
         if self._at_risk >= MAX_AT_RISK:
             return False
-        for since, _ in self._sending.values():
-            return time.monotonic() - since < MAX_RISK_S
-        return True
+        oldest = next(iter(self._sending.values()), (self._gathers_since, 0))[0]
+        at_risk = self._sending or self._gathered
+        return not at_risk or time.monotonic() - oldest < MAX_RISK_S
 
     def put(self, writes: Sequence[KeptWrite]) -> None:
-        """Begin to hand these over."""
+        """Hand these over in a moment."""
+        self._gathered += writes
+        self._at_risk += len(writes)
+        if self._beginning is None:
+            self._gathers_since = time.monotonic()
+            self._beginning = asyncio.get_running_loop().call_later(GATHER_S, self._begin)
+
+    def _begin(self) -> None:
+        if self._beginning is None:
+            return
+        self._beginning.cancel()
+        self._beginning = None
+        writes, self._gathered = self._gathered, []
+        self._tell()
         task = asyncio.create_task(self._send(writes))
-        self._sending[task] = (time.monotonic(), len(writes))
-        self._count(len(writes))
+        self._sending[task] = (self._gathers_since, len(writes))
         task.add_done_callback(self._sent)
 
     def _sent(self, task: "asyncio.Task[None]") -> None:
         _, number = self._sending.pop(task)
-        self._count(-number)
+        self._at_risk -= number
+        self._tell()
 
-    def _count(self, number: int) -> None:
-        self._at_risk += number
+    def _tell(self) -> None:
         metrics.put("octarm_memory_writes_at_risk", self._at_risk)
 
     async def _send(self, writes: Sequence[KeptWrite]) -> None:
@@ -64,6 +81,7 @@ class HandOver:
 
     async def settled(self, within_s: float) -> bool:
         """Wait until the stream has all that was put before; false when that takes longer."""
+        self._begin()
         if not self._sending:
             return True
         _, late = await asyncio.wait(list(self._sending), timeout=within_s)

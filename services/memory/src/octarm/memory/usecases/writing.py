@@ -122,7 +122,7 @@ class WriteEpisodes:
         good = [place for place, answer in enumerate(answers) if answer is _UNKNOWN]
         stamped = {place: self._stamped(tenant, writes[place]) for place in good}
         at_once = [place for place in good if not self._may_be_there(stamped[place])]
-        found = await batcher.put_many_nowait([_Asked(stamped[place]) for place in at_once])
+        found = await batcher.put_many([_Asked(stamped[place]) for place in at_once])
         answers_at_once = dict(zip(at_once, found, strict=True))
         for place, write in stamped.items():
             answer = answers_at_once.get(place, _UNKNOWN)
@@ -207,9 +207,10 @@ class WriteEpisodes:
 
         It must not be opened there anew: Redis would show it without its entries.
         """
-        key = write.tenant, write.episode_id
+        if write.kind != "open":
+            return False
         age_s = self._now().timestamp() - _made_at(write.episode_id)
-        return write.kind == "open" and (key in self.open or age_s > FRESH_S)
+        return age_s > FRESH_S or (write.tenant, write.episode_id) in self.open
 
     def _judged(self, asked: _Asked, landed: Landed, *, degraded: bool) -> Answer | _Unknown:
         write = asked.write

@@ -106,7 +106,8 @@ class EpisodeWriter:
         self._request = request
         self._tenant = tenant
         self._waiting: dict[Durability, deque[Waiting]] = {"fast": deque(), "durable": deque()}
-        self._sending: dict[Durability, set[asyncio.Task[None]]] = {"fast": set(), "durable": set()}
+        self._busy: dict[Durability, int] = {"fast": 0, "durable": 0}
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def write(self, write: EpisodeWrite, durability: Durability = "durable") -> Written:
         """Write one entry, and return when it is kept as `durability` promises.
@@ -120,26 +121,48 @@ class EpisodeWriter:
         if not (_IS_ENTRY(write.entry_id) and _IS_EPISODE(write.episode_id)):
             # Or it would spoil the request for all who share it.
             raise InvalidRequest("an entry's id is 1 to 64 letters, digits and `_.:-`")
+        if not self._waiting[durability] and not self._busy[durability]:
+            return await self._alone(write, durability)
         future: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         self._waiting[durability].append((write, future))
-        if len(self._sending[durability]) < IN_FLIGHT:
-            task = asyncio.create_task(self._run(durability))
-            self._sending[durability].add(task)
-            task.add_done_callback(self._sending[durability].discard)
+        self._begin(durability)
         return await future
+
+    async def _alone(self, write: EpisodeWrite, durability: Durability) -> Written:
+        """Send one while nothing else is under way, without a task of its own."""
+        self._busy[durability] += 1
+        try:
+            (answer,) = await self._send([write], durability)
+        finally:
+            self._busy[durability] -= 1
+            self._begin(durability)
+        if isinstance(answer, OctarmError):
+            raise answer
+        return answer
+
+    def _begin(self, durability: Durability) -> None:
+        if not self._waiting[durability] or self._busy[durability] >= IN_FLIGHT:
+            return
+        self._busy[durability] += 1
+        task = asyncio.create_task(self._run(durability))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
 
     async def _run(self, durability: Durability) -> None:
         waiting = self._waiting[durability]
-        while waiting:
-            group = _taken(waiting)
-            answers = await self._send([write for write, _ in group], durability)
-            for (_, future), answer in zip(group, answers, strict=True):
-                if future.done():
-                    continue
-                if isinstance(answer, OctarmError):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+        try:
+            while waiting:
+                group = _taken(waiting)
+                answers = await self._send([write for write, _ in group], durability)
+                for (_, future), answer in zip(group, answers, strict=True):
+                    if future.done():
+                        continue
+                    if isinstance(answer, OctarmError):
+                        future.set_exception(answer)
+                    else:
+                        future.set_result(answer)
+        finally:
+            self._busy[durability] -= 1
 
     async def _send(
         self, writes: Sequence[EpisodeWrite], durability: Durability

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from octarm.common.bus.connection import close, connect_options, leaving_the_lonely, servers
 from octarm.common.bus.headers import safe_headers
+from octarm.common.bus.replies import Replies
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import (
     InvalidRequest,
@@ -66,9 +67,10 @@ async def ask_raw(
 ) -> bytes:
     """Send bytes and await the reply's bytes; raises as `ask` does for the transport."""
     try:
-        reply = await nc.request(
-            subject, body, timeout=timeout_s, headers=safe_headers(headers) or None
-        )
+        if not headers and isinstance(nc, NATS):
+            return await Replies.of(nc).ask(subject, body, timeout_s)
+        safe = safe_headers(headers) or None
+        reply = await nc.request(subject, body, timeout=timeout_s, headers=safe)
     except NoRespondersError as error:
         raise Unavailable(f"nobody answers {subject} now", retry_after_s=1) from error
     except TimeoutError as error:

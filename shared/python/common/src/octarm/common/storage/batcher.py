@@ -90,7 +90,7 @@ class Batcher(Generic[T, R]):
         self._bytes = 0
         self._owner_of = owner_of
         self._waiting: Turns[tuple[T, _Caller[R], int]] = Turns()
-        self._flushing: set[asyncio.Task[None]] = set()
+        self._flushing: set[asyncio.Task[Any]] = set()
 
     async def put(self, item: T) -> R:
         """Hand in an item and await its answer."""
@@ -105,6 +105,24 @@ class Batcher(Generic[T, R]):
         else:
             self._take([(item, caller, 0)])
         return caller.future
+
+    async def put_many(self, items: Sequence[T]) -> Sequence[R | Exception]:
+        """Hand in items and await all their answers, as `put_many_nowait` gives them.
+
+        When nothing is under way they are flushed here, without a task of their own: not for
+        callers that may be cancelled in the midst of it.
+        """
+        me = asyncio.current_task()
+        busy = self._flushing or self._waiting
+        if busy or not 0 < len(items) <= self._max_items or me is None:
+            return await self.put_many_nowait(items)
+        self._flushing.add(me)
+        try:
+            return await self._answers(list(items))
+        finally:
+            self._flushing.discard(me)
+            if self._waiting and len(self._flushing) < self._concurrency:
+                self._flushing.add(asyncio.create_task(self._run()))
 
     def put_many_nowait(self, items: Sequence[T]) -> "asyncio.Future[list[R | Exception]]":
         """Hand in items; the future gets all their answers, in order, and errors among them.
@@ -153,7 +171,7 @@ class Batcher(Generic[T, R]):
         finally:
             # Here and not in a done callback: an item handed in between the last look at the
             # waiting ones and the callback would start no run, and wait for ever.
-            self._flushing.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            self._flushing.discard(cast("asyncio.Task[Any]", asyncio.current_task()))
 
     async def _flush_batch(self, batch: list[tuple[T, _Caller[R], int]]) -> None:
         if not batch:
