@@ -13,7 +13,7 @@ from psycopg.errors import InsufficientPrivilege
 from octarm.cli.stack.binaries import find_postgres
 from octarm.common.storage.migrations import upgrade
 from octarm.ledger.schema import MIGRATIONS, SCHEMA
-from octarm.memory import migrate as memory
+from octarm.memory import schema as memory
 from tests.support.manifests.cluster import K8S
 
 pytestmark = pytest.mark.integration
