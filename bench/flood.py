@@ -1,17 +1,18 @@
 """What a flood of one tenant costs another under `fair_share`, on the real stack.
 
-Run: python -m bench.flood [tasks] [--bursts] [--equal] [--leave SLOTS]; one JSON line comes out.
+Run: python -m bench.flood [tasks] [--bursts] [--equal] [--keep-free SHARE] [--catch-up ROUNDS];
+one JSON line comes out.
 A quiet tenant submits ten tasks a second to twenty slots: alone, while another submits its flood
 as fast as it can, and while that waits. Waits count from asking to placing, acceptance included.
 
 One task at a time never waits for a slot when alone, so that its wait is compared with the time
-that placing takes. With --bursts the tenant has work enough to wait for slots also alone: forty
-tasks, twice the slots, at once. Half of the slots for twice as long is what two equal shares give.
+that placing takes: what keeps it short are slots that are kept free (--keep-free 0 keeps none).
+With --bursts the tenant has work enough to wait for slots also alone: forty tasks, twice the
+slots, at once. Half of the slots for twice as long is what two equal shares would give; what
+keeps its wait short is that it may catch up on what it had not used (--catch-up 0: it may not).
 
 Naps have mixed lengths, so that slots come free one after another. With --equal all take the
-same time: they start and end together, and a newcomer waits for the end of such a round,
-whoever decides. --leave keeps that many slots out of each tenant's reach by a limit on
-`task.tenant`, which is what keeps waits short then.
+same time: they start and end together.
 """
 
 import argparse
@@ -28,7 +29,6 @@ from typing import Any, Final
 
 import psycopg
 
-from bench.nap_arm import SLOTS
 from octarm.cli.stack.supervisor import Stack, running_stack
 from octarm.sdk import Client, Task
 
@@ -137,15 +137,11 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)], 1)
 
 
-async def measure(count: int, load: Load, leave: int) -> dict[str, object]:
+async def measure(count: int, load: Load, env: dict[str, str]) -> dict[str, object]:
     """Measure on a stack of its own."""
     arms = {"napper": (sys.executable, "-m", "bench.nap_arm")}
-    env = dict(ENV)
-    if leave:
-        limit = {"name": "headroom", "key": "task.tenant", "concurrency": SLOTS - leave}
-        env["OCTARM_LIMITS"] = json.dumps([limit])
     with tempfile.TemporaryDirectory(prefix="octarm-flood-") as folder:
-        async with running_stack(Path(folder), extra_arms=arms, env=env) as stack:
+        async with running_stack(Path(folder), extra_arms=arms, env=ENV | env) as stack:
             return await flooded(stack, count, load)
 
 
@@ -155,14 +151,17 @@ def main() -> None:
     parser.add_argument("tasks", type=int, nargs="?", default=50_000)
     parser.add_argument("--bursts", action="store_true", help="forty tasks at once, not one")
     parser.add_argument("--equal", action="store_true", help="all naps take the same time")
-    parser.add_argument("--leave", type=int, default=0, help="slots no tenant may fill alone")
+    parser.add_argument("--keep-free", type=float, help="share of slots, instead of the default")
+    parser.add_argument("--catch-up", type=float, help="times all slots, instead of the default")
     given = parser.parse_args()
     length_s = EQUAL_S if given.equal else MIXED_S
     load = Load(length_s, 1, PROBES, EVERY_S)
     if given.bursts:
         load = Load(length_s, BURST, BURSTS, BURST_EVERY_S)
-    found = asyncio.run(measure(given.tasks, load, given.leave))
-    said = {"bursts": given.bursts, "equal": given.equal, "leave": given.leave}
+    said = {"keep_free": given.keep_free, "catch_up": given.catch_up}
+    env = {f"OCTARM_{name.upper()}": str(it) for name, it in said.items() if it is not None}
+    found = asyncio.run(measure(given.tasks, load, env))
+    said |= {"bursts": given.bursts, "equal": given.equal}
     print(json.dumps({**said, **found}))
 
 

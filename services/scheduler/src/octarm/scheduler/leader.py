@@ -209,6 +209,9 @@ class ShardLeader:
             promote_after_s=settings.promote_after_s,
             ageing_s=settings.ageing_s,
             overdue_after_s=OVERDUE_AFTER_S,
+            keep_free=settings.keep_free,
+            catch_up=settings.catch_up,
+            shards=settings.shards,
         )
         return ShardQueue(
             settings.builtin(),

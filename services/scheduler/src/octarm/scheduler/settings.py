@@ -76,6 +76,18 @@ class Settings(ServiceSettings):
     weights: dict[Name, Positive] = Field(
         default_factory=dict, description="Tenant → share under `fair_share`; others have 1"
     )
+    keep_free: float = Field(
+        default=0.1,
+        ge=0,
+        le=0.5,
+        description="`fair_share`: share of slots for tenants that want less than their share",
+    )
+    catch_up: float = Field(
+        default=2.0,
+        ge=0,
+        le=100,
+        description="`fair_share`: times all slots that a tenant may catch up on after idle time",
+    )
     limits: tuple[KeyLimit, ...] = Field(
         default=(), description="Limits by key: `name`, `key`, `concurrency`, `rate_per_s`, `burst`"
     )

@@ -7,8 +7,9 @@ import msgspec
 
 from octarm.policies.context import ArmFacts, InstanceFacts, Observed, TaskFacts
 from octarm.policies.queue.governors import Governor, ProviderLimits, Providers, provider_key
-from octarm.policies.queue.groups import Group, Key, Ranked
+from octarm.policies.queue.groups import Group, Key, Public, Ranked
 from octarm.policies.queue.orders import Order
+from octarm.policies.queue.spare import Spare
 
 LOG: Final = 4096
 
@@ -21,7 +22,8 @@ class Arm:
 
     `largest` is how many slots its largest instance has, `widest` how many of one instance were
     free when last heard of: what wants several slots wants them of one instance. `load`,
-    `latency_s` and `success` are as reported last; who reports smooths `success`.
+    `latency_s` and `success` are as reported last; who reports smooths `success`. `kept` is how
+    many slots are for tenants that want less than their share.
     """
 
     __slots__ = (
@@ -30,6 +32,7 @@ class Arm:
         "free",
         "governor",
         "groups",
+        "kept",
         "largest",
         "latency_s",
         "load",
@@ -47,6 +50,7 @@ class Arm:
         self.facts = facts
         self.governor: Governor | None = None
         self.slots = 0
+        self.kept = 0
         self.largest = 0
         self.widest = 0
         self.used = 0
@@ -91,6 +95,7 @@ class Arms:
 
     `epoch` grows when the directory changes; a log tells of arms that have become more liked;
     `freed` gathers those that may have more room, until the queue has woken who waits for them.
+    `slots` is how many slots all of them have, `resized` grows when any of them has others.
     """
 
     def __init__(
@@ -105,6 +110,9 @@ class Arms:
         self.by_id: dict[str, Arm] = {}
         self.providers = Providers(providers)
         self.epoch = 0
+        self.slots = 0
+        self.resized = 0
+        self.spare = Spare(0.0)
         self.freed: dict[Arm, None] = {}
         self._turn = 0
         self._paused: dict[Arm, None] = {}
@@ -135,6 +143,7 @@ class Arms:
         arm = self.by_id.get(facts.id)
         if arm is None:
             arm = self.by_id[facts.id] = before or Arm(facts)
+            self._resize(arm.slots)
         elif arm.facts == facts:
             return arm
         arm.facts = facts
@@ -147,6 +156,7 @@ class Arms:
         if (arm := self.by_id.pop(arm_id, None)) is not None:
             self._paused.pop(arm, None)
             arm.paused_until = 0.0
+            self._resize(-arm.slots)
             self.unreserve(arm)
             self._changed(arm)
 
@@ -165,6 +175,8 @@ class Arms:
         one = slots if largest is None else largest, slots if widest is None else widest
         said = (slots, load, latency_s, success, *one)
         if said != (arm.slots, arm.load, arm.latency_s, arm.success, arm.largest, arm.widest):
+            if slots != arm.slots and self.by_id.get(arm.facts.id) is arm:
+                self._resize(slots - arm.slots)
             arm.slots, arm.load, arm.latency_s, arm.success, arm.largest, arm.widest = said
             self._improved(arm)
 
@@ -247,9 +259,11 @@ class Arms:
         """Forget who waits, with a queue that is no more: its tasks must not be placed."""
         for group in self._groups.values():
             group.leave()
+            group.public.leave()
         self._groups.clear()
         for arm in self.by_id.values():
             arm.reserved = None
+            arm.kept = 0
             self._improved(arm)
 
     def group(self, needs: Needs, waiting: Callable[[], Order]) -> Group:
@@ -258,6 +272,7 @@ class Arms:
         if group is None:
             task = TaskFacts(id="", needs=needs[0], assigned_arm=needs[1], slots=needs[2])
             group = self._groups[needs] = Group(self, task, waiting())
+            group.public = Public(self, task, waiting())
         return group
 
     def groups(self) -> list[Group]:
@@ -265,6 +280,7 @@ class Arms:
         for needs, group in list(self._groups.items()):
             if not group.lanes:
                 group.leave()
+                group.public.leave()
                 del self._groups[needs]
         return list(self._groups.values())
 
@@ -274,6 +290,15 @@ class Arms:
             arm.reserved.reserved = None
             arm.reserved = None
             self._improved(arm)
+
+    def keep_spare(self) -> None:
+        """Keep as many slots as are to be kept now, which may make room for those who wait."""
+        for arm in self.spare.spread(self.by_id.values(), version=self.resized):
+            self._improved(arm)
+
+    def _resize(self, more: int) -> None:
+        self.slots += more
+        self.resized += 1
 
     def _changed(self, arm: Arm) -> None:
         """Note a change of the directory: whoever waits may have other arms now."""

@@ -175,6 +175,7 @@ class Board:
             self._epoch = arms.epoch
             for group in arms.groups():
                 self.touch(group)
+                self.touch(group.public)
         if arms.freed:
             for arm in arms.freed:
                 for group in arm.groups:

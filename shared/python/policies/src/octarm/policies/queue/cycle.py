@@ -16,6 +16,7 @@ from octarm.policies.queue.homes import Homes
 from octarm.policies.queue.lanes import Blocker, Lane
 from octarm.policies.queue.limits import Limit
 from octarm.policies.queue.queue import Queue
+from octarm.policies.queue.spare import Spare
 from octarm.policies.queue.tasks import Task
 
 BEST: Final = 5
@@ -55,10 +56,7 @@ def place(queue: Queue, homes: Homes, *, now: float, window: int = WINDOW) -> li
             lane = board.awake.first(now)
             if lane is None:
                 break
-        ranked = lane.group.best(BEST)
-        blocker: Blocker | None = lane.group
-        if ranked:
-            blocker = limit_of(lane, now) if lane.limits else None
+        ranked, blocker = _reach(lane, board.arms.spare, now)
         if blocker is None:
             decision = _decide(lane, ranked, queue.policy, homes)
             decisions.append(decision)
@@ -76,8 +74,23 @@ def placeable(queue: Queue, *, now: float) -> bool:
     """Whether a cycle would place anything now."""
     board = queue.board
     board.wake(now)
-    lanes = board.awake.lanes()
-    return any(lane.group.has_room(now) and limit_of(lane, now) is None for lane in lanes)
+    return any(_reach(lane, board.arms.spare, now)[1] is None for lane in board.awake.lanes())
+
+
+def _reach(lane: Lane, spare: Spare, now: float) -> tuple[list[Ranked], Blocker | None]:
+    """Give the best arms for the first task of a lane, and what is in its way."""
+    group = lane.group
+    ranked = group.best(BEST)
+    if not ranked:
+        return ranked, group
+    if lane.path is not None and group.task.slots == 1:
+        share = lane.path[0]
+        if not spare.may_use(share, ranked[0][-1]):
+            ranked = [one for one in ranked if spare.may_use(share, one[-1])]
+            ranked = ranked or group.public.best(BEST)
+            if not ranked:
+                return ranked, group.public
+    return ranked, limit_of(lane, now) if lane.limits else None
 
 
 def limit_of(lane: Lane, now: float) -> Limit | None:

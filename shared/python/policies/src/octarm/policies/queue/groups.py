@@ -25,16 +25,29 @@ RETRY_S: Final = 1.0
 class Group(Blocker):
     """The waiting tasks with one (needs, pinned arm, slots), and the arms that may take them.
 
+    `public` are the same arms without the slots that are kept: who may not use those waits there.
+
     `ranked` holds the arms with room, the most liked first. Placing on an arm only ever makes
     it less liked, so it is enough to look again at an arm when it comes to the front; arms that
     have become more liked are read from a log.
     """
 
-    __slots__ = ("_arms", "_cursor", "_entries", "_epoch", "_ranked", "members", "reserved", "task")
+    __slots__ = (
+        "_arms",
+        "_cursor",
+        "_entries",
+        "_epoch",
+        "_ranked",
+        "members",
+        "public",
+        "reserved",
+        "task",
+    )
 
     def __init__(self, arms: "Arms", task: TaskFacts, waiting: Order) -> None:
         super().__init__(waiting)
         self.task = task
+        self.public: Group = self
         self.members: dict[str, Arm] = {}
         self.reserved: Arm | None = None
         self._arms = arms
@@ -165,3 +178,17 @@ class Group(Blocker):
             entry = (*self._arms.prefer(arm, self.task.needs), arm.version, arm)
             arm.entry = entry
         return entry
+
+
+class Public(Group):
+    """The arms of a group without the slots that are kept on them."""
+
+    __slots__ = ()
+
+    def free(self, arm: "Arm") -> int:
+        """Say how many slots of an arm anybody may take."""
+        return super().free(arm) - arm.kept
+
+    def look_again_at(self, task: Task, patience_s: float, *, now: float) -> float | None:
+        """Say that only an ending can help."""
+        return None

@@ -49,9 +49,10 @@ Found = tuple[Kind, str, float | None]
 
 def what_holds(queue: Queue, task: Task, *, now: float) -> Found:
     """Say what keeps a waiting task, and all of its lane, from being placed; when that may end."""
-    return _arms_hold(queue, task, now) or _limits_hold(task, now) or _TURN
+    return _arms_hold(queue, task, now) or _limits_hold(task, now) or _spare_holds(task) or _TURN
 
 
+_SPARE: Found = ("full", "free slots are kept for tenants that want less than their share", None)
 _TURN: Found = ("turn", "about to be placed", None)
 
 
@@ -118,6 +119,12 @@ def _missing(queue: Queue, task: Task) -> str:
     if task.needs:
         return f"no arm takes it that has {', '.join(sorted(task.needs))}"
     return "every arm wants its capabilities named: say what the task needs"
+
+
+def _spare_holds(task: Task) -> Found | None:
+    lane = task.lane
+    assert lane is not None, "it waits"
+    return _SPARE if lane.asleep_at is lane.group.public else None
 
 
 def _limits_hold(task: Task, now: float) -> Found | None:

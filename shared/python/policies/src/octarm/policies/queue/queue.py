@@ -14,6 +14,7 @@ from octarm.policies.queue.board import Board
 from octarm.policies.queue.heaps import BatchHeap, LazyHeap
 from octarm.policies.queue.limits import Limit, Limits
 from octarm.policies.queue.shares import Shares
+from octarm.policies.queue.spare import Spare
 from octarm.policies.queue.tasks import BATCH, INTERACTIVE, Task
 
 AVERAGE_AGAIN_S: Final = 1.0
@@ -25,7 +26,10 @@ class Rules:
     """How much may wait, and for how long before something is done about it.
 
     Each `ageing_s` seconds of waiting count for one step of priority. A task is taken out
-    `overdue_after_s` after its deadline.
+    `overdue_after_s` after its deadline. Where shares count, `keep_free` is the share of slots
+    that is kept for tenants that want less than theirs, `catch_up` how many times all slots a
+    tenant that was idle may have ahead of others; each of `shards` has its part of the tenants'
+    work.
     """
 
     capacity: int = 100_000
@@ -34,6 +38,9 @@ class Rules:
     patience_s: float = 300.0
     ageing_s: float = 60.0
     overdue_after_s: float = 0.0
+    keep_free: float = 0.0
+    catch_up: float = 0.0
+    shards: int = 1
 
 
 class Flight(Struct, frozen=True):
@@ -65,6 +72,7 @@ class Queue:
     ) -> None:
         self.arms = arms
         self.rules = rules or Rules()
+        arms.spare = Spare(self.rules.keep_free, part=1 / self.rules.shards)
         self.board = Board(
             policy,
             arms,
@@ -108,7 +116,7 @@ class Queue:
         self.waiting[task.tenant] += 1
         self.depth[task.tier] += 1
         task.rank = self.policy.rank(task, self.rules.ageing_s)
-        self.board.enter(task, now=now)
+        self._enter(task, now)
         if task.deadline is not None:
             self._deadlines.push(task.deadline + self.rules.overdue_after_s, task)
         if task.tier == BATCH:
@@ -141,7 +149,8 @@ class Queue:
             self.arms.unreserve(arm)
         if lane.path is not None:
             self.board.shares.served(lane.path, task.slots, now)
-            for order in (self.board.awake, lane.group.waiting):
+            self.arms.spare.take(task.tenant, arm, task.slots)
+            for order in (self.board.awake, lane.group.waiting, lane.group.public.waiting):
                 order.served(lane, now)
         lane.since = now
         lane.due = False
@@ -160,6 +169,8 @@ class Queue:
             limit.used += 1
         self.running[task.tenant] += 1
         self._flights[task.task_id, task.attempt] = Flight(task, arm, limits)
+        if self.policy.fair:
+            self.arms.spare.take(task.tenant, arm, task.slots)
 
     def land(self, task_id: str, attempt: int) -> Flight | None:
         """Give back what an attempt held; None when it is not in flight (any more)."""
@@ -167,6 +178,8 @@ class Queue:
         if flight is not None:
             self.running[flight.task.tenant] -= 1
             self.arms.give_back(flight.arm, flight.task.slots)
+            if self.policy.fair:
+                self.arms.spare.take(flight.task.tenant, flight.arm, -flight.task.slots)
             for limit in flight.limits:
                 limit.give_back()
                 self.board.touch(limit)
@@ -181,6 +194,10 @@ class Queue:
         for task in self.oldest_batch.pop_until(now):
             self._promote(task, now)
         self.arms.resume(now)
+        if self.policy.fair:
+            self.arms.spare.forget(now, busy=self._busy)
+            self.board.shares.credit = max(self.rules.catch_up * self.arms.slots, 1)
+            self.arms.keep_spare()
         self.board.tick(now)
         return overdue
 
@@ -211,9 +228,12 @@ class Queue:
         for task in self:
             self.board.leave(task)
         self.board.use(policy)
+        self.arms.spare.clear()
+        for flight in self._flights.values() if policy.fair else ():
+            self.arms.spare.take(flight.task.tenant, flight.arm, flight.task.slots)
         for task in self:
             task.rank = policy.rank(task, self.rules.ageing_s)
-            self.board.enter(task, now=now)
+            self._enter(task, now)
 
     def _promote(self, task: Task, now: float) -> None:
         """Move a batch task that has waited long enough to the interactive tier."""
@@ -224,7 +244,15 @@ class Queue:
             self.least_batch.forget()
         task.tier = INTERACTIVE
         task.promoted = True
+        self._enter(task, now)
+
+    def _enter(self, task: Task, now: float) -> None:
         self.board.enter(task, now=now)
+        if task.lane is not None and task.lane.path is not None:
+            self.arms.spare.seen(task.lane.path[0], now)
+
+    def _busy(self, tenant: str) -> bool:
+        return self.waiting[tenant] > 0 or self.running[tenant] > 0
 
     def _forget_batch(self) -> None:
         self.oldest_batch.forget()

@@ -26,7 +26,7 @@ class Share:
         self.inner = Accounts()
 
     def begin(self, clock: float, now: float) -> None:
-        """Count one more that waits; who comes back from being idle has saved nothing up."""
+        """Count one more that waits; who comes back from being idle begins at `clock` or later."""
         if not self.waiting:
             self.virtual = max(self.virtual, clock)
             self.since = now
@@ -43,7 +43,7 @@ class Share:
 class Accounts:
     """Accounts by name.
 
-    Those who wait for nothing and are not ahead of `clock` may be dropped: they would start
+    Those who wait for nothing and are not ahead of the clock may be dropped: they would start
     there anyway.
     """
 
@@ -72,23 +72,26 @@ class Shares:
     """The accounts of all tenants, and of the sessions of each. Weights default to 1.
 
     After start-time fair queueing (Goyal, Vin and Cheng, 1996): between two who always wait and
-    may use the same arms, service by weight differs by at most one task of each.
+    may use the same arms, service by weight differs by at most one task of each. Who comes back
+    from being idle may have up to `credit` slots, of what others had meanwhile, ahead of them.
     """
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self.weights = dict(weights or {})
         self.clock = 0.0
+        self.credit = 0.0
         self._tenants = Accounts()
 
     def open(self, tenant: str, session: str) -> tuple[Share, Share]:
         """Give the accounts of a tenant and of one of its sessions."""
-        outer = self._tenants.open(tenant, self.weights.get(tenant, 1.0), self.clock)
+        weight = self.weights.get(tenant, 1.0)
+        outer = self._tenants.open(tenant, weight, self.clock - self.credit / weight)
         return outer, outer.inner.open(session, 1.0, outer.clock)
 
     def joined(self, path: tuple[Share, Share], now: float) -> None:
         """Count a task that waits."""
         tenant, session = path
-        tenant.begin(self.clock, now)
+        tenant.begin(self.clock - self.credit / tenant.weight, now)
         session.begin(tenant.clock, now)
 
     def left(self, path: tuple[Share, Share]) -> None:

@@ -124,6 +124,8 @@ class QueueRules(_Part):
     full: FullPolicy = "reject"
     promote_after_s: Positive = 300.0
     patience_s: Positive = 300.0
+    keep_free: float = Field(default=0.1, ge=0, le=0.5, description="Under fair_share")
+    catch_up: float = Field(default=2.0, ge=0, le=100, description="Under fair_share")
 
 
 class Retries(_Part):
