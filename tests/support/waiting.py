@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from octarm.policies.builtin import BUILTIN
 from octarm.policies.context import ArmFacts, ArmStatus
 from octarm.policies.eligibility import eligible, refusal
-from octarm.policies.queue.arms import Arm, Arms
+from octarm.policies.queue.arm import Arm
+from octarm.policies.queue.arms import Arms
 from octarm.policies.queue.cycle import Decision, place
 from octarm.policies.queue.governors import ProviderLimits
 from octarm.policies.queue.homes import Homes

@@ -13,7 +13,8 @@ from octarm.models.commands import MAX_BATCH, bundle_size
 from octarm.models.hot import Heartbeat
 from octarm.models.scalars import MAX_SLOTS
 from octarm.policies.context import ArmFacts
-from octarm.policies.queue.arms import Arm, Arms
+from octarm.policies.queue.arm import Arm
+from octarm.policies.queue.arms import Arms
 from octarm.policies.queue.headroom import Headroom, Key
 from octarm.policies.queue.queue import Queue
 from octarm.policies.queue.tasks import Task

@@ -18,7 +18,7 @@ Of the arms with room, prefer in this order:
 from typing import Final
 
 from octarm.policies.builtin.policy import Builtin
-from octarm.policies.queue.arms import Arm
+from octarm.policies.queue.arm import Arm
 from octarm.policies.queue.groups import Key
 from octarm.policies.queue.tasks import Task
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from octarm.policies.builtin import priority
 from octarm.policies.builtin.policy import Builtin
-from octarm.policies.queue.arms import Arm
+from octarm.policies.queue.arm import Arm
 from octarm.policies.queue.groups import Key
 
 FIT, AVAILABILITY, SUCCESS, COST = 0.4, 0.2, 0.3, 0.1

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.context import WINDOW
-from octarm.policies.queue.arms import Arm
+from octarm.policies.queue.arm import Arm
 from octarm.policies.queue.groups import Key, Ranked
 from octarm.policies.queue.homes import Homes
 from octarm.policies.queue.lanes import Blocker, Lane

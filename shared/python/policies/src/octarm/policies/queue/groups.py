@@ -10,7 +10,8 @@ from octarm.policies.queue.orders import Order
 from octarm.policies.queue.tasks import Task
 
 if TYPE_CHECKING:
-    from octarm.policies.queue.arms import Arm, Arms
+    from octarm.policies.queue.arm import Arm
+    from octarm.policies.queue.arms import Arms
 
 Key = tuple[float | str, ...]
 # The key (which ends in the arm's id), the arm's version at that time, the arm: flat, since nested

@@ -5,7 +5,8 @@ from typing import Final
 from msgspec import Raw, Struct, json
 
 from octarm.models.hot_types import NOT_UNDERSTOOD
-from octarm.policies.queue.arms import Arm, Arms
+from octarm.policies.queue.arm import Arm
+from octarm.policies.queue.arms import Arms
 
 Key = tuple[str, int]  # task id, attempt
 

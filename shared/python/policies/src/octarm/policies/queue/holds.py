@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from octarm.policies.eligibility import Refusal, eligible, refusal
-from octarm.policies.queue.arms import Arm
+from octarm.policies.queue.arm import Arm
 from octarm.policies.queue.limits import Limit
 from octarm.policies.queue.queue import Queue
 from octarm.policies.queue.tasks import Task

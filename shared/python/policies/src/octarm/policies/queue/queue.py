@@ -9,7 +9,8 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from octarm.policies.builtin.policy import Builtin
-from octarm.policies.queue.arms import Arm, Arms
+from octarm.policies.queue.arm import Arm
+from octarm.policies.queue.arms import Arms
 from octarm.policies.queue.board import Board
 from octarm.policies.queue.heaps import BatchHeap, LazyHeap
 from octarm.policies.queue.limits import Limit, Limits

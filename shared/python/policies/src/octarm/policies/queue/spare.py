@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from octarm.policies.queue.shares import Share
 
 if TYPE_CHECKING:
-    from octarm.policies.queue.arms import Arm
+    from octarm.policies.queue.arm import Arm
 
 # A tenant counts for so long after its last task came.
 ABOUT_S: Final = 300.0

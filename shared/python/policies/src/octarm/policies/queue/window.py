@@ -23,7 +23,7 @@ from octarm.policies.context import (
     TenantFacts,
 )
 from octarm.policies.eligibility import Refusal
-from octarm.policies.queue.arms import Arm
+from octarm.policies.queue.arm import Arm
 from octarm.policies.queue.cycle import limit_of
 from octarm.policies.queue.estimates import kind_of
 from octarm.policies.queue.groups import Group

@@ -2,7 +2,8 @@
 
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.context import ArmFacts
-from octarm.policies.queue.arms import Arm, Arms
+from octarm.policies.queue.arm import Arm
+from octarm.policies.queue.arms import Arms
 from octarm.policies.queue.governors import ProviderLimits
 from octarm.policies.queue.limits import LimitRule, Limits
 from octarm.policies.queue.queue import Queue, Rules

@@ -16,7 +16,7 @@ from octarm.policies.builtin import fair_share
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.context import ArmStatus
 from octarm.policies.queue.admission import Refused, admit
-from octarm.policies.queue.arms import Arm
+from octarm.policies.queue.arm import Arm
 from octarm.policies.queue.cycle import place
 from octarm.policies.queue.homes import Homes
 from octarm.policies.queue.tasks import Task
