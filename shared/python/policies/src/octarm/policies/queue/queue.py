@@ -196,7 +196,7 @@ class Queue:
             self._promote(task, now)
         self.arms.resume(now)
         if self.policy.fair:
-            self.arms.spare.forget(now, busy=self._busy)
+            self.arms.spare.forget(now, busy=lambda it: self.waiting[it] + self.running[it] > 0)
             self.board.shares.credit = max(self.rules.catch_up * self.arms.slots, 1)
             self.arms.keep_spare()
         self.board.tick(now)
@@ -251,9 +251,6 @@ class Queue:
         self.board.enter(task, now=now)
         if task.lane is not None and task.lane.path is not None:
             self.arms.spare.seen(task.lane.path[0], now)
-
-    def _busy(self, tenant: str) -> bool:
-        return self.waiting[tenant] > 0 or self.running[tenant] > 0
 
     def _forget_batch(self) -> None:
         self.oldest_batch.forget()
