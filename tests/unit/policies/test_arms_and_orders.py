@@ -113,7 +113,7 @@ def test_groups_that_nobody_needs_let_go_of_their_arms() -> None:
     assert len(placed(queue)) == 1
     assert len(arm.groups) == 1
 
-    assert queue.arms.groups() == []
+    assert queue.arms.groups.waiting() == []
 
     assert len(arm.groups) == 0
 

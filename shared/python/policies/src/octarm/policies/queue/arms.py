@@ -3,17 +3,15 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from octarm.policies.context import ArmFacts, TaskFacts
+from octarm.policies.context import ArmFacts
 from octarm.policies.queue.arm import Arm
 from octarm.policies.queue.governors import ProviderLimits, Providers, provider_key
-from octarm.policies.queue.groups import Group, Key, Public
-from octarm.policies.queue.orders import Order
+from octarm.policies.queue.groups import Groups, Key
 from octarm.policies.queue.spare import Spare
 
 LOG: Final = 4096
 
 Prefer = Callable[[Arm, frozenset[str]], Key]
-Needs = tuple[frozenset[str], str | None, int]
 
 
 class Arms:
@@ -44,7 +42,7 @@ class Arms:
         self._paused: dict[Arm, None] = {}
         self._log: list[Arm] = []
         self._log_start = 0
-        self._groups: dict[Needs, Group] = {}
+        self.groups = Groups(self)
 
     @property
     def log_end(self) -> int:
@@ -179,36 +177,15 @@ class Arms:
         self.by_needs = by_needs
         for arm in self.by_id.values():
             arm.version += 1
-        self.groups()
+        self.groups.waiting()
 
     def forget_groups(self) -> None:
         """Forget who waits, with a queue that is no more: its tasks must not be placed."""
-        for group in self._groups.values():
-            group.leave()
-            group.public.leave()
-        self._groups.clear()
+        self.groups.forget()
         for arm in self.by_id.values():
             arm.reserved = None
             arm.kept = 0
             self._improved(arm)
-
-    def group(self, needs: Needs, waiting: Callable[[], Order]) -> Group:
-        """Give the group of tasks that the same arms can take; `waiting` makes its order."""
-        group = self._groups.get(needs)
-        if group is None:
-            task = TaskFacts(id="", needs=needs[0], assigned_arm=needs[1], slots=needs[2])
-            group = self._groups[needs] = Group(self, task, waiting())
-            group.public = Public(self, task, waiting())
-        return group
-
-    def groups(self) -> list[Group]:
-        """Give the groups with waiting tasks; the others are forgotten."""
-        for needs, group in list(self._groups.items()):
-            if not group.lanes:
-                group.leave()
-                group.public.leave()
-                del self._groups[needs]
-        return list(self._groups.values())
 
     def unreserve(self, arm: Arm | None) -> None:
         """Let everybody use an arm again."""

@@ -62,7 +62,7 @@ class Board:
             self._stir(lane)
 
     def _open(self, task: Task, *, now: float) -> Lane:
-        group = self.arms.group((task.needs, task.assigned_arm, task.slots), self.order)
+        group = self.arms.groups.of((task.needs, task.assigned_arm, task.slots), self.order)
         limits = self.limits.of(task, self.order, now=now)
         path = self.shares.open(task.tenant, task.session) if self.policy.fair else None
         key = group, limits, task.tier, path
@@ -173,7 +173,7 @@ class Board:
         arms = self.arms
         if self._epoch != arms.epoch:
             self._epoch = arms.epoch
-            for group in arms.groups():
+            for group in arms.groups.waiting():
                 self.touch(group)
                 self.touch(group.public)
         if arms.freed:

@@ -1,6 +1,7 @@
 """Tasks that the same arms can take, and those arms in the order of the policy."""
 
 from bisect import bisect_left, insort
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from octarm.policies.context import TaskFacts
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from octarm.policies.queue.arms import Arms
 
 Key = tuple[float | str, ...]
+Needs = tuple[frozenset[str], str | None, int]
 # The key (which ends in the arm's id), the arm's version at that time, the arm: flat, since nested
 # tuples take twice as long to compare.
 Ranked = tuple[Any, ...]
@@ -193,3 +195,38 @@ class Public(Group):
     def look_again_at(self, task: Task, patience_s: float, *, now: float) -> float | None:
         """Say that only an ending can help."""
         return None
+
+
+class Groups:
+    """The groups of waiting tasks, by what their tasks need."""
+
+    def __init__(self, arms: "Arms") -> None:
+        self._arms = arms
+        self._groups: dict[Needs, Group] = {}
+
+    def of(self, needs: Needs, waiting: Callable[[], Order]) -> Group:
+        """Give the group of tasks that the same arms can take; `waiting` makes its order."""
+        group = self._groups.get(needs)
+        if group is None:
+            task = TaskFacts(id="", needs=needs[0], assigned_arm=needs[1], slots=needs[2])
+            group = self._groups[needs] = Group(self._arms, task, waiting())
+            group.public = Public(self._arms, task, waiting())
+        return group
+
+    def waiting(self) -> list[Group]:
+        """Give the groups with waiting tasks; the others are forgotten."""
+        for needs, group in list(self._groups.items()):
+            if not group.lanes:
+                self._leave(group)
+                del self._groups[needs]
+        return list(self._groups.values())
+
+    def forget(self) -> None:
+        """Forget who waits."""
+        for group in self._groups.values():
+            self._leave(group)
+        self._groups.clear()
+
+    def _leave(self, group: Group) -> None:
+        group.leave()
+        group.public.leave()

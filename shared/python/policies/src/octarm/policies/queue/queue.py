@@ -197,7 +197,7 @@ class Queue:
         self.arms.resume(now)
         if self.policy.fair:
             self.arms.spare.forget(now, busy=lambda it: self.waiting[it] + self.running[it] > 0)
-            self.board.shares.credit = max(self.rules.catch_up * self.arms.slots, 1)
+            self.board.shares.credit = self.rules.catch_up * self.arms.slots
             self.arms.keep_spare()
         self.board.tick(now)
         return overdue
