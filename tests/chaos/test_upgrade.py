@@ -32,6 +32,7 @@ from tests.chaos.audit import audit
 from tests.chaos.load import Load
 from tests.chaos.versions import NoHistory, Version, checked_out, this, version_before
 from tests.support.crashing_arm import SINK
+from tests.support.manifests.cluster import workloads
 from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
@@ -42,6 +43,11 @@ SHARING = ("orchestrator", "scheduler")
 TWICE = ("orchestrator", "scheduler", "arm-registry", "memory")
 REPLACED_WITHIN_S = 120.0
 PAUSE_S = 0.5
+GRACE_S = min(
+    one.pod["terminationGracePeriodSeconds"]
+    for one in workloads("dev")
+    if one.is_ours and one.doc["kind"] == "Deployment"
+)
 
 
 @pytest.fixture
@@ -65,21 +71,26 @@ async def test_all_is_replaced_there_and_back_while_tasks_come_in(
     old = before.system()
     many = System(old.preparations, replicated(old.services, dict.fromkeys(TWICE, REPLICAS)))
     options = Options(data=data, arms=(before.arm(),), env=env, system=many)
-    async with running(Stack(options), data) as stack, Client(stack.urls.nats) as client:
+    said: list[str] = []
+    async with (
+        running(Stack(options, changed=said.append), data) as stack,
+        Client(stack.urls.nats) as client,
+    ):
         with HistoryWriter(history, process="clients") as writer:
             load, stop = Load(client, writer), asyncio.Event()
             async with asyncio.TaskGroup() as group:
                 _begin(group, load, stack, stop)
                 await _prepare(after, stack, env)
-                for keeper in stack.services:
-                    await _replace(keeper, after)
-                for keeper in stack.services:
-                    if REPLICAS > 1 or keeper.name in SHARING:
-                        await _replace(keeper, before)
+                back = [it for it in stack.services if REPLICAS > 1 or it.name in SHARING]
+                replaced = [(it, after) for it in stack.services] + [(it, before) for it in back]
+                for keeper, version in replaced:
+                    await _replace(keeper, version)
                 stop.set()
             await load.all_ended()
         seen = await audit(stack.urls, load.ids, histories=[history], effects=sink)
 
+        assert [line for line in said if "was ended by" in line or "killed" in line] == []
+        assert sum("ended with exit code 0" in line for line in said) == len(replaced)
         assert seen.breaks == [], seen
         assert seen.states == Counter(completed=len(load.tasks))
         await wait_until(lambda: _episodes(stack.urls.postgres) == len(load.tasks), 60)
@@ -125,6 +136,8 @@ async def _replace(keeper: Keeper, version: Version) -> None:
     recipe._role = version.role(Role(known.name, known.argv[2:]))
     keeper._backoff = Backoff()
     os.kill(pid, signal.SIGTERM)
+    # What a pod is given to end in; what it had in hand is counted afterwards.
+    await wait_until(lambda: not psutil.pid_exists(pid), GRACE_S)
     await wait_until(
         lambda: keeper.server.pid != pid and keeper.state is State.READY, REPLACED_WITHIN_S
     )
