@@ -28,13 +28,16 @@ def show(figures: Figures) -> None:
         if not isinstance(value, dict):
             table.add_row(name, f"{value:,}")
     console.print(table)
-    processes = Table("process", "CPU idle %", "RSS idle MiB", "RSS after MiB")
-    cpu, rss_idle, rss = (figures[name] for name in ("cpu_idle_percent", "rss_idle_mib", "rss_mib"))
+    processes = Table("process", "CPU idle %", "CPU µs/task", "RSS idle MiB", "RSS after MiB")
+    names = ("cpu_idle_percent", "cpu_us_per_task", "rss_idle_mib", "rss_mib")
+    cpu, work, rss_idle, rss = (figures[name] for name in names)
     assert isinstance(cpu, dict)
+    assert isinstance(work, dict)
     assert isinstance(rss_idle, dict)
     assert isinstance(rss, dict)
     for role in cpu:
-        processes.add_row(role, f"{cpu[role]}", f"{rss_idle[role]}", f"{rss.get(role, 0)}")
+        row = (cpu[role], work[role], rss_idle[role], rss.get(role, 0))
+        processes.add_row(role, *map(str, row))
     console.print(processes)
 
 

@@ -17,6 +17,7 @@ from bench.http_load import accepts_per_s
 from octarm.sdk import Client
 
 IDLE_S = 5.0
+ROUNDS = 3
 Figures = dict[str, float | int | dict[str, float]]
 
 
@@ -66,6 +67,17 @@ async def idle(pids: Mapping[str, int]) -> tuple[dict[str, float], dict[str, flo
     return cpu, rss
 
 
+def spent_s(pids: Mapping[str, int]) -> dict[str, float]:
+    """Give the processor time of each process and, but for the supervisor, of its children."""
+    spent = {}
+    for role, pid in pids.items():
+        family = [psutil.Process(pid)]
+        if role != "supervisor":
+            family += family[0].children(recursive=True)
+        spent[role] = sum(sum(one.cpu_times()[:2]) for one in family)
+    return spent
+
+
 async def settled(client: Client) -> None:
     """Wait until nothing of the last load is open."""
     for state in ("queued", "dispatched", "running"):
@@ -88,7 +100,9 @@ async def measure(up: dict[str, Any], n: int) -> Figures:
         cpu, rss_idle = await idle(up["pids"])
         serial = await latency_ms(client, 200)
         bare_rates = [await bare.run(up["nats"], n)]
-        rates = [await throughput(client, n) for _ in range(3)]
+        before = spent_s(up["pids"])
+        rates = [await throughput(client, n) for _ in range(ROUNDS)]
+        after = spent_s(up["pids"])
         bare_rates.append(await bare.run(up["nats"], n))
         http = await accepts_per_s(up["gateway"], min(n, 5000))
         await settled(client)
@@ -105,6 +119,9 @@ async def measure(up: dict[str, Any], n: int) -> Figures:
         "rss_mib": rss,
         "rss_idle_mib": rss_idle,
         "cpu_idle_percent": cpu,
+        "cpu_us_per_task": {
+            role: round((after[role] - before[role]) / (ROUNDS * n) * 1e6, 1) for role in before
+        },
     }
 
 

@@ -26,22 +26,13 @@ def _ports(up: Up) -> dict[int, str]:
 def _talks_to(pid: int, ports: dict[int, str]) -> set[str]:
     family = [psutil.Process(pid)]
     family += family[0].children(recursive=True)
+    open_ones = [one for process in family for one in process.net_connections(kind="tcp")]
+    # What others have opened to it comes in on its own port.
+    own = {one.laddr.port for one in open_ones if one.status == psutil.CONN_LISTEN}
     return {
         ports.get(one.raddr.port, "somebody else")
-        for process in family
-        for one in process.net_connections(kind="tcp")
-        # What others have opened to it comes in on its own port.
-        if one.status == psutil.CONN_ESTABLISHED
-        and one.raddr
-        and one.laddr.port not in _own(process)
-    }
-
-
-def _own(process: psutil.Process) -> set[int]:
-    return {
-        one.laddr.port
-        for one in process.net_connections(kind="tcp")
-        if one.status == psutil.CONN_LISTEN
+        for one in open_ones
+        if one.status == psutil.CONN_ESTABLISHED and one.laddr.port not in own
     }
 
 

@@ -1,8 +1,7 @@
-"""What deploy/k8s/README.md tells a newcomer to type, word for word, as far as no cluster is needed."""
+"""What deploy/k8s/README.md tells a newcomer to type, as far as that needs no cluster."""
 
 import json
 import re
-import shlex
 import subprocess
 import tomllib
 
@@ -24,10 +23,6 @@ LINES = [
     if line.strip()
 ]
 KUBECTL = [line for line in LINES if "kubectl" in line]
-
-
-def commands(program: str) -> list[list[str]]:
-    return [shlex.split(line, comments=True) for line in LINES if line.startswith(program)]
 
 
 def test_nothing_is_typed_that_the_page_does_not_ask_for() -> None:
