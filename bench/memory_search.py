@@ -2,7 +2,7 @@
 
 `python -m bench.memory_search --rows 100000` fills an embedded Postgres with texts of a made-up
 language (common words, and words of one of many subjects), asks questions about them, and prints
-times and recall. With `--curve` it does so for 1,000 rows, ten times as many, … up to `--rows`.
+times and recall. `bench.memory_curve` does so for ever more rows.
 """
 
 import argparse
@@ -38,6 +38,11 @@ from octarm.memory.usecases.pacing import Pace
 from octarm.models.ids import typeid, uuid7
 from octarm.models.semantic import SearchMemory
 
+# A third of the words of any English text, the most frequent first.
+FUNCTION_WORDS = (
+    "the of and to a in is that for it as was with be by on not he i this are or his from at which"
+    " but have an had they you were their one we can there been has more so if no will when who"
+)
 SUBJECTS, WORDS_EACH, COMMON, LENGTH = 400, 60, 300, 40
 COLUMNS = (
     "tenant, memory_id, entity_type, content, content_hash, metadata, source, found_at,"
@@ -68,11 +73,16 @@ order by ((vec::halfvec({DIMENSION})) <=> %s::halfvec({DIMENSION})) + 0 limit 10
 
 
 class Language:
-    """A made-up language: every text is about one subject, in common words and its own."""
+    """A made-up language: every text is about one subject, in common words and its own.
 
-    def __init__(self, seed: int) -> None:
+    The most common words are those of English, as in any text; a `flat` language has none of
+    them, so that every text resembles every other one: the hardest case for an index of vectors.
+    """
+
+    def __init__(self, seed: int, *, flat: bool = False) -> None:
         self._random = Random(seed)
-        self._common = [self._word() for _ in range(COMMON)]
+        most_common = [] if flat else FUNCTION_WORDS.split(" ")
+        self._common = most_common + [self._word() for _ in range(COMMON - len(most_common))]
         self._subjects = [[self._word() for _ in range(WORDS_EACH)] for _ in range(SUBJECTS)]
         weights = [1 / (place + 1) for place in range(COMMON)]
         self._weights = list(itertools.accumulate(weights))
@@ -101,9 +111,9 @@ def rows(language: Language, number: int) -> Iterator[tuple[Any, ...]]:
         yield "acme", memory_id, "fact", text, digest, "{}", "writer", now, 1.0, [], 1, vector
 
 
-def fill(url: str, number: int) -> dict[str, float]:
+def fill(url: str, number: int, *, flat: bool = False) -> dict[str, float]:
     """Write the rows, then build the index of vectors; gives the seconds of both."""
-    language = Language(1)
+    language = Language(1, flat=flat)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("select memory.space_of(%s, %s)", [NAME, DIMENSION])
         (definition,) = connection.execute(
@@ -158,12 +168,13 @@ def shares(times: list[float]) -> dict[str, float]:
     return {"p50_ms": round(cuts[9], 2), "p95_ms": round(cuts[18], 2)}
 
 
-async def measure(url: str, number: int, queries: int) -> dict[str, Any]:
+async def measure(url: str, number: int, queries: int, *, flat: bool) -> dict[str, Any]:
     """Fill the table and ask: ours, plain SQL, and exact search for the recall."""
-    figures: dict[str, Any] = {"rows": number, **await asyncio.to_thread(fill, url, number)}
+    filled = await asyncio.to_thread(lambda: fill(url, number, flat=flat))
+    figures: dict[str, Any] = {"rows": number, "flat": flat, **filled}
     pool = await open_pool(url, name="bench", wait_s=60)
     await PostgresWords(pool).learn()
-    asked = Language(1)
+    asked = Language(1, flat=flat)
     asked._random.seed(2)
     questions = [asked.text(10) for _ in range(queries)]
     search = searching(pool)
@@ -202,17 +213,20 @@ async def measure(url: str, number: int, queries: int) -> dict[str, Any]:
     return figures
 
 
-async def run(rows_wanted: list[int], queries: int) -> None:
+async def run(rows_wanted: list[int], queries: int, *, flat: bool = False) -> list[dict[str, Any]]:
     """Measure each size on one Postgres of our own, and print a line of JSON for each."""
+    found = []
     with tempfile.TemporaryDirectory(prefix="octarm-bench-") as folder:
         server = postgres_server(Path(folder), durable=False)
         await server.start()
         try:
             upgrade(server.url, MIGRATIONS, SCHEMA)
             for number in rows_wanted:
-                print(json.dumps(await measure(server.url, number, queries)), flush=True)
+                found.append(await measure(server.url, number, queries, flat=flat))
+                print(json.dumps(found[-1]), flush=True)
         finally:
             await server.stop()
+    return found
 
 
 def main() -> None:
@@ -220,10 +234,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--curve", action="store_true", help="1,000, 10,000, … up to --rows")
+    parser.add_argument("--flat", action="store_true", help="a language without function words")
     given = parser.parse_args()
-    sizes = [10**power for power in range(3, 7) if 10**power < given.rows] if given.curve else []
-    asyncio.run(run([*sizes, given.rows], given.queries))
+    asyncio.run(run([given.rows], given.queries, flat=given.flat))
 
 
 if __name__ == "__main__":

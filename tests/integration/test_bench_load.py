@@ -3,9 +3,11 @@
 import asyncio
 from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench import memory_curve
 from bench.load import plot
 from bench.load.ledger_rows import fill
 from bench.load.open_loop import Counts, quantile, told
@@ -57,3 +59,16 @@ def test_draws_what_was_measured(tmp_path: Path) -> None:
     plot.draw({"arms": points, "ledger-size": []}, tmp_path / "growth.png")
 
     assert (tmp_path / "growth.png").stat().st_size > 5_000
+
+
+def test_what_memory_costs_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="not installed: uv sync --group bench")
+    lone = ("append fast", "append durable", "hot read", "read from Postgres")
+    points: list[dict[str, Any]] = [
+        {"rows": rows, **dict.fromkeys(lone, 1.0)} for rows in memory_curve.sizes(3_000)
+    ]
+    points += [{"rows": 1_000, "search p50": 2.0, "search p95": 3.0}]
+
+    memory_curve.draw(points, tmp_path / "memory.png")
+
+    assert (tmp_path / "memory.png").stat().st_size > 5_000
