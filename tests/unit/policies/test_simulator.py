@@ -160,6 +160,42 @@ class TestWorld:
         )
         assert refusing.total.rejected == 2
 
+    @pytest.mark.parametrize("full", ["reject", "drop_lru", "shed_batch"])
+    def test_what_was_accepted_is_dropped_by_no_full_queue_unless_it_is_batch(
+        self, full: str
+    ) -> None:
+        streams = ({**at(0), "failure_rate": 1.0}, at(0.5, 0.6, 0.7))
+        outcome = outcome_of(
+            a_load(
+                *streams,
+                arms=[{"id": "a", "slots": 1}],
+                queue={"capacity": 1, "full": full},
+                retries={"max_attempts": 2, "backoff_s": 0.1},
+            )
+        )
+
+        # Fresh tasks are refused by `reject` alone; the retry waits beyond the capacity.
+        assert (outcome.total.failed, outcome.retried) == (1, 1)
+        assert outcome.total.rejected == (2 if full == "reject" else 0)
+
+    @pytest.mark.parametrize(("full", "left"), [("drop_lru", "late"), ("shed_batch", "early")])
+    def test_batch_work_gives_way_as_the_full_policy_says(self, full: str, left: str) -> None:
+        streams = (
+            {**at(0), "tenant": "first"},
+            {**at(0.1), "tier": "batch", "tenant": "early"},
+            {**at(0.2), "tier": "batch", "tenant": "late"},
+        )
+        outcome = outcome_of(
+            a_load(
+                *streams,
+                arms=[{"id": "a", "slots": 1}],
+                queue={"capacity": 1, "full": full},
+            )
+        )
+
+        assert outcome.by_tenant[left].completed == 1
+        assert outcome.total.rejected == 1
+
     def test_work_waits_while_arms_are_offline(self) -> None:
         arms = [{"id": "a", "slots": 1, "offline_s": [[0, 30]]}]
         outcome = outcome_of(a_load(at(5), arms=arms))

@@ -15,7 +15,7 @@ import msgspec
 from octarm.policies.builtin import fair_share
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.context import ArmStatus
-from octarm.policies.queue.admission import Refused, admit
+from octarm.policies.queue.admission import Refused, admit, admit_accepted
 from octarm.policies.queue.arm import Arm
 from octarm.policies.queue.cycle import place
 from octarm.policies.queue.homes import Homes
@@ -102,7 +102,11 @@ class World:
         self._wait(job, 1, job.at_s)
 
     def _wait(self, job: Job, attempt: int, at_s: float) -> None:
-        """Let an attempt of a job wait, if there is room."""
+        """Let an attempt of a job wait; what may not is refused, or dropped for it.
+
+        `reject` refuses fresh tasks before they are accepted. What has been accepted waits, a
+        retry too, unless the full policy drops it: the scheduler does the same.
+        """
         kind = job.kind
         task = Task(
             job.task_id,
@@ -121,7 +125,8 @@ class World:
             tokens=kind.tokens,
             payload=job,
         )
-        admitted = admit(self.queue, task, now=self.now)
+        accepted = attempt > 1 or self.queue.rules.full != "reject"
+        admitted = (admit_accepted if accepted else admit)(self.queue, task, now=self.now)
         if isinstance(admitted, Refused):
             job.stream.rejected += 1
         elif admitted.dropped is not None:
