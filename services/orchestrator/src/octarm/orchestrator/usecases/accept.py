@@ -55,7 +55,7 @@ class Intake(Protocol):
         ...
 
 
-class Submitted(msgspec.Struct, frozen=True):
+class Submitted(msgspec.Struct, frozen=True, gc=False):
     """One submission as it reached us; `origin` fixes the id of a keyless one from INTAKE."""
 
     tenant: str

@@ -61,7 +61,7 @@ class PlaceTasks(Struct, frozen=True):
     tasks: Annotated[list[ReadyTask], Meta(min_length=1, max_length=64)]
 
 
-class Score(Struct, frozen=True, omit_defaults=True):
+class Score(Struct, frozen=True, gc=False, omit_defaults=True):
     """Twin of `commands.Score`."""
 
     arm_id: ArmId
@@ -91,7 +91,7 @@ class RunTasks(Struct, frozen=True):
     tasks: Annotated[list[RunTask], Meta(min_length=1, max_length=64)]
 
 
-class AttemptUpdate(Struct, frozen=True, omit_defaults=True):
+class AttemptUpdate(Struct, frozen=True, gc=False, omit_defaults=True):
     """Twin of `commands.AttemptUpdate`."""
 
     task_id: TaskId
@@ -129,7 +129,7 @@ class SpendReported(Struct, frozen=True):
     calls: Annotated[list[CallSpend], Meta(min_length=1, max_length=64)]
 
 
-class Provenance(Struct, frozen=True, omit_defaults=True):
+class Provenance(Struct, frozen=True, gc=False, omit_defaults=True):
     """Twin of `results.ProvenanceMetadata`."""
 
     arm_id: ArmId
@@ -142,7 +142,7 @@ class Provenance(Struct, frozen=True, omit_defaults=True):
     chain: LongTexts = []
 
 
-class Result(Struct, frozen=True, omit_defaults=True):
+class Result(Struct, frozen=True, gc=False, omit_defaults=True):
     """Twin of `results.ExecutionResult`; `output` and `error` are passed on unparsed."""
 
     task_id: TaskId
@@ -175,7 +175,7 @@ class ResultsReported(Struct, frozen=True):
     traceparents: Annotated[list[TraceParent], Meta(max_length=64)] = []
 
 
-class ResultKey(Struct, frozen=True):
+class ResultKey(Struct, frozen=True, gc=False):
     """The part of a result that frees a slot, and says what a provider was asked for."""
 
     task_id: str
@@ -195,7 +195,7 @@ class ResultKeys(Struct, frozen=True):
     results: list[ResultKey]
 
 
-class RunningAttempt(Struct, frozen=True, omit_defaults=True):
+class RunningAttempt(Struct, frozen=True, gc=False, omit_defaults=True):
     """Twin of `arms.RunningAttempt`."""
 
     task_id: TaskId
@@ -267,7 +267,7 @@ class TasksEnded(Struct, frozen=True):
     events: Annotated[list[Raw], Meta(min_length=1, max_length=64)]
 
 
-class SubmitTask(Struct, frozen=True, omit_defaults=True):
+class SubmitTask(Struct, frozen=True, gc=False, omit_defaults=True):
     """Twin of `commands.SubmitTask`; the submission itself is checked by its model."""
 
     submission: Raw
@@ -283,7 +283,7 @@ class SubmitTasks(Struct, frozen=True):
     submissions: Annotated[list[SubmitTask], Meta(min_length=1, max_length=1000)]
 
 
-class Accepted(Struct, frozen=True):
+class Accepted(Struct, frozen=True, gc=False):
     """Twin of `queries.Accepted`."""
 
     task_id: TaskId
@@ -291,7 +291,7 @@ class Accepted(Struct, frozen=True):
     created: bool
 
 
-class SubmitAnswer(Struct, frozen=True, omit_defaults=True):
+class SubmitAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
     """Twin of `queries.SubmitAnswer`."""
 
     accepted: Accepted | None = None

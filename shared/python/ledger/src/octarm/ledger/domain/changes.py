@@ -43,7 +43,7 @@ Mark = str | tuple[str, str]
 """A task's id, or a tenant and its idempotency key."""
 
 
-class Moved(Struct, frozen=True):
+class Moved(Struct, frozen=True, gc=False):
     """One task's committed transition; its events are numbered `first_seq` and following."""
 
     task_id: str

@@ -38,7 +38,7 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
     scores: list[hot.Score] = []
 
 
-class AttemptNews(msgspec.Struct):
+class AttemptNews(msgspec.Struct, gc=False):
     """Everything a batch says about one attempt."""
 
     task_id: str

@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 Submission = TaskSubmission | PlainSubmission
 
 
-class NewTask(msgspec.Struct, frozen=True):
+class NewTask(msgspec.Struct, frozen=True, gc=False):
     """A task that is ready to be written to the ledger."""
 
     task_id: str
