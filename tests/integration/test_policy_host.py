@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -51,6 +52,30 @@ async def test_each_decision_names_the_version_that_took_it(host: Host) -> None:
 
     assert verdict.policy == loaded.digest
     assert placed(verdict) == ["t1", "t2"]
+
+
+async def test_an_answer_in_which_nothing_makes_sense_is_as_good_as_none(host: Host) -> None:
+    bad = await host.deploy(
+        "def schedule(ctx):\n    return [dispatch('nobody', 'a'), dispatch('t1', 'nowhere'), 7]\n"
+    )
+
+    verdict = await host.decide(CONTEXT)
+
+    assert verdict.policy == bad.digest
+    assert verdict.checked is None
+    assert verdict.failed is not None
+    assert verdict.failed.reason == "bad_return"
+    assert "none of its actions holds: nobody is not in the window" in verdict.failed.traceback
+
+
+async def test_an_answer_that_meets_full_arms_only_is_an_answer(host: Host) -> None:
+    await host.deploy("def schedule(ctx):\n    return [dispatch(t, 'a') for t in ctx.queue]\n")
+    full = msgspec.structs.replace(CONTEXT, arms=(ArmFacts("a", slots=2, free=0),))
+
+    verdict = await host.decide(full)
+
+    assert verdict.checked is not None
+    assert [it.kind for it in verdict.checked.dropped] == ["arm_full", "arm_full"]
 
 
 @pytest.mark.parametrize("reason", WRONG)

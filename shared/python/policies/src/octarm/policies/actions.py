@@ -107,6 +107,21 @@ def check(actions: Iterable[object], context: Context) -> Checked:
     return Checked(tuple(kept), tuple(dropped))
 
 
+def senseless(checked: Checked) -> str | None:
+    """Say why an answer is as good as none: nothing in it holds, and for no reason that may pass.
+
+    What waits then would wait for as long as the policy decides.
+    """
+    if checked.kept or not checked.dropped or {it.kind for it in checked.dropped} - _SENSELESS:
+        return None
+    return f"bad return: none of its actions holds: {checked.dropped[0].reason}"
+
+
+_SENSELESS: Final = frozenset(
+    {"wrong_type", "unknown_task", "unknown_arm", "unknown_instance", "incapable", "pinned"}
+)
+
+
 def _read(given: object) -> Action | Refusal:
     """Read an action from its struct or its mapping, or say why it is none."""
     try:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from octarm.common.clock import Clock
-from octarm.policies.actions import Checked, check
+from octarm.policies.actions import Checked, check, senseless
 from octarm.policies.context import Context
 from octarm.policies.outcomes import Decided, PolicyFailed
 from octarm.policies.problems import Loaded
@@ -75,6 +75,11 @@ class Host:
         if version == PLATFORM or version not in self._engine.policies:
             return Verdict(PLATFORM)
         outcome = await self._engine.decide(version, context)
+        checked = None
+        if isinstance(outcome, Decided):
+            checked = check(outcome.actions, context)
+            if (why := senseless(checked)) is not None:
+                outcome = PolicyFailed("bad_return", why, printed=outcome.printed)
         if isinstance(outcome, PolicyFailed):
             if outcome.reason == "unavailable":
                 return Verdict(version, failed=outcome)
@@ -82,7 +87,7 @@ class Host:
             switched = self.supervisor.failed(version, outcome.reason, now=now)
             return Verdict(version, failed=outcome, switched=switched)
         self.supervisor.decided(version)
-        return Verdict(version, check(outcome.actions, context), outcome)
+        return Verdict(version, checked, outcome)
 
     async def compare(self, context: Context, live: Checked) -> None:
         """Ask the shadow what it would have done, and count how that differs.

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from octarm.policies.actions import check
+from octarm.policies.actions import check, senseless
 from octarm.policies.context import Config, TenantLimits
 from octarm.policies.language.evaluator import ScriptError
 from octarm.policies.queue.cycle import place
@@ -69,13 +69,14 @@ class Asking:
             queue, tasks, now=now, cycle=self._cycle, config=self._config, heard=self._heard
         )
         try:
-            actions = self._decider.decide(seen)
+            checked = check(self._decider.decide(seen), seen)
+            if (why := senseless(checked)) is not None:
+                raise ScriptError(why)
         except ScriptError as error:
             tally.script_errors += 1
             tally.first_error = tally.first_error or str(error)
             decisions = place(queue, homes, now=now, window=len(tasks))
             return Applied(sent=[Sent(it.task, it.arm, it.reason, None) for it in decisions])
-        checked = check(actions, seen)
         done = apply(queue, checked.kept, now=now)
         tally.dropped_actions.update(it.kind for it in (*checked.dropped, *done.dropped))
         return done
