@@ -124,9 +124,9 @@ def pausing(role: str) -> Scenario:
     return scenario
 
 
-async def redis_flush(storm: Storm) -> None:
+async def redis_flush(storm: Storm, *, times: int = 10) -> None:
     """FLUSHALL of Redis every second."""
-    for _ in range(10):
+    for _ in range(times):
         async with storm.wind.fault("FLUSHALL"), Redis.from_url(storm.stage.stack.urls.redis) as r:
             await r.flushall()
         await asyncio.sleep(1)
