@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,23 @@ async def idle(pids: Mapping[str, int]) -> tuple[dict[str, float], dict[str, flo
 
 
 def spent_s(pids: Mapping[str, int]) -> dict[str, float]:
-    """Give the processor time of each process and, but for the supervisor, of its children."""
-    spent = {}
-    for role, pid in pids.items():
-        family = [psutil.Process(pid)]
-        if role != "supervisor":
-            family += family[0].children(recursive=True)
-        spent[role] = sum(sum(one.cpu_times()[:2]) for one in family)
-    return spent
+    """Give the processor time of each process with its children; the supervisor's are the others.
+
+    Children that have ended are counted by who has waited for them.
+    """
+    return {role: _spent_s(psutil.Process(pid), role != "supervisor") for role, pid in pids.items()}
+
+
+def _spent_s(process: psutil.Process, with_children: bool) -> float:
+    own = process.cpu_times()
+    if not with_children:
+        return own.user + own.system
+    spent = sum(own[:4])
+    for child in process.children(recursive=True):
+        # Those of Postgres come and go.
+        with suppress(psutil.NoSuchProcess):
+            spent += sum(child.cpu_times()[:4])
+    return float(spent)
 
 
 async def settled(client: Client) -> None:
