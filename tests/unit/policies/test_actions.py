@@ -12,6 +12,7 @@ from octarm.policies.actions import (
     Start,
     Wait,
     check,
+    senseless,
 )
 from octarm.policies.context import (
     ArmFacts,
@@ -164,3 +165,28 @@ def test_drops_the_rest_of_an_endless_answer_at_once() -> None:
 
     assert len(checked.kept) == MAX_ACTIONS
     assert kinds(checked) == ["too_many"]
+
+
+@pytest.mark.parametrize("given", [[Dispatch("gone", "a")], ["go", Dispatch("t1", "nowhere")]])
+def test_an_answer_in_which_nothing_can_ever_hold_is_as_good_as_none(given: list[object]) -> None:
+    why = senseless(check(given, a_context()))
+
+    assert why is not None
+    assert why.startswith("bad return: none of its actions holds: ")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [],
+        [Dispatch("t1", "a"), Dispatch("gone", "a")],
+        [Dispatch("gone", "a"), Dispatch("t1", "b")],
+    ],
+)
+def test_an_answer_of_which_something_holds_or_may_hold_later_is_an_answer(
+    given: list[object],
+) -> None:
+    off = ArmFacts("b", slots=1, free=0, instances=(InstanceFacts("b-1", running=1),))
+    context = a_context(arms=(ArmFacts("a", slots=2, free=2, instances=(BUSY, IDLE)), off))
+
+    assert senseless(check(given, context)) is None

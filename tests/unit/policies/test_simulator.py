@@ -265,6 +265,11 @@ class TestScripts:
         assert (outcome.total.completed, outcome.script_errors) == (1, 1)
         assert "1 calls failed, the first with: error: it broke" in tables([outcome])
 
+    def test_where_nothing_in_an_answer_makes_sense_the_platform_decides(self) -> None:
+        outcome = outcome_of(a_load(at(0), duration_s=9), Stub([dispatch("nobody")]))
+
+        assert (outcome.total.completed, outcome.script_errors) == (1, 1)
+
     def test_a_script_that_places_nothing_leaves_everything(self) -> None:
         assert outcome_of(a_load(at(0, 1), duration_s=9), Stub()).left == 2
 

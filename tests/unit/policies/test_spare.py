@@ -170,6 +170,36 @@ def test_what_is_left_is_left_for_those_who_want_little_and_all_ends(seed: int) 
     assert not len(queue)
 
 
+def test_what_an_earlier_leader_has_placed_counts() -> None:
+    queue = a_fair_queue(20)
+    run_one(queue, "quiet")
+    arm = queue.arms.by_id["a-0"]
+    for number in range(10):
+        queue.arms.hold(arm, 1)
+        for _ in "twice":
+            queue.adopt(a_task(f"q-{number}", tenant="quiet"), arm, now=NOW)
+    come(queue, "noisy", 30)
+
+    assert len(placed(queue)) == 8
+    come(queue, "quiet", 1, NOW + 1)
+    assert placed(queue, NOW + 1) == [], "it has its half"
+
+
+def test_what_another_policy_has_placed_counts() -> None:
+    queue = a_queue("priority", rules=KEPT)
+    an_arm(queue.arms, "a-0", slots=20)
+    come(queue, "quiet", 10)
+    placed(queue)
+
+    queue.use(BUILTIN["fair_share"], now=NOW)
+    come(queue, "quiet", 1, NOW + 1)
+    come(queue, "noisy", 30, NOW + 1)
+
+    assert len(placed(queue, NOW + 1)) == 8
+    come(queue, "quiet", 1, NOW + 2)
+    assert placed(queue, NOW + 2) == [], "it has its half"
+
+
 @pytest.mark.parametrize("kind", ["uniform", "constant"])
 @pytest.mark.parametrize("bursts", [False, True])
 def test_beside_a_flood_waits_stay_within_twice_what_they_are_alone(
