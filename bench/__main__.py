@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.client import figures_of
 from bench.peers import session
 from bench.peers.harness import NAMES
 from octarm.cli.stack.supervisor import running_stack
@@ -46,14 +46,7 @@ async def measured(folder: Path, n: int) -> Figures:
     noop = (sys.executable, "-m", "bench.noop_arm")
     env = {"OCTARM_TRACE_SAMPLE": "0", "OCTARM_LOG_LEVEL": "warning"}
     async with running_stack(folder, extra_arms={"noop": noop}, env=env):
-        client = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bench.measure", str(folder / "up.json"), str(n)),
-            stdout=subprocess.PIPE,
-        )
-        output, _ = await client.communicate()
-    if client.returncode:
-        raise SystemExit("the measurement failed; see above")
-    figures: Figures = json.loads(output)
+        figures: Figures = await figures_of("bench.measure", str(folder / "up.json"), str(n))
     return figures
 
 

@@ -11,8 +11,6 @@ import asyncio
 import itertools
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.behind_bus import APPEND, READ, behind_bus
+from bench.client import figures_of
 from octarm.cli.stack.supervisor import running_stack
 from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
@@ -249,15 +248,9 @@ async def with_a_stack(folder: Path, n: int) -> Figures:
     """Start the stack in `folder`, and a client of its own that measures it."""
     async with running_stack(folder, env=ENV) as stack:
         urls = stack.urls
-        client = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bench.memory", "--n", str(n)),
-            *("--urls", urls.nats, urls.redis, urls.postgres),
-            stdout=subprocess.PIPE,
+        figures: Figures = await figures_of(
+            "bench.memory", "--n", str(n), "--urls", urls.nats, urls.redis, urls.postgres
         )
-        output, _ = await client.communicate()
-    if client.returncode:
-        raise SystemExit("the measurement failed; see above")
-    figures: Figures = json.loads(output)
     return figures
 
 

@@ -10,8 +10,6 @@ import argparse
 import asyncio
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +19,7 @@ import psycopg
 import uvloop
 from redis.asyncio import Redis
 
+from bench.client import figures_of
 from bench.memory import ENV, Call, Ours, by_turns
 from bench.memory_search import run as search
 from octarm.cli.stack.supervisor import running_stack
@@ -111,15 +110,10 @@ async def with_a_stack(rows: int) -> list[dict[str, float]]:
     with tempfile.TemporaryDirectory(prefix="octarm-curve-") as folder:
         async with running_stack(Path(folder), env=ENV) as stack:
             urls = stack.urls
-            client = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bench.memory_curve", "--rows", str(rows)),
-                *("--urls", urls.nats, urls.redis, urls.postgres),
-                stdout=subprocess.PIPE,
+            found: list[dict[str, float]] = await figures_of(
+                "bench.memory_curve",
+                *("--rows", str(rows), "--urls", urls.nats, urls.redis, urls.postgres),
             )
-            output, _ = await client.communicate()
-    if client.returncode:
-        raise SystemExit("the measurement failed; see above")
-    found: list[dict[str, float]] = json.loads(output)
     return found
 
 

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from bench.client import figures_of
 from bench.load.processes import cpu_s, own_processes
 from bench.measure import settled, throughput
 from bench.sink import sink
@@ -47,15 +47,9 @@ async def measured(folder: Path, share: float, given: argparse.Namespace) -> Fig
             "OCTARM_LOG_LEVEL": "warning",
         }
         async with running_stack(folder, extra_arms={"noop": noop}, env=env):
-            client = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bench.tracing", "--n", str(given.n)),
-                *("--client", str(folder / "up.json")),
-                stdout=subprocess.PIPE,
+            figures: Figures = await figures_of(
+                "bench.tracing", "--n", str(given.n), "--client", str(folder / "up.json")
             )
-            output, _ = await client.communicate()
-        if client.returncode:
-            raise SystemExit("the measurement failed; see above")
-        figures: Figures = json.loads(output)
         return figures | {"spans": count()}
 
 

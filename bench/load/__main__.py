@@ -7,7 +7,6 @@ arms draw `bench/plots/growth.png`.
 import argparse
 import asyncio
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import uvloop
 
+from bench.client import figures_of
 from bench.load import growth, plot
 from bench.load.scenarios import SCENARIOS, Stage
 from octarm.cli.stack.supervisor import running_stack
@@ -31,15 +31,10 @@ async def run(given: argparse.Namespace) -> Any:
     with tempfile.TemporaryDirectory(prefix="octarm-load-") as folder:
         async with running_stack(Path(folder), extra_arms=extra, env=env):
             up = Path(folder) / "up.json"
-            client = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bench.load", given.scenario, "--n", str(given.n)),
-                *("--seconds", str(given.seconds), "--steps", str(given.steps), "--up", str(up)),
-                stdout=subprocess.PIPE,
+            return await figures_of(
+                *("bench.load", given.scenario, "--n", str(given.n), "--up", str(up)),
+                *("--seconds", str(given.seconds), "--steps", str(given.steps)),
             )
-            output, _ = await client.communicate()
-    if client.returncode:
-        raise SystemExit("the scenario failed; see above")
-    return json.loads(output)
 
 
 async def load(given: argparse.Namespace, up: dict[str, Any]) -> Any:
