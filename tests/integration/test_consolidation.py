@@ -7,18 +7,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from octarm.common.storage import open_pool
 from octarm.common.storage.connections import Pool
-from octarm.common.storage.migrations import upgrade
 from octarm.common.telemetry import metrics
 from octarm.memory.domain.access import Access
 from octarm.memory.knowledge import consolidate_on
-from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.storage.writes import PostgresWrites
 from octarm.memory.usecases.consolidating import MAX_TRIES, Consolidate
 from octarm.models.semantic import MemoryFilter
 from tests.support.episodes import a_closing, an_entry, an_episode_id, an_opening
-from tests.support.semantic import Memory
+from tests.support.semantic import Memory, a_memory_pool
 
 pytestmark = pytest.mark.integration
 SEEN = "The build takes nine minutes"
@@ -27,10 +24,8 @@ WISH = {"remember": {"content": "Squids have ink", "tags": ["sea"]}}
 
 @pytest_asyncio.fixture
 async def pool(postgres_url: str) -> AsyncGenerator[Pool, None]:
-    upgrade(postgres_url, MIGRATIONS, SCHEMA)
-    pool = await open_pool(postgres_url, name="test", wait_s=60)
-    yield pool
-    await pool.close()
+    async with a_memory_pool(postgres_url) as pool:
+        yield pool
 
 
 def consolidating(pool: Pool, *, wait_s: int = 3600, **access: Access) -> Consolidate:

@@ -10,15 +10,12 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr, ValidationError
 
-from octarm.common.storage import open_pool
 from octarm.common.storage.connections import Pool
-from octarm.common.storage.migrations import upgrade
 from octarm.memory.domain.hashing import NAME, hashed
 from octarm.memory.domain.sameness import cosine
 from octarm.memory.embedders import local
 from octarm.memory.embedders.local import LocalEmbedder, local_embedder
 from octarm.memory.embedders.openai_compatible import OpenAIEmbedder
-from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.settings import Settings
 from octarm.models.errors import OctarmError, Unauthenticated, Unavailable
 from octarm.models.semantic import MemoryFilter, NewMemory, ReembedMemories
@@ -29,7 +26,7 @@ from tests.support.openai_server import (
     never_answers,
     refuses,
 )
-from tests.support.semantic import Memory
+from tests.support.semantic import Memory, a_memory_pool
 
 pytestmark = pytest.mark.integration
 DIMENSION = 8
@@ -205,10 +202,8 @@ class TestSettings:
 
 @pytest_asyncio.fixture
 async def pool(postgres_url: str) -> AsyncGenerator[Pool, None]:
-    upgrade(postgres_url, MIGRATIONS, SCHEMA)
-    pool = await open_pool(postgres_url, name="test", wait_s=60)
-    yield pool
-    await pool.close()
+    async with a_memory_pool(postgres_url) as pool:
+        yield pool
 
 
 class TestReembedding:

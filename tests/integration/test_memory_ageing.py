@@ -11,13 +11,10 @@ from pydantic import SecretStr
 
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.topology import provision
-from octarm.common.storage import open_pool
 from octarm.common.storage.connections import Pool
-from octarm.common.storage.migrations import upgrade
 from octarm.memory import knowledge
 from octarm.memory.domain.access import Access
 from octarm.memory.knowledge import consolidate_on, wired
-from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.settings import Settings
 from octarm.memory.storage.ageing import PostgresKnowledgeAge
 from octarm.memory.storage.events import MemoryEvents
@@ -27,17 +24,15 @@ from octarm.models.events import MemoryEvent
 from octarm.models.semantic import NewMemory, Remember
 from octarm.models.subjects import EVENTS
 from tests.support.episodes import a_closing, an_entry, an_opening
-from tests.support.semantic import Memory
+from tests.support.semantic import Memory, a_memory_pool
 
 pytestmark = pytest.mark.integration
 
 
 @pytest_asyncio.fixture
 async def pool(postgres_url: str) -> AsyncGenerator[Pool, None]:
-    upgrade(postgres_url, MIGRATIONS, SCHEMA)
-    pool = await open_pool(postgres_url, name="test", wait_s=60)
-    yield pool
-    await pool.close()
+    async with a_memory_pool(postgres_url) as pool:
+        yield pool
 
 
 async def rows(pool: Pool, sql: str) -> list[tuple[Any, ...]]:

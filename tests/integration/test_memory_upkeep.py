@@ -9,11 +9,8 @@ import pytest_asyncio
 
 from octarm.clients.upkeep import UpkeepClient
 from octarm.common.bus.requests import control_plane
-from octarm.common.storage import open_pool
 from octarm.common.storage.connections import Pool
-from octarm.common.storage.migrations import upgrade
 from octarm.memory.routes.upkeep import Upkeep, upkeep_routes
-from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.storage import upkeep as storage
 from octarm.memory.storage.erasing import PostgresErasing
 from octarm.memory.storage.upkeep import PostgresStock
@@ -21,17 +18,15 @@ from octarm.memory.usecases.erasing import BeginErasing, ShowErasure
 from octarm.memory.usecases.upkeep import CountKnowledge, ListKnowledge
 from octarm.models.semantic import NewMemory
 from octarm.models.upkeep import ListMemories
-from tests.support.semantic import Memory
+from tests.support.semantic import Memory, a_memory_pool
 
 pytestmark = pytest.mark.integration
 
 
 @pytest_asyncio.fixture
 async def pool(postgres_url: str) -> AsyncGenerator[Pool, None]:
-    upgrade(postgres_url, MIGRATIONS, SCHEMA)
-    pool = await open_pool(postgres_url, name="test", wait_s=60)
-    yield pool
-    await pool.close()
+    async with a_memory_pool(postgres_url) as pool:
+        yield pool
 
 
 async def test_lists_by_pages_and_counts_without_history_and_without_others(

@@ -10,20 +10,17 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from octarm.common.storage import open_pool
 from octarm.common.storage.connections import Connection, Pool
-from octarm.common.storage.migrations import upgrade
 from octarm.memory.domain.access import Access, Scope
 from octarm.memory.domain.hashing import hashed
 from octarm.memory.domain.paging import Question
-from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.storage.episodes import PostgresEpisodes
 from octarm.memory.storage.walls import as_vector, behind_wall
 from octarm.memory.storage.writes import PostgresWrites
 from octarm.models.errors import Backpressure, Forbidden, NotFound
 from octarm.models.semantic import ForgetMemory, NewMemory
 from tests.support.episodes import an_entry, an_episode_id, an_opening
-from tests.support.semantic import Memory, at
+from tests.support.semantic import Memory, a_memory_pool, at
 
 pytestmark = pytest.mark.integration
 QUERIES, AT_ONCE = 10_000, 2_000
@@ -51,10 +48,8 @@ cross join lateral memory.candidates(
 
 @pytest_asyncio.fixture
 async def pool(postgres_url: str) -> AsyncGenerator[Pool, None]:
-    upgrade(postgres_url, MIGRATIONS, SCHEMA)
-    pool = await open_pool(postgres_url, name="test", wait_s=60)
-    yield pool
-    await pool.close()
+    async with a_memory_pool(postgres_url) as pool:
+        yield pool
 
 
 def some(random: Random, values: list[str]) -> list[str]:

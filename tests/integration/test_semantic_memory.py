@@ -9,16 +9,13 @@ import pytest_asyncio
 
 from octarm.clients.semantic import SemanticClient
 from octarm.common.bus.requests import control_plane
-from octarm.common.storage import open_pool
 from octarm.common.storage.connections import Pool
-from octarm.common.storage.migrations import upgrade
 from octarm.memory.domain.hashing import NAME, hashed
 from octarm.memory.domain.ranking import HASHING_WEIGHT
 from octarm.memory.routes.semantic import semantic_routes
-from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.models.errors import InvalidRequest, NotFound
 from octarm.models.semantic import ForgetMemory, MemoryFilter, NewMemory, SearchMemory
-from tests.support.semantic import Memory, a_memory_id, at
+from tests.support.semantic import Memory, a_memory_id, a_memory_pool, at
 
 pytestmark = pytest.mark.integration
 PORT = {"subject": "gateway", "predicate": "port"}
@@ -26,10 +23,8 @@ PORT = {"subject": "gateway", "predicate": "port"}
 
 @pytest_asyncio.fixture
 async def pool(postgres_url: str) -> AsyncGenerator[Pool, None]:
-    upgrade(postgres_url, MIGRATIONS, SCHEMA)
-    pool = await open_pool(postgres_url, name="test", wait_s=60)
-    yield pool
-    await pool.close()
+    async with a_memory_pool(postgres_url) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -1,11 +1,15 @@
 """Semantic memory on a database, without a bus; and builders of what is remembered."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from octarm.common.storage.connections import Pool
+from octarm.common.storage.connections import Pool, open_pool
+from octarm.common.storage.migrations import upgrade
 from octarm.memory.domain.access import Access, Diodes
 from octarm.memory.knowledge import knowledge_on
+from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.storage.trail import AuditTrail
 from octarm.memory.usecases.knowledge import Embedder
 from octarm.models.ids import typeid, uuid7
@@ -29,6 +33,17 @@ def a_memory_id(number: int = 1) -> str:
 def at(minutes: int) -> datetime:
     """So many minutes past noon."""
     return NOON + timedelta(minutes=minutes)
+
+
+@asynccontextmanager
+async def a_memory_pool(url: str) -> AsyncGenerator[Pool, None]:
+    """Migrate the database at `url` and open a pool on it."""
+    upgrade(url, MIGRATIONS, SCHEMA)
+    pool = await open_pool(url, name="test", wait_s=60)
+    try:
+        yield pool
+    finally:
+        await pool.close()
 
 
 class Memory:

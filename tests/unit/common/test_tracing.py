@@ -1,6 +1,5 @@
 """Tracing: only what is sampled costs something, and what is sampled hangs together."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from opentelemetry.semconv.schemas import Schemas
 
 from octarm.common.telemetry import conventions, tracing
 from octarm.models.errors import InvalidRequest, OctarmError, Unavailable
+from tests.support.spans import spans_in
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = PARENT[:-2] + "00"
@@ -28,20 +28,11 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     tracing.shutdown()
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    tracing.shutdown()
-    return [
-        json.loads(line)
-        for path in folder.glob("*.jsonl")
-        for line in path.read_text().splitlines()
-    ]
-
-
 def test_a_span_hangs_below_the_hop_before(folder: Path) -> None:
     with tracing.span("one.step", PARENT, task_id="t") as span:
         pass
 
-    (row,) = rows(folder)
+    (row,) = spans_in(folder)
     assert row["trace_id"] == PARENT[3:35]
     assert row["parent_id"] == PARENT[36:52]
     assert row["span_id"] == span.traceparent[36:52]
@@ -52,7 +43,7 @@ def test_a_failed_block_is_an_error_and_still_raises(folder: Path) -> None:
     with pytest.raises(KeyError), tracing.span("one.step", PARENT):
         raise KeyError
 
-    (row,) = rows(folder)
+    (row,) = spans_in(folder)
     assert row["status"] == "ERROR"
 
 
@@ -61,7 +52,7 @@ def test_what_is_not_sampled_leaves_no_span_and_travels_on(folder: Path) -> None
         assert span.traceparent == UNSAMPLED
     assert tracing.record("another", UNSAMPLED, 1, 2) == UNSAMPLED
 
-    assert rows(folder) == []
+    assert spans_in(folder) == []
 
 
 def test_a_process_that_exports_nothing_passes_the_trace_on() -> None:
@@ -74,7 +65,7 @@ def test_a_process_that_exports_nothing_passes_the_trace_on() -> None:
 def test_a_finished_span_has_the_times_that_were_measured(folder: Path) -> None:
     own = tracing.record("one.step", PARENT, 1_000, 5_000, error="late", arm_id="a")
 
-    (row,) = rows(folder)
+    (row,) = spans_in(folder)
     assert (row["start_ns"], row["end_ns"], row["status"]) == (1_000, 5_000, "ERROR")
     assert own[36:52] == row["span_id"]
 
@@ -92,7 +83,7 @@ class TestErrors:
         assert tracing.record("another", UNSAMPLED, 1, 2, error="LOST") == UNSAMPLED
 
         assert span.traceparent == UNSAMPLED
-        found = rows(folder)
+        found = spans_in(folder)
         assert [(row["name"], row["status"]) for row in found] == [
             ("one.step", "ERROR"),
             ("another", "ERROR"),
@@ -118,7 +109,7 @@ class TestErrors:
     def test_what_is_no_traceparent_leaves_none(self, folder: Path) -> None:
         tracing.record("one.step", "", 1, 2, error="LOST")
 
-        assert rows(folder) == []
+        assert spans_in(folder) == []
 
     @pytest.mark.parametrize(
         ("error", "status"), [(InvalidRequest("no"), "UNSET"), (Unavailable("no"), "ERROR")]
@@ -129,7 +120,7 @@ class TestErrors:
         with pytest.raises(OctarmError), tracing.span("gateway.submit", PARENT):
             raise error
 
-        (row,) = rows(folder)
+        (row,) = spans_in(folder)
         assert row["status"] == status
         assert row["attributes"]["http.response.status_code"] == error.status
 
@@ -151,7 +142,7 @@ class TestConventions:
     def test_a_consumer_is_linked_to_where_its_message_was_made(self, folder: Path) -> None:
         tracing.record("arm.run", PARENT, 1, 2, arm_id="llm", agent="llm")
 
-        (row,) = rows(folder)
+        (row,) = spans_in(folder)
         assert (row["kind"], row["links"]) == ("consumer", [PARENT[36:52]])
         assert row["attributes"] == {
             "messaging.system": "nats",
@@ -169,7 +160,7 @@ class TestConventions:
         about: dict[str, Any] = {name: text}
         tracing.record("one.step", PARENT, 1, 2, **about)
 
-        (shown,) = rows(folder)[0]["attributes"].values()
+        (shown,) = spans_in(folder)[0]["attributes"].values()
         assert shown == "as <EMAIL> said: <API_KEY>"
 
 

@@ -1,10 +1,8 @@
 """Spans of what the ledger decides: what ended, what is tried again, what became ready."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec import structs
@@ -14,6 +12,7 @@ from octarm.common.telemetry import tracing
 from octarm.ledger import hops
 from octarm.ledger.domain.changes import Moved, Woken
 from octarm.models.states import TaskState
+from tests.support.spans import spans_in
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TASK = f"00-{TRACE}-{'a' * 16}-01"
@@ -27,15 +26,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     tracing.setup_tracing("orchestrator", f"file:{tmp_path}", sample=0)
     yield tmp_path
     tracing.shutdown()
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    tracing.shutdown()
-    return [
-        json.loads(line)
-        for path in folder.glob("*.jsonl")
-        for line in path.read_text().splitlines()
-    ]
 
 
 def moved(new: TaskState, *, traceparent: str = TASK, proof: str | None = None) -> Moved:
@@ -65,7 +55,7 @@ class TestWhatTheReconcilerDecides:
 
         hops.traced(told, hops.RECONCILE, cause="ARM_UNAVAILABLE")([change])
 
-        (row,) = rows(folder)
+        (row,) = spans_in(folder)
         assert (row["name"], row["status"]) == ("orchestrator.retry", "ERROR")
         assert row["parent_id"] == TASK[36:52]
         assert row["attributes"]["error.type"] == "ARM_UNAVAILABLE"
@@ -76,7 +66,7 @@ class TestWhatTheReconcilerDecides:
 
         hops.traced(told, hops.RECONCILE, cause="TIMED_OUT")([moved(TaskState.TIMED_OUT)])
 
-        (row,) = rows(folder)
+        (row,) = spans_in(folder)
         assert (row["name"], row["status"]) == ("orchestrator.reconcile", "ERROR")
         assert told.changes[0].traceparent[36:52] == row["span_id"], "its event continues from it"
 
@@ -92,7 +82,7 @@ class TestWhatTheReconcilerDecides:
 
         hops.traced(told, hops.RECONCILE, cause="ARM_UNAVAILABLE")([change])
 
-        assert [row["status"] for row in rows(folder)] == ["ERROR"]
+        assert [row["status"] for row in spans_in(folder)] == ["ERROR"]
         assert told.changes == [change]
 
     def test_a_proven_cancel_is_no_error_and_says_its_proof(self, folder: Path) -> None:
@@ -103,7 +93,7 @@ class TestWhatTheReconcilerDecides:
 
         hops.traced(Told(), hops.CANCEL)(changes)
 
-        (row,) = rows(folder)
+        (row,) = spans_in(folder)
         assert (row["name"], row["status"]) == ("orchestrator.cancel", "UNSET")
         assert row["attributes"]["octarm.cancel.proof"] == "lease_ended"
 
@@ -112,13 +102,13 @@ class TestWhatArmsReport:
     def test_the_end_hangs_below_the_attempt(self, folder: Path) -> None:
         hops.traced(Told(), hops.FINISH, senders={"tsk_1": ARM})([moved(TaskState.COMPLETED)])
 
-        (row,) = rows(folder)
+        (row,) = spans_in(folder)
         assert (row["name"], row["parent_id"]) == ("orchestrator.finish", ARM[36:52])
 
     def test_a_retry_hangs_below_the_task_and_is_linked_to_the_attempt(self, folder: Path) -> None:
         hops.traced(Told(), hops.FINISH, senders={"tsk_1": ARM})([moved(TaskState.WAITING)])
 
-        (row,) = rows(folder)
+        (row,) = spans_in(folder)
         assert (row["name"], row["status"]) == ("orchestrator.retry", "UNSET")
         assert (row["parent_id"], row["links"]) == (TASK[36:52], [ARM[36:52]])
 
@@ -127,7 +117,7 @@ class TestWhatArmsReport:
 
         hops.traced(Told(), hops.FINISH)([started, moved(TaskState.RUNNING)])
 
-        assert rows(folder) == []
+        assert spans_in(folder) == []
 
 
 def test_a_task_that_became_ready_is_linked_to_what_it_waited_for(folder: Path) -> None:
@@ -135,6 +125,6 @@ def test_a_task_that_became_ready_is_linked_to_what_it_waited_for(folder: Path) 
 
     woken = hops.woke(Woken(change, "batch", 5, None, b"{}", after=(OTHER,)))
 
-    (row,) = rows(folder)
+    (row,) = spans_in(folder)
     assert (row["name"], row["links"]) == ("orchestrator.wake", [OTHER[3:52]])
     assert woken.moved.traceparent[36:52] == row["span_id"], "its next attempt hangs below it"

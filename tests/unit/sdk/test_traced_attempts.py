@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,6 +10,7 @@ from octarm.common.telemetry import tracing
 from octarm.models.contracts import TaskContract
 from octarm.models.errors import Unavailable
 from octarm.sdk import Context
+from tests.support.spans import spans_in
 from tests.support.workers import Arrangement, a_command
 
 SAMPLED = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -22,11 +22,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     tracing.setup_tracing("worker", f"file:{tmp_path}", sample=0)
     yield tmp_path
     tracing.shutdown()
-
-
-def spans_in(folder: Path) -> list[dict[str, Any]]:
-    tracing.shutdown()
-    return [json.loads(line) for path in folder.iterdir() for line in path.read_text().splitlines()]
 
 
 async def fail(task: TaskContract) -> None:
