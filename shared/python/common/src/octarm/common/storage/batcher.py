@@ -121,8 +121,8 @@ class Batcher(Generic[T, R]):
             return await self._answers(list(items))
         finally:
             self._flushing.discard(me)
-            if self._waiting and len(self._flushing) < self._concurrency:
-                self._flushing.add(asyncio.create_task(self._run()))
+            if self._waiting:
+                self._begin()
 
     def put_many_nowait(self, items: Sequence[T]) -> "asyncio.Future[list[R | Exception]]":
         """Hand in items; the future gets all their answers, in order, and errors among them.
@@ -154,6 +154,10 @@ class Batcher(Generic[T, R]):
         self._bytes += sum(self._size_of(item) for item, _, _ in entries)
         for entry in entries:
             self._waiting.add(self._owner_of(entry[0]), entry)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Flush what waits beside the flushes under way, if one more may be."""
         if len(self._flushing) < self._concurrency:
             self._flushing.add(asyncio.create_task(self._run()))
 

@@ -56,11 +56,7 @@ _WISHES: Final = {
 }
 # Said as the partial indexes say it: what waits, is under way, or has failed is found without
 # reading all that the tenant has ever completed.
-_STATES: Final = {
-    state: f"t.state = '{state.value}'" + (" and t.lease_until is not null" if leased else "")
-    for state in TaskState
-    for leased in [state in (TaskState.DISPATCHED, TaskState.RUNNING, TaskState.VALIDATING)]
-}
+_LEASED: Final = frozenset({TaskState.DISPATCHED, TaskState.RUNNING, TaskState.VALIDATING})
 _ATTEMPTS: Final = """
 select attempt, arm_id, instance_id, placed_at, started_at, ended_at, outcome, reason, proof,
     decision::text as decision, tokens_used, cost_microdollars, llm_calls
@@ -164,7 +160,9 @@ def finding(wanted: FindTasks) -> tuple[str, dict[str, Any]]:
     }
     wishes = [wish for name, wish in _WISHES.items() if parameters[name] is not None]
     if wanted.state is not None:
-        wishes.append(_STATES[wanted.state])
+        wishes.append(f"t.state = '{wanted.state.value}'")
+        if wanted.state in _LEASED:
+            wishes.append("t.lease_until is not null")
     return _FIND.format(wishes=" and ".join(wishes)), parameters | {"limit": wanted.limit + 1}
 
 
