@@ -55,5 +55,7 @@ async def test_what_is_no_switch_is_refused() -> None:
             {"mode": "open", "tenant": "no.name"},
             {"mode": "open", "seconds": 0},
             {"mode": "open", "by": "me"},
+            {"mode": "open", "reason": "a\0b"},
+            {"mode": "open", "reason": "a" * 1001},
         ):
             assert (await client.put("/v1/shedding", json=wish)).status_code == 422, wish

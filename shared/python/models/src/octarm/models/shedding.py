@@ -1,9 +1,9 @@
 """The load-shedding switch: what operators have told the fleet to refuse, who, since when, why."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from octarm.models.commands import Message, Text
 from octarm.models.ids import Tenant
@@ -11,6 +11,7 @@ from octarm.models.scalars import Instant, Stored
 
 MAX_SECONDS: Final = 7 * 24 * 3600
 MAX_PAST: Final = 50
+Reason = Annotated[Stored, StringConstraints(max_length=1000)]
 
 
 class ShedMode(StrEnum):
@@ -26,7 +27,7 @@ class Switching(Message):
 
     tenant: Tenant | None = Field(default=None, description="Of one tenant; none: of the fleet")
     mode: ShedMode
-    reason: Text = Field(default="", description="Everybody who is refused reads it")
+    reason: Reason = Field(default="", description="Everybody who is refused reads it")
     seconds: int | None = Field(
         default=None, ge=1, le=MAX_SECONDS, strict=True, description="Opens by itself after these"
     )
