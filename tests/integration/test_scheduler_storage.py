@@ -5,11 +5,13 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
 
 from octarm.clients.scheduler import SchedulerClient
 from octarm.common.bus.connection import connect
@@ -149,6 +151,27 @@ class TestDispatched:
 
         await deliver_all_again(nc, 0)
 
+        await nc.jetstream().consumer_info("OCTARM_READY", "scheduler-place-task-0")
+
+    async def test_a_ready_consumer_that_is_made_and_silent_is_made_once_more(
+        self, nc: NATS, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked, unheard, answered = [], ["CREATE", "DELETE"], nc.request
+
+        async def request(subject: str, *args: Any, **kwargs: Any) -> Msg:
+            asked.append("CREATE" if "CREATE" in subject else subject.split(".")[3])
+            answer = await answered(subject, *args, **kwargs)
+            # As of a node that nobody hears: what is asked is done, the answer never comes.
+            if unheard and asked[-1] == unheard[0]:
+                unheard.pop(0)
+                raise TimeoutError
+            return answer
+
+        monkeypatch.setattr(nc, "request", request)
+
+        await deliver_all_again(nc, 0)
+
+        assert asked[:5] == ["DELETE", "CREATE", "DELETE", "DELETE", "CREATE"]
         await nc.jetstream().consumer_info("OCTARM_READY", "scheduler-place-task-0")
 
 
