@@ -2,13 +2,14 @@
 
 `python -m bench.memory` starts the whole stack in a folder of its own and prints a table. An append
 is what an arm does with `ctx.memory`: over the bus, into Redis, and for good through the stream.
-The plain one is `HSET` and `EXPIRE` in one transaction; the plain read is `HGETALL`. A third one
-does the plain thing behind the bus, with the usual clients: what the hop costs by itself.
+A fast one is answered when the SDK has taken it, `fast, flushed` when the memory service has.
+The plain one is `HSET` and `EXPIRE` in one transaction, the plain read `HGETALL`; plain SQL is an
+`insert` and its commit. Another one does the plain thing behind the bus, with the usual clients:
+what the hop costs by itself.
 """
 
 import argparse
 import asyncio
-import itertools
 import json
 import statistics
 import tempfile
@@ -22,43 +23,45 @@ import psycopg
 import uvloop
 from msgspec import Raw
 from nats.aio.client import Client as NATS
-from pydantic import JsonValue
 from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
-from bench.behind_bus import APPEND, READ, behind_bus
+from bench.behind_bus import behind_bus
 from bench.client import figures_of
+from bench.memory_ways import ONE_EPISODE, TEXT, Behind, Call, Ours, Plain, PlainSql
 from octarm.cli.stack.supervisor import running_stack
 from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
 from octarm.common.bus.publisher import Outgoing, Publisher
 from octarm.memory.domain.entries import encode
-from octarm.models.episodes import MAX_WRITES, Durability
+from octarm.models.episodes import MAX_WRITES
 from octarm.models.errors import OctarmError
 from octarm.models.hot_episodes import KeepWrites, KeptWrite
 from octarm.models.ids import new_id
 from octarm.models.subjects import KEEP_WRITES
-from octarm.sdk.episodes import OpenEpisode
 from octarm.sdk.recall import Recall
 
 ENV: Final = {"OCTARM_TRACE_SAMPLE": "0", "OCTARM_LOG_LEVEL": "error"}
-BODY: Final[JsonValue] = {"saw": "README.md has 80 lines", "tool": "read", "took_ms": 12}
-TEXT: Final = json.dumps(BODY)
-TTL_S: Final = 3600
-ONE_EPISODE: Final = 500
 TOGETHER: Final = 64
 ROUNDS: Final = 10
 GIVE_UP_S: Final = 120.0
 
-Call = Callable[[int], Awaitable[object]]
+Ways = Mapping[str, Call]
+Pause = Callable[[], Awaitable[object]]
 Figures = dict[str, float]
 
 
-async def by_turns(calls: Mapping[str, Call], n: int) -> dict[str, list[float]]:
+async def nothing() -> None:
+    """Take no pause."""
+
+
+async def by_turns(
+    calls: Mapping[str, Call], n: int, *, between: Pause = nothing
+) -> dict[str, list[float]]:
     """Call each `n` times one after the other, in ten rounds, so that a slow hour hits all alike.
 
-    Gives milliseconds.
+    After each call `between` is awaited, and not measured. Gives milliseconds.
     """
     took: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(ROUNDS):
@@ -67,6 +70,7 @@ async def by_turns(calls: Mapping[str, Call], n: int) -> dict[str, list[float]]:
                 began = time.perf_counter()
                 await call(number)
                 took[name].append((time.perf_counter() - began) * 1000)
+                await between()
     return took
 
 
@@ -81,8 +85,13 @@ def alone(took: Mapping[str, list[float]], first: str) -> Figures:
     }
 
 
-async def together(call: Call, n: int, width: int) -> tuple[list[float], float]:
-    """Call with `width` callers at a time; gives milliseconds, and calls per second."""
+async def together(
+    call: Call, n: int, width: int, *, last: Pause = nothing
+) -> tuple[list[float], float]:
+    """Call with `width` callers at a time; gives milliseconds, and calls per second.
+
+    The seconds are over when `last` is.
+    """
     numbers = iter(range(n))
     took: list[float] = []
 
@@ -94,93 +103,32 @@ async def together(call: Call, n: int, width: int) -> tuple[list[float], float]:
 
     began = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(width)))
+    await last()
     return took, n / (time.perf_counter() - began)
 
 
-class Plain:
-    """What one would write by hand on Redis alone."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._numbers = itertools.count()
-
-    async def append(self, number: int) -> None:
-        """Add an entry to an episode."""
-        key = f"bench:{number // ONE_EPISODE}"
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(key, str(next(self._numbers)), TEXT)
-            pipe.expire(key, TTL_S)
-            await pipe.execute()
-
-    async def read(self, _: int) -> None:
-        """Read an episode."""
-        await self._redis.hgetall("bench:read")
-
-
-class Ours:
-    """The same through `ctx.memory`."""
-
-    def __init__(self, memory: Recall) -> None:
-        self._memory = memory
-        self._episodes: list[OpenEpisode] = []
-
-    async def open(self, entries: int) -> None:
-        """Open episodes for so many entries."""
-        count = entries // ONE_EPISODE + 1
-        self._episodes = [await self._memory.open() for _ in range(count)]
-
-    def appending(self, durability: Durability) -> Call:
-        """Give the way to add entries."""
-
-        async def append(number: int) -> None:
-            await self._episodes[number // ONE_EPISODE].observe(BODY, durability=durability)
-
-        return append
-
-    async def read(self, _: int) -> None:
-        """Read an episode, which must come from Redis."""
-        found = await self._memory.episode(self._episodes[0].episode_id)
-        if found.source != "redis":
-            raise RuntimeError(f"read from {found.source}")
-
-
-class Behind:
-    """The same by hand with a service between: nats-py's request, one command of redis-py."""
-
-    def __init__(self, nc: NATS) -> None:
-        self._nc = nc
-        self._numbers = itertools.count()
-
-    async def append(self, number: int) -> None:
-        """Add an entry to an episode."""
-        words = f"bench:behind:{number // ONE_EPISODE} {next(self._numbers)} {TEXT}"
-        await self._nc.request(APPEND, words.encode(), timeout=5)
-
-    async def read(self, _: int) -> None:
-        """Read an episode."""
-        await self._nc.request(READ, b"bench:read", timeout=5)
-
-
-async def appends(plain: Plain, behind: Behind, ours: Ours, n: int) -> Figures:
-    """Compare appends, one by one and sixty-four at a time."""
-    ways: dict[str, Call] = {
-        "append plain": plain.append,
-        "append fast": ours.appending("fast"),
-        "append durable": ours.appending("durable"),
-    }
+async def lone_appends(ways: Ways, ours: Ours, n: int) -> Figures:
+    """Compare appends one by one, each begun when the one before is through."""
     await ours.open(n)
-    took = await by_turns(ways | {"append plain behind the bus": behind.append}, n // 5)
-    figures = alone(took, "append plain")
+    took = await by_turns(ways, n, between=ours.flush)
+    durable, sql = (statistics.median(took[name]) for name in ("append durable", "append SQL"))
+    return alone(took, "append plain") | {"append durable, alone, to SQL": durable / sql}
+
+
+async def appends(ways: Ways, ours: Ours, n: int) -> Figures:
+    """Compare appends, many at a time; what was taken must be flushed before the time is over."""
+    figures = {}
     for name, call in ways.items():
         await ours.open(n)
-        some, rate = await together(call, n, TOGETHER)
+        some, rate = await together(call, n, TOGETHER, last=ours.flush)
         figures[f"{name}, {TOGETHER} at a time, p50 ms"] = statistics.median(some)
+        figures[f"{name}, {TOGETHER} at a time, p99 ms"] = statistics.quantiles(some, n=100)[98]
         figures[f"{name}, {TOGETHER} at a time, per s"] = rate
     for name in ("append fast", "append durable"):
         await ours.open(2 * n)
-        _, figures[f"{name}, {MAX_WRITES * 4} at a time, per s"] = await together(
-            ways[name], 2 * n, MAX_WRITES * 4
-        )
+        width = MAX_WRITES * 4
+        _, rate = await together(ways[name], 2 * n, width, last=ours.flush)
+        figures[f"{name}, {width} at a time, per s"] = rate
     return figures
 
 
@@ -234,10 +182,26 @@ async def measured(urls: Sequence[str], n: int) -> Figures:
     nats_url, redis_url, postgres_url = urls
     nc = await nats.connect(nats_url)
     memory = Recall(MemoryClient(nc), "default", "bench", Writers(nc).of("default"), new_id("tsk"))
-    async with Redis.from_url(redis_url) as redis, behind_bus(nc, nats_url, redis_url):
-        plain, behind, ours = Plain(redis), Behind(nc), Ours(memory)
+    async with (
+        Redis.from_url(redis_url) as redis,
+        behind_bus(nc, nats_url, redis_url),
+        await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection,
+    ):
+        plain, behind, sql, ours = Plain(redis), Behind(nc), PlainSql(connection), Ours(memory)
+        await sql.create()
         await by_turns({"warm": plain.append}, 100)
-        figures = await appends(plain, behind, ours, n)
+        ways: dict[str, Call] = {
+            "append plain": plain.append,
+            "append fast": ours.appending("fast"),
+            "append durable": ours.appending("durable"),
+        }
+        others: dict[str, Call] = {
+            "append fast, flushed": ours.append_and_flush,
+            "append SQL": sql.append,
+            "append plain behind the bus": behind.append,
+        }
+        figures = await lone_appends(ways | others, ours, n // 5)
+        figures |= await appends(ways, ours, n)
         figures |= await reads(redis, plain, behind, ours, n // 5)
     figures |= await writer(nc, postgres_url, 5 * n)
     await nc.close()

@@ -20,8 +20,9 @@ import uvloop
 from redis.asyncio import Redis
 
 from bench.client import figures_of
-from bench.memory import ENV, Call, Ours, by_turns
+from bench.memory import ENV, by_turns
 from bench.memory_search import run as search
+from bench.memory_ways import Call, Ours
 from octarm.cli.stack.supervisor import running_stack
 from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
@@ -46,7 +47,10 @@ select tenant, episode_id, 'e' || n, n, 'observation', '{"saw": "README.md", "to
 from base, generate_series(1, %(entries)s) n
 """
 PANELS: Final = (
-    ("Lone requests, p50", ("append fast", "append durable", "hot read", "read from Postgres")),
+    (
+        "Lone requests, p50",
+        ("append fast, flushed", "append durable", "hot read", "read from Postgres"),
+    ),
     ("Search, p50 and p95", ("search p50", "search p95")),
 )
 
@@ -95,7 +99,7 @@ async def lone(memory: Recall, redis: Redis) -> dict[str, float]:
         await memory.episode(key.rpartition(":")[2])
 
     ways: dict[str, Call] = {
-        "append fast": ours.appending("fast"),
+        "append fast, flushed": ours.append_and_flush,
         "append durable": ours.appending("durable"),
         "hot read": some.read,
         "read from Postgres": cold,

@@ -1,6 +1,7 @@
 """Episodes written and read all through a storm, and a checker of what was promised about them."""
 
 import asyncio
+import math
 import random
 import time
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import nats
 from redis.asyncio import Redis
 
 from octarm.cli.stack.upfile import Urls
-from octarm.clients.episodes import Writers
+from octarm.clients.episodes import Writers, Written
 from octarm.clients.memory import MemoryClient
 from octarm.models.episodes import Durability, EpisodeFound
 from octarm.models.errors import OctarmError
@@ -29,12 +30,41 @@ LAST_LOOK_S: Final = 120.0
 
 
 @dataclass(slots=True)
+class Ack:
+    """When an entry was acknowledged, and when memory had said at the latest that it has it."""
+
+    at: float
+    durable: bool
+    kept_by: float = math.inf
+
+
+@dataclass(slots=True)
 class Page:
-    """One episode, as its writer knows it: entry → when it was acknowledged, and how."""
+    """One episode, as its writer knows it; `open` are the fast entries that may still wait."""
 
     episode_id: str
-    acked: dict[int, tuple[float, bool]] = field(default_factory=dict)
+    acked: dict[int, Ack] = field(default_factory=dict)
     asked: set[int] = field(default_factory=set)
+    open: set[int] = field(default_factory=set)
+
+    def ack(self, number: int, written: Written) -> None:
+        """Note an answer; one that is no promise to wait says that all before it is kept."""
+        self.acked[number] = Ack(time.monotonic(), written.durable)
+        self.open.add(number)
+        if not written.waiting:
+            self.flushed()
+
+    def flushed(self) -> None:
+        """Note that memory has had everything."""
+        for number in self.open:
+            self.acked[number].kept_by = time.monotonic()
+        self.open.clear()
+
+    def refused(self) -> None:
+        """Note that the writer was told: of what may still wait nothing is promised any more."""
+        for number in self.open:
+            del self.acked[number]
+        self.open.clear()
 
 
 @dataclass(slots=True)
@@ -79,15 +109,25 @@ class Diary:
                 durability: Durability = chance.choice(["fast", "durable"])
                 page.asked.add(number)
                 try:
-                    written = await episode.observe(number, durability=durability)
-                    page.acked[number] = time.monotonic(), written.durable
+                    page.ack(number, await episode.observe(number, durability=durability))
                 except OctarmError:
+                    page.refused()
                     self.unanswered += 1
                 if number % LOOK_EACH == LOOK_EACH - 1:
                     await self._look(memory, page)
                 await asyncio.sleep(PAUSE_S)
+            await self._flush(memory, page)
+
+    async def _flush(self, memory: Recall, page: Page) -> None:
+        try:
+            await memory.behind.flushed(page.episode_id)
+            page.flushed()
+        except OctarmError:
+            page.refused()
+            self.unanswered += 1
 
     async def _look(self, memory: Recall, page: Page) -> None:
+        await self._flush(memory, page)
         known, began = dict(page.acked), time.monotonic()
         try:
             found = await memory.episode(page.episode_id)
@@ -98,9 +138,7 @@ class Diary:
             return
         self._judge(page, found, known, began)
 
-    def _judge(
-        self, page: Page, found: EpisodeFound, known: dict[int, tuple[float, bool]], began: float
-    ) -> None:
+    def _judge(self, page: Page, found: EpisodeFound, known: dict[int, Ack], began: float) -> None:
         self.reads[found.source] = self.reads.get(found.source, 0) + 1
         seen = found.episode.observations
         if seen != sorted(set(map(int, map(str, seen)))):
@@ -110,21 +148,21 @@ class Diary:
             self.breaks.append(f"{page.episode_id}: nobody wrote {sorted(strange)}")
         if not found.complete:
             return
-        for number, (acked_at, durable) in known.items():
+        for number, ack in known.items():
             if number in seen:
                 continue
-            if durable or not self._may_be_lost(acked_at, began):
-                kind = "durable" if durable else "fast"
+            if ack.durable or not self._may_be_lost(ack, began):
+                kind = "durable" if ack.durable else "fast"
                 self.breaks.append(
                     f"{page.episode_id}: {kind} entry {number} is missing (from {found.source})"
                 )
             else:
                 self.lost_fast += 1
 
-    def _may_be_lost(self, acked_at: float, until: float) -> bool:
-        """Whether the memory process died within the time that a fast write is at risk."""
+    def _may_be_lost(self, ack: Ack, until: float) -> bool:
+        """Whether the memory process died within the time that a fast write is at risk there."""
         return any(
-            acked_at - SLACK_S <= death <= min(until, acked_at + RISK_S) + SLACK_S
+            ack.at - SLACK_S <= death <= min(until, ack.kept_by + RISK_S) + SLACK_S
             for death in self.deaths
         )
 
@@ -160,7 +198,7 @@ class Diary:
 
     def __str__(self) -> str:
         entries = [entry for page in self.pages for entry in page.acked.values()]
-        durable = sum(durable for _, durable in entries)
+        durable = sum(ack.durable for ack in entries)
         reads = ", ".join(f"{number} from {source}" for source, number in self.reads.items())
         return (
             f"{len(self.pages)} episodes, {durable} entries acknowledged durable and "

@@ -12,17 +12,26 @@ from pydantic import SecretStr
 
 from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
+from octarm.clients.write_behind import MAX_ENTRIES
 from octarm.common.bus.publisher import Outgoing, Publisher
 from octarm.common.bus.topology import MEMORY_WRITES
 from octarm.common.storage import open_redis
 from octarm.memory.domain.entries import encode
 from octarm.memory.settings import Settings
 from octarm.models.episodes import EpisodeWrite, FindEpisodes, WriteEpisodes
-from octarm.models.errors import Conflict, InvalidRequest, NotFound, Unparsable
+from octarm.models.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    TimedOut,
+    Unavailable,
+    Unparsable,
+)
 from octarm.models.hot_episodes import KeepWrites
 from octarm.models.ids import new_id
 from octarm.models.subjects import DLQ, EPISODES, KEEP_WRITES
 from octarm.sdk.recall import Recall
+from tests.support.diarist import a_diarist
 from tests.support.episodes import an_entry
 from tests.support.memory_service import a_memory, a_provisioned_bus, memory_settings
 from tests.support.wait import wait_until
@@ -101,6 +110,54 @@ class TestEpisodes:
         assert first.episode.observations == ["before", "after"]
         assert third.episode.observations == ["before", "after", "then"]
 
+    async def test_fast_entries_of_a_closed_episode_are_told_with_the_next_call(
+        self, bus: NATS, settings: Settings
+    ) -> None:
+        memory = memory_of(bus)
+        async with a_memory(settings, bus):
+            episode = await memory.open(durability="fast")
+            taken = await episode.observe("before")
+            await episode.close()
+            late = await episode.observe("after")
+            with pytest.raises(Conflict) as told:
+                await memory.episode(episode.episode_id)
+            found = await memory.episode(episode.episode_id)
+
+        assert (taken.waiting, late.waiting, told.value.code) == (True, True, "EPISODE_CLOSED")
+        assert found.episode.observations == ["before"]
+
+    async def test_fast_entries_outlive_an_absence_of_the_service_or_are_told(
+        self, bus: NATS, settings: Settings
+    ) -> None:
+        memory = memory_of(bus)
+        async with a_memory(settings, bus):
+            episode = await memory.open(durability="fast")
+        taken = [await episode.observe(n, entry_id=f"e{n}") for n in range(5)]
+        async with a_memory(settings, bus):
+            try:
+                await episode.flush()
+            except (Unavailable, TimedOut):
+                # The machine is so slow that the service took longer to start than the SDK waits.
+                for n in range(5):
+                    await episode.observe(n, entry_id=f"e{n}")
+            found = await memory.episode(episode.episode_id)
+
+        assert all(one.waiting for one in taken)
+        assert found.episode.observations == list(range(5))
+
+    async def test_an_arm_that_is_killed_loses_at_most_its_window(
+        self, bus: NATS, settings: Settings, nats_url: str
+    ) -> None:
+        async with a_memory(settings, bus), a_diarist(nats_url) as diarist:
+            acked = await diarist.killed_after(120)
+            found = await memory_of(bus).episode(diarist.episode_id)
+
+        seen = set(map(str, found.episode.observations))
+        last_durable = max(n for n, waiting in acked.items() if not waiting)
+        lost = [n for n in acked if str(n) not in seen]
+        assert all(n > last_durable for n in lost)
+        assert len(lost) <= MAX_ENTRIES
+
     async def test_a_new_process_trusts_nothing_that_it_did_not_see_written(
         self, bus: NATS, settings: Settings
     ) -> None:
@@ -123,7 +180,7 @@ class TestEpisodes:
         nowhere = SecretStr(f"redis://127.0.0.1:{unused_tcp_port}/0")
         async with a_memory(settings.model_copy(update={"redis_url": nowhere}), bus):
             episode = await memory.open()
-            fast = await episode.observe("seen", durability="fast")
+            fast = await episode.outcome("seen", durability="fast")
             await wait_until(lambda: drained(bus), 30)
             found = await memory.episode(episode.episode_id)
             await episode.close()
@@ -132,7 +189,7 @@ class TestEpisodes:
 
         assert (fast.durable, fast.degraded) == (True, True)
         assert (found.source, found.degraded, found.complete) == ("postgres", True, True)
-        assert found.episode.observations == ["seen"]
+        assert found.episode.outcomes == ["seen"]
 
     async def test_what_was_forgotten_does_not_come_back(
         self, bus: NATS, settings: Settings, redis_url: str

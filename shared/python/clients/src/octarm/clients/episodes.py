@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from nats.aio.client import Client as NATS
 from pydantic import JsonValue
 
+from octarm.clients.write_behind import Window
 from octarm.common.bus.requests import ask_raw
 from octarm.models import subjects
 from octarm.models.episodes import ENTRY_ID_PATTERN, MAX_ENTRY_BYTES, MAX_WRITES, Durability
@@ -28,6 +29,8 @@ from octarm.models.hot_episodes import EpisodeWrite, WriteEpisodes
 from octarm.models.ids import EPISODE_ID_PATTERN
 
 IN_FLIGHT: Final = 4
+# Fast writes for which another request is begun beside the one that is under way.
+WORTH_A_REQUEST: Final = 64
 MAX_WRITERS: Final = 1_000
 MAX_REQUEST_BYTES: Final = 512 * 1024
 REQUEST_TIMEOUT_S: Final = 5.0
@@ -39,11 +42,18 @@ Request = Callable[[bytes], Awaitable[bytes]]
 
 
 class Written(Struct, frozen=True):
-    """What became of a write; `created` is false when it was there already."""
+    """What became of a write; `created` is false when it was there already.
+
+    `waiting` says that nobody knows yet: it was taken here and is on its way.
+    """
 
     created: bool = False
     durable: bool = False
     degraded: bool = False
+    waiting: bool = False
+
+
+WAITING: Final = Written(waiting=True)
 
 
 NONE: Final = Raw()
@@ -66,7 +76,7 @@ _IS_ENTRY: Final = re.compile(ENTRY_ID_PATTERN).fullmatch
 _IS_EPISODE: Final = re.compile(EPISODE_ID_PATTERN).fullmatch
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Reply).decode
-Waiting = tuple[EpisodeWrite, "asyncio.Future[Written]"]
+Waiting = tuple[EpisodeWrite, "asyncio.Future[Written] | Window"]
 
 
 def over(nc: NATS) -> Request:
@@ -118,15 +128,33 @@ class EpisodeWriter:
             Conflict: the episode is closed or full.
             Unavailable: no answer in time; it may have been written.
         """
-        if not (_IS_ENTRY(write.entry_id) and _IS_EPISODE(write.episode_id)):
-            # Or it would spoil the request for all who share it.
-            raise InvalidRequest("an entry's id is 1 to 64 letters, digits and `_.:-`")
+        _must_be_ids(write)
         if not self._waiting[durability] and not self._busy[durability]:
             return await self._alone(write, durability)
         future: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         self._waiting[durability].append((write, future))
         self._begin(durability)
         return await future
+
+    async def write_behind(self, write: EpisodeWrite, window: Window) -> Written:
+        """Take one entry for the next request; waits only while its episode's window is full.
+
+        Raises:
+            InvalidRequest: an id is none.
+            OctarmError: an earlier write of the window was refused; this one was not taken.
+        """
+        _must_be_ids(write)
+        size = _size(write)
+        await window.room(size)
+        window.take(size)
+        self._waiting["fast"].append((write, window))
+        self._begin("fast")
+        return WAITING
+
+    async def settled(self) -> None:
+        """Return once nothing is under way or waits."""
+        while self._sending:
+            await asyncio.wait(self._sending)
 
     async def _alone(self, write: EpisodeWrite, durability: Durability) -> Written:
         """Send one while nothing else is under way, without a task of its own."""
@@ -141,7 +169,10 @@ class EpisodeWriter:
         return answer
 
     def _begin(self, durability: Durability) -> None:
-        if not self._waiting[durability] or self._busy[durability] >= IN_FLIGHT:
+        waiting, busy = len(self._waiting[durability]), self._busy[durability]
+        if not waiting or busy >= IN_FLIGHT:
+            return
+        if busy and durability == "fast" and waiting < WORTH_A_REQUEST:
             return
         self._busy[durability] += 1
         task = asyncio.create_task(self._run(durability))
@@ -154,13 +185,8 @@ class EpisodeWriter:
             while waiting:
                 group = _taken(waiting)
                 answers = await self._send([write for write, _ in group], durability)
-                for (_, future), answer in zip(group, answers, strict=True):
-                    if future.done():
-                        continue
-                    if isinstance(answer, OctarmError):
-                        future.set_exception(answer)
-                    else:
-                        future.set_result(answer)
+                for (write, whose), answer in zip(group, answers, strict=True):
+                    _tell(whose, write, answer)
         finally:
             self._busy[durability] -= 1
 
@@ -192,6 +218,8 @@ class EpisodeWriter:
             return [OctarmError(f"an answer that is none: {error}")] * len(writes)
         if reply.ok is None:
             return [_error(reply.problem)] * len(writes)
+        if len(reply.ok.answers) != len(writes):
+            return [OctarmError("an answer about other writes")] * len(writes)
         return [one if one.problem is NONE else _error(one.problem) for one in reply.ok.answers]
 
 
@@ -212,13 +240,42 @@ class Writers:
             writer = self._writers[tenant] = EpisodeWriter(self._request, tenant)
         return writer
 
+    async def settled(self) -> None:
+        """Return once no writer has anything under way."""
+        for writer in list(self._writers.values()):
+            await writer.settled()
+
+
+def _must_be_ids(write: EpisodeWrite) -> None:
+    if not (_IS_ENTRY(write.entry_id) and _IS_EPISODE(write.episode_id)):
+        # Or it would spoil the request for all who share it.
+        raise InvalidRequest("an entry's id is 1 to 64 letters, digits and `_.:-`")
+
+
+def _size(write: EpisodeWrite) -> int:
+    return len(memoryview(write.body)) + 500
+
+
+def _tell(
+    whose: "asyncio.Future[Written] | Window", write: EpisodeWrite, answer: Written | OctarmError
+) -> None:
+    refusal = answer if isinstance(answer, OctarmError) else None
+    if isinstance(whose, Window):
+        whose.answered(_size(write), refusal)
+    elif whose.done():
+        return
+    elif isinstance(answer, OctarmError):
+        whose.set_exception(answer)
+    else:
+        whose.set_result(answer)
+
 
 def _taken(waiting: deque[Waiting]) -> list[Waiting]:
     """Take what fits one request."""
     group: list[Waiting] = []
     size = 0
     while waiting and len(group) < MAX_WRITES:
-        size += len(memoryview(waiting[0][0].body)) + 500
+        size += _size(waiting[0][0])
         if group and size > MAX_REQUEST_BYTES:
             break
         group.append(waiting.popleft())

@@ -59,6 +59,15 @@ class Attempt:
         """Whether somebody called it off."""
         return self.context is not None and self.context.cancelled
 
+    @property
+    def names(self) -> dict[str, object]:
+        """What a line of the log says of it."""
+        return {
+            "task_id": self.command.task_id,
+            "attempt": self.command.attempt,
+            "traceparent": self.traceparent,
+        }
+
     def trace(self, arm_id: str) -> str:
         """Begin its span, from now; gives the traceparent for what it calls."""
         self.span = self._span(arm_id)

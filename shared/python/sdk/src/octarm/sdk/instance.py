@@ -96,7 +96,7 @@ class Instance:
             instance_id=me.instance_id,
             throttled=self._throttle.put,
         )
-        memory, writers = MemoryClient(nc), Writers(nc)
+        memory, self._writers = MemoryClient(nc), Writers(nc)
         self.worker = Worker(
             me,
             handler,
@@ -104,7 +104,7 @@ class Instance:
             publish=self._outbox.put,
             announce=self._updates,
             recall=lambda tenant, task_id: Recall(
-                memory, tenant, arm.arm_id, writers.of(tenant), task_id
+                memory, tenant, arm.arm_id, self._writers.of(tenant), task_id
             ),
         )
         ledger = OrchestratorClient(nc, timeout_s=ASK_S)
@@ -189,8 +189,9 @@ class Instance:
                 await self._chunks.flushed()
                 self._updates.flush()
                 await self._outbox.emptied()
+                await self._writers.settled()
         except TimeoutError:
-            log.error("results_not_published", count=self._outbox.waiting())
+            log.error("not_all_was_sent", results=self._outbox.waiting())
         await end(beating)
         await self._presence.beat()
         if self._nc.is_connected:

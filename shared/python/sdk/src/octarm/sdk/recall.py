@@ -1,7 +1,8 @@
 """What an arm remembers of its earlier work, what it writes of its present one, what all know."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pydantic import JsonValue, ValidationError
@@ -9,6 +10,7 @@ from pydantic import JsonValue, ValidationError
 from octarm.clients.episodes import EpisodeWriter
 from octarm.clients.memory import MemoryClient
 from octarm.clients.semantic import SemanticClient
+from octarm.clients.write_behind import Behind
 from octarm.models.episodes import (
     DEFAULT_TTL_S,
     Durability,
@@ -18,7 +20,7 @@ from octarm.models.episodes import (
     FindEpisodes,
     Retention,
 )
-from octarm.models.errors import InvalidRequest, field_errors, from_problem
+from octarm.models.errors import InvalidRequest, OctarmError, field_errors, from_problem
 from octarm.models.ids import new_id
 from octarm.models.results import ProvenanceMetadata
 from octarm.models.semantic import (
@@ -37,7 +39,8 @@ from octarm.sdk.episodes import OpenEpisode
 class Recall:
     """A small client on the memory service, for one arm, one tenant and the task at hand.
 
-    Every method raises `Unavailable` when the memory service does not answer.
+    Every method raises `Unavailable` when the memory service does not answer. What reads episodes
+    first waits for the fast entries that this attempt has under way, and raises the refusal of one.
     """
 
     client: MemoryClient
@@ -45,6 +48,7 @@ class Recall:
     arm_id: str
     writer: EpisodeWriter
     task_id: str
+    behind: Behind = field(default_factory=Behind)
 
     async def open(
         self,
@@ -71,21 +75,23 @@ class Recall:
             raise InvalidRequest(
                 "not a valid episode", errors=field_errors(error.errors())
             ) from error
-        episode = OpenEpisode(self.writer, new_id("epi"), durability)
+        episode = OpenEpisode(self.writer, new_id("epi"), durability, self.behind)
         await episode.open(opening)
         return episode
 
     def resume(self, episode_id: str, *, durability: Durability = "durable") -> OpenEpisode:
         """Go on with an episode that was opened before."""
-        return OpenEpisode(self.writer, episode_id, durability)
+        return OpenEpisode(self.writer, episode_id, durability, self.behind)
 
     async def recent(self, k: int = 10, *, tag: str | None = None) -> list[EpisodicMemory]:
         """Give this arm's last `k` (1 – 500) episodes with the tenant, newest first."""
+        await self.behind.flushed()
         query = FindEpisodes(tenant=self.tenant, arm_id=self.arm_id, tag=tag, limit=k)
         return (await self.client.find_episodes(query)).episodes
 
     async def of_task(self, task_id: str) -> list[EpisodicMemory]:
         """Give the episodes of one task, of whichever arm."""
+        await self.behind.flushed()
         query = FindEpisodes(tenant=self.tenant, task_id=task_id)
         return (await self.client.find_episodes(query)).episodes
 
@@ -95,10 +101,14 @@ class Recall:
         Raises:
             NotFound: the tenant has no such episode.
         """
+        await self.behind.flushed(episode_id)
         return await self.client.get_episode(self.tenant, episode_id)
 
     async def forget(self, episode_id: str) -> bool:
         """Delete an episode of the tenant everywhere; false when there was none."""
+        with suppress(OctarmError):
+            # What could not be written to it is of no interest any more.
+            await self.behind.flushed(episode_id)
         return (await self.client.forget_episode(self.tenant, episode_id)).changed
 
     async def recall(

@@ -26,6 +26,7 @@ from octarm.sdk.recall import Recall
 from octarm.sdk.recent import CalledOff, Key, RecentResults
 from octarm.sdk.tally import Tally
 from octarm.sdk.threads import HandlerThreads
+from octarm.sdk.written import written
 
 CUT_OFF_AFTER_S: Final = 5.0
 HANDED_BACK_S: Final = 1.0
@@ -190,8 +191,10 @@ class Worker:
         """Run the handler to the end and free the slot, whatever happens on the way."""
         try:
             ending = await self._ending(attempt, task, context)
+            if context.memory.behind.windows:
+                ending = await written(ending, context)
             if attempt.settled:
-                log.warning("abandoned_handler_ended", **_names(attempt))
+                log.warning("abandoned_handler_ended", **attempt.names)
             self._settle(attempt, ending)
         finally:
             self._release(attempt)
@@ -206,7 +209,7 @@ class Worker:
             return outcomes.raised(error)
         except (Exception, SystemExit) as error:  # an arm outlives its handlers
             if not attempt.settled:
-                log.warning("handler_raised", exc_info=error, **_names(attempt))
+                log.warning("handler_raised", exc_info=error, **attempt.names)
             return outcomes.raised(error)
 
     async def _call(self, task: TaskContract, context: Context) -> object:
@@ -309,12 +312,3 @@ async def _ended(attempts: list[Attempt], timeout_s: float) -> None:
     works = [attempt.work for attempt in attempts if attempt.work]
     if works:
         await asyncio.wait(works, timeout=timeout_s)
-
-
-def _names(attempt: Attempt) -> dict[str, object]:
-    command = attempt.command
-    return {
-        "task_id": command.task_id,
-        "attempt": command.attempt,
-        "traceparent": attempt.traceparent,
-    }
