@@ -8,7 +8,6 @@ from typing import Final
 import msgspec
 from nats.aio.client import Client as NATS
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 from nats.js.errors import NotFoundError
 from nats.js.kv import KeyValue
@@ -17,8 +16,8 @@ from pydantic import ValidationError
 from octarm.common.bus.topology import (
     ORCHESTRATOR_DISPATCH,
     arm_durable,
+    make_anew,
     ready_consumer,
-    scheduler_durable,
 )
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import get_logger
@@ -34,9 +33,6 @@ FIRST_LIST_S: Final = 5.0
 AGAIN_AFTER_S: Final = 1.0
 WATCHER_GONE_AFTER_S: Final = 60.0
 GONE: Final = ("DEL", "PURGE")
-# A consumer is made in a tenth of a second; a slow machine gets more with the next tries. Each
-# comes twice: what was made and is silent is removed in silence too, which the next try sees.
-ANSWERS_WITHIN_S: Final = (0.5, 0.5, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0)
 
 log = get_logger()
 
@@ -131,32 +127,14 @@ class JetStreamDispatched:
 async def deliver_all_again(nc: NATS, shard: int) -> int:
     """Make the shard's READY consumer anew, so that everything unacknowledged comes at once.
 
-    Gives the sequence of the last message that READY had by then. Of a cluster's nodes the server
-    picks by chance the one that first leads the consumer; one that nobody hears may be picked for
-    minutes, and is waited for until the others elect. So one that is silent is made elsewhere.
+    Gives the sequence of the last message that READY had by then.
 
     Raises:
         Unavailable: JetStream does not answer.
     """
     async with _unavailable("READY"):
-        for within_s in ANSWERS_WITHIN_S:
-            js = nc.jetstream(timeout=within_s)
-            try:
-                await _make_anew(js, shard)
-            except TimeoutError:
-                log.warning("ready_consumer_silent", shard=shard, after_s=within_s)
-            else:
-                return (await js.stream_info(READY)).state.last_seq
-        raise TimeoutError("its consumer stays silent")
-
-
-async def _make_anew(js: JetStreamContext, shard: int) -> None:
-    # Only once it is known to be gone: one that is still there would be given back as it is.
-    try:
-        await js.delete_consumer(READY, scheduler_durable(shard))
-    except NotFoundError:
-        log.info("ready_consumer_was_absent", shard=shard)
-    await js.add_consumer(READY, ready_consumer(shard))
+        await make_anew(nc, READY, ready_consumer(shard))
+        return (await nc.jetstream(timeout=2.0).stream_info(READY)).state.last_seq
 
 
 class ArmDirectory:

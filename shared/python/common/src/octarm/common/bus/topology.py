@@ -4,9 +4,11 @@
 be run again at any time. Only an arm's consumer is made later, when the arm registers.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from nats.aio.client import Client as NATS
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -21,8 +23,10 @@ from nats.js.api import (
 )
 from nats.js.errors import NotFoundError
 
+from octarm.common.telemetry.logs import get_logger
 from octarm.models import subjects as s
 
+log = get_logger()
 MIB: Final = 1024 * 1024
 DAY_S: Final = 86_400.0
 # A Msg-Id costs the server some 170 bytes for so long. What is repeated later arrives twice, and
@@ -33,6 +37,9 @@ LEADER_TTL_S: Final = 5.0
 # After this the server hands to another process what a dead one had in hand: shorter than a lease,
 # or the ledger would give up attempts whose results lie there.
 HANDED_ON_S: Final = 10.0
+# A consumer is made in a tenth of a second; a slow machine gets more with the next tries. Each
+# comes twice: what was made and is silent is removed in silence too, which the next try sees.
+ANSWERS_WITHIN_S: Final = (0.5, 0.5, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0)
 
 ORCHESTRATOR_INTAKE: Final = "orchestrator-accept-task"
 ORCHESTRATOR_RESULTS: Final = "orchestrator-finish-task"
@@ -233,3 +240,31 @@ async def ensure_arm_consumer(js: JetStreamContext, arm_id: str) -> None:
         max_ack_pending=20_000,
     )
     await js.add_consumer(s.DISPATCH, config)
+
+
+async def make_anew(nc: NATS, stream: str, config: ConsumerConfig) -> None:
+    """Delete a durable consumer and make it again: what it has not acknowledged comes at once.
+
+    In a cluster the server picks by chance the node that first leads a consumer. For minutes that
+    may be one which nobody hears, and the others take up to nine seconds to elect another; so one
+    that does not answer at once is made once more, elsewhere.
+
+    Raises:
+        TimeoutError: JetStream does not answer.
+        NatsError: it refuses.
+    """
+    for within_s in ANSWERS_WITHIN_S:
+        try:
+            await _make_anew(nc.jetstream(timeout=within_s), stream, config)
+        except TimeoutError:
+            log.warning("consumer_silent", consumer=config.durable_name, after_s=within_s)
+        else:
+            return
+    raise TimeoutError(f"consumer {config.durable_name} stays silent")
+
+
+async def _make_anew(js: JetStreamContext, stream: str, config: ConsumerConfig) -> None:
+    # Only once it is known to be gone: one that is still there would be given back as it is.
+    with suppress(NotFoundError):
+        await js.delete_consumer(stream, str(config.durable_name))
+    await js.add_consumer(stream, config)
