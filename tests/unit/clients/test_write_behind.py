@@ -145,11 +145,11 @@ class TestFastEntries:
     ) -> None:
         await episode.observe("seen")
 
-        shown = await memory.episode(episode.episode_id)
+        shown: object = await memory.episode(episode.episode_id)
         await episode.observe("again")
-        listed = await memory.recent()
+        listed: list[Any] = list(await memory.recent())
         await episode.observe("more")
-        of_task = await memory.of_task(memory.task_id)
+        of_task: list[Any] = list(await memory.of_task(memory.task_id))
 
         assert shown == [["seen"]]
         assert listed == [["seen"], ["again"]]
