@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -238,6 +238,32 @@ class TestReembedding:
         assert (done.running, done.done, done.left) == (False, 140, 0)
         assert after.embedders == ["tiny/embed-1"]
         assert after.hits[0].memory.embedder == "tiny/embed-1"
+
+    async def test_is_not_over_while_another_replica_has_rows_in_hand(self, pool: Pool) -> None:
+        await Memory(pool).remember(*[NewMemory(content=f"memory {n}") for n in range(3)])
+        async with an_embedder(vectors) as (embedder, _):
+            reembed = Memory(pool, embedder=embedder).knowledge.reembed
+            await reembed(ReembedMemories(start=True))
+            space = await reembed.space_of(embedder.name, embedder.dimension)
+            held, gone = asyncio.Event(), asyncio.Event()
+
+            async def fails(texts: Sequence[str]) -> list[list[float]]:
+                held.set()
+                await gone.wait()
+                raise Unavailable("the embedder went away")
+
+            other = asyncio.create_task(reembed.rows.some(space, fails, every=True, limit=32))
+            await held.wait()
+            await reembed.catch_up(asyncio.Event())
+            meanwhile = await reembed(ReembedMemories())
+            gone.set()
+            with pytest.raises(Unavailable):
+                await other
+            await reembed.catch_up(asyncio.Event())
+            done = await reembed(ReembedMemories())
+
+        assert (meanwhile.running, meanwhile.left) == (True, 3)
+        assert (done.running, done.done, done.left) == (False, 3, 0)
 
     async def test_an_embedder_that_is_away_stops_nothing(self, pool: Pool) -> None:
         broken = refuses(400)

@@ -34,9 +34,11 @@ on conflict (space) do update
 set total = excluded.total, done = 0, started_at = clock_timestamp(), finished_at = null
 where reembedding.finished_at is not null
 """
-_ADVANCE: Final = """
+# Rows that another replica has in hand are none for `_SOME`, and may still fail there.
+_ADVANCE: Final = f"""
 update memory.reembedding set done = least(total, done + %(done)s),
-    finished_at = case when %(finished)s then clock_timestamp() end
+    finished_at = case when %(finished)s
+        and not exists (select from memory.semantic s where {_OTHERS}) then clock_timestamp() end
 where space = %(space)s and finished_at is null
 """
 _PROGRESS: Final = f"""
@@ -83,8 +85,8 @@ class PostgresReembedding:
                             "vectors": [as_vector(vector) for vector in vectors],
                         },
                     )
-                advanced = {"space": space, "done": len(rows), "finished": every and not rows}
-                await connection.execute(_ADVANCE, advanced)
+                advanced = {"done": len(rows), "finished": every and not rows}
+                await connection.execute(_ADVANCE, asked | advanced)
         return len(rows)
 
     async def _run(self, statement: str, asked: dict[str, Any]) -> list[tuple[Any, ...]]:
