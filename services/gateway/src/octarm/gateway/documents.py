@@ -16,7 +16,7 @@ from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, TaskId
 from octarm.models.queries import AttemptView, Cursor, Waiting
-from octarm.models.scalars import MAX_INT, Instant
+from octarm.models.scalars import MAX_INT, Instant, Stored
 from octarm.models.scaling import ArmDemand
 from octarm.models.shedding import Switching
 from octarm.models.states import JobStatus, TaskState, job_status
@@ -107,7 +107,7 @@ class TaskFilter(_Wish):
 
     state: TaskState | None = None
     arm: ArmId | None = None
-    label: Annotated[str, StringConstraints(max_length=320)] | None = Field(
+    label: Annotated[Stored, StringConstraints(max_length=320)] | None = Field(
         default=None, description="`key` or `key=value`"
     )
     cursor: Cursor = Field(default="", description="From the page before")

@@ -10,7 +10,7 @@ from octarm.models.contracts import TaskContract
 from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, Tag, TaskId, Tenant
 from octarm.models.results import ExecutionResult
-from octarm.models.scalars import Count, Dollars, Flag, Instant
+from octarm.models.scalars import Count, Dollars, Flag, Instant, Stored
 from octarm.models.states import CancelProof, TaskState
 
 R = TypeVar("R")
@@ -137,7 +137,7 @@ class FindTasks(Message):
     tenant: Tenant
     state: TaskState | None = None
     arm_id: ArmId | None = None
-    label: Annotated[str, StringConstraints(max_length=320)] | None = Field(
+    label: Annotated[Stored, StringConstraints(max_length=320)] | None = Field(
         default=None, description="`key` or `key=value`"
     )
     cursor: Cursor = ""

@@ -5,12 +5,13 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
-from octarm.models.commands import Message, Text
+from octarm.models.commands import Message
 from octarm.models.ids import Tenant
 from octarm.models.scalars import Instant, Stored
 
 MAX_SECONDS: Final = 7 * 24 * 3600
 MAX_PAST: Final = 50
+Actor = Annotated[Stored, StringConstraints(max_length=1000)]
 Reason = Annotated[Stored, StringConstraints(max_length=1000)]
 
 
@@ -36,7 +37,7 @@ class Switching(Message):
 class SwitchShedding(Switching):
     """Put the switch so; the same again is noted again, and changes nothing."""
 
-    by: Text
+    by: Actor
 
 
 class Switched(Message):
@@ -45,7 +46,7 @@ class Switched(Message):
     tenant: Tenant | None = None
     mode: ShedMode
     reason: Stored = ""
-    by: Text
+    by: Actor
     at: Instant
     until: Instant | None = None
 
