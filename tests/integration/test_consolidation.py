@@ -12,10 +12,12 @@ from octarm.common.telemetry import metrics
 from octarm.memory.domain.access import Access
 from octarm.memory.knowledge import consolidate_on
 from octarm.memory.storage.writes import PostgresWrites
+from octarm.memory.usecases.condensing import AskForCondensing
 from octarm.memory.usecases.consolidating import MAX_TRIES, Consolidate
+from octarm.models.errors import Unavailable
 from octarm.models.semantic import MemoryFilter
 from tests.support.episodes import a_closing, an_entry, an_episode_id, an_opening
-from tests.support.semantic import Memory, a_memory_pool
+from tests.support.semantic import Memory, RecordingTasks, a_memory_pool
 
 pytestmark = pytest.mark.integration
 SEEN = "The build takes nine minutes"
@@ -100,6 +102,28 @@ async def test_an_arm_that_may_not_write_makes_no_memories(pool: Pool) -> None:
 
     assert await Memory(pool).contents("ink") == []
     assert await rows(pool, "select done_at is not null from memory.consolidation") == [(True,)]
+
+
+async def test_a_model_is_asked_for_each_episode_once_it_is_switched_on(pool: Pool) -> None:
+    tasks = RecordingTasks()
+    ask = AskForCondensing(tasks, max_tokens=900, per_hour=10, seconds=lambda: 0.0)
+    consolidate = consolidate_on(pool, Memory(pool).knowledge, wait_s=3600, condense=ask)
+    await written(pool, 1, WISH)
+    await written(pool, 2, {"goal": "Write"})
+    tasks.refusal = Unavailable("nobody takes tasks")
+    with pytest.raises(Unavailable):
+        await catch_up(consolidate)
+    first = len(tasks.submitted)
+    tasks.refusal = None
+
+    await catch_up(consolidate)
+    await catch_up(consolidate)
+
+    assert first == 1
+    asked = {task.submission.context["episode_id"] for _, task in tasks.submitted}
+    assert asked == {an_episode_id(1), an_episode_id(2)}
+    assert len(tasks.submitted) == 3
+    assert await Memory(pool).contents("ink") == ["Squids have ink"]
 
 
 async def test_two_replicas_share_the_work(pool: Pool) -> None:

@@ -13,13 +13,14 @@ from octarm.llm.__main__ import llm, provider_of
 from octarm.llm.settings import Settings
 from octarm.memory.routes.semantic import semantic_routes
 from octarm.memory.schema import MIGRATIONS, SCHEMA
+from octarm.memory.usecases.condensing import AskForCondensing
 from octarm.models import subjects
 from octarm.models.episodes import EpisodeFound, EpisodicMemory, GetEpisode
 from octarm.models.errors import NotFound
 from tests.support.arm_stage import a_command, a_task, an_arm_stage
 from tests.support.episodes import a_task_id, an_episode_id
 from tests.support.openai_server import an_event, an_openai_server, streams, the_end
-from tests.support.semantic import Memory
+from tests.support.semantic import Memory, RecordingTasks
 
 pytestmark = pytest.mark.integration
 FACTS = ["The build takes nine minutes.", "The cache is cold on Mondays."]
@@ -63,7 +64,12 @@ async def test_condenses_an_episode_once_and_within_the_budget(
             raise NotFound("no such episode", code="EPISODE_NOT_FOUND")
         return EpisodeFound(episode=episode, source="redis")
 
-    first, again = a_condensing(episode.episode_id), a_condensing(episode.episode_id)
+    # The first is the task that memory hands in by itself.
+    tasks = RecordingTasks()
+    await AskForCondensing(tasks, max_tokens=4000, per_hour=1, seconds=lambda: 0.0)(episode)
+    ((_, handed_in),) = tasks.submitted
+    first = a_command(a_task(**handed_in.submission.model_dump(exclude_unset=True)))
+    again = a_condensing(episode.episode_id)
     poor = a_condensing(episode.episode_id, budget={"max_tokens": 5})
     missing, odd = a_condensing(an_episode_id(2)), a_condensing("epi_x'; --")
     async with an_openai_server(says(FACTS)) as server:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, cast
 
 import nats
 import pytest
 import pytest_asyncio
+from nats.aio.client import Client as NATS
 from pydantic import SecretStr
 
 from octarm.common.bus.publisher import Publisher
@@ -146,7 +147,9 @@ async def test_what_an_arm_may_is_declared_anew_without_a_restart(
     reloads: list[Any] = []
     monkeypatch.setattr(knowledge, "when_reloaded", reloads.append)
     command = Remember(tenant="acme", source="writer", memories=[NewMemory(content="A fact.")])
-    async with wired(Settings(postgres_url=SecretStr("x")), pool) as memory:
+    # Only what condenses needs the bus, and that is off.
+    nobody = cast(NATS, None)
+    async with wired(Settings(postgres_url=SecretStr("x")), pool, nobody) as memory:
         before = await memory.knowledge.remember(command)
         shut = Settings(postgres_url=SecretStr("x"), memory_access={"writer": Access(write=None)})
         reloads[0](shut)

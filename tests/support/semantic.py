@@ -1,6 +1,6 @@
 """Semantic memory on a database, without a bus; and builders of what is remembered."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,10 @@ from octarm.memory.knowledge import knowledge_on
 from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.storage.trail import AuditTrail
 from octarm.memory.usecases.knowledge import Embedder
-from octarm.models.ids import typeid, uuid7
+from octarm.models.commands import SubmitTask
+from octarm.models.errors import OctarmError
+from octarm.models.ids import new_id, typeid, uuid7
+from octarm.models.queries import Accepted, SubmitAnswer
 from octarm.models.semantic import (
     GetMemory,
     MemoriesFound,
@@ -22,6 +25,7 @@ from octarm.models.semantic import (
     RememberAnswer,
     SearchMemory,
 )
+from octarm.models.states import TaskState
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -44,6 +48,22 @@ async def a_memory_pool(url: str) -> AsyncGenerator[Pool, None]:
         yield pool
     finally:
         await pool.close()
+
+
+class RecordingTasks:
+    """Takes tasks, unless it is told what to answer."""
+
+    def __init__(self) -> None:
+        self.submitted: list[tuple[str, SubmitTask]] = []
+        self.refusal: OctarmError | None = None
+
+    async def submit_many(self, tenant: str, tasks: Sequence[SubmitTask]) -> list[SubmitAnswer]:
+        """Note them."""
+        self.submitted += [(tenant, task) for task in tasks]
+        if self.refusal is not None:
+            return [SubmitAnswer(problem=self.refusal.problem())] * len(tasks)
+        accepted = Accepted(task_id=new_id("tsk"), state=TaskState.QUEUED, created=True)
+        return [SubmitAnswer(accepted=accepted)] * len(tasks)
 
 
 class Memory:

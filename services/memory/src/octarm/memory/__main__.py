@@ -138,7 +138,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, nc: NATS, pool: Pool) 
         router = episode_routes(episodes.list, episodes.forget)
         await epochs.listen(front.gate.hear)
         await front.gate.open()
-        async with wired(settings, pool) as knowledge:
+        async with wired(settings, pool, nc) as knowledge:
             erase = Erase(PostgresErasing(pool), episodes.forget, front, knowledge.trail.settle)
             router.include_router(knowledge.routes)
             router.include_router(upkeep_routes(_upkeep(pool, erase)))

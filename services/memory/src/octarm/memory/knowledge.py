@@ -1,6 +1,7 @@
 """The half of the service that is about what the fleet knows, wired; `__main__` runs it."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from faststream.nats import NatsRouter
+from nats.aio.client import Client as NATS
 
+from octarm.clients.orchestrator import OrchestratorClient
 from octarm.common.service import when_reloaded
 from octarm.common.storage.connections import Pool
 from octarm.memory.domain.access import Diodes
@@ -26,6 +29,7 @@ from octarm.memory.storage.semantic import PostgresKnowledge
 from octarm.memory.storage.trail import AuditTrail
 from octarm.memory.storage.words import PostgresWords
 from octarm.memory.usecases.ageing import ForgetOld
+from octarm.memory.usecases.condensing import AskForCondensing
 from octarm.memory.usecases.consolidating import Consolidate
 from octarm.memory.usecases.embedding import Embedders
 from octarm.memory.usecases.finding import ForgetKnowledge, Reading, SearchKnowledge, ShowMemory
@@ -60,7 +64,7 @@ class Wired:
 
 
 @asynccontextmanager
-async def wired(settings: Settings, pool: Pool) -> AsyncGenerator[Wired, None]:
+async def wired(settings: Settings, pool: Pool, nc: NATS) -> AsyncGenerator[Wired, None]:
     """Wire it; at the end what was noted is written, and connections are closed."""
     model = _model(settings)
     trail = AuditTrail(pool)
@@ -74,7 +78,12 @@ async def wired(settings: Settings, pool: Pool) -> AsyncGenerator[Wired, None]:
             knowledge,
             trail,
             PostgresWords(pool),
-            consolidate_on(pool, knowledge, wait_s=settings.episode_ttl_s // 2),
+            consolidate_on(
+                pool,
+                knowledge,
+                wait_s=settings.episode_ttl_s // 2,
+                condense=_condense(settings, nc),
+            ),
             ForgetOld(PostgresKnowledgeAge(pool), days, EXPIRED),
         )
     finally:
@@ -100,10 +109,23 @@ def knowledge_on(
     )
 
 
-def consolidate_on(pool: Pool, knowledge: Knowledge, *, wait_s: int) -> Consolidate:
+def consolidate_on(
+    pool: Pool,
+    knowledge: Knowledge,
+    *,
+    wait_s: int,
+    condense: AskForCondensing | None = None,
+) -> Consolidate:
     """Give what looks episodes through; one that is not closed `wait_s` after its last entry."""
     episodes = PostgresEpisodes(pool)
-    return Consolidate(PostgresAgenda(pool), episodes, knowledge.remember, wait_s)
+    return Consolidate(PostgresAgenda(pool), episodes, knowledge.remember, wait_s, condense)
+
+
+def _condense(settings: Settings, nc: NATS) -> AskForCondensing | None:
+    if not settings.condense_tokens:
+        return None
+    tasks, per_hour = OrchestratorClient(nc), settings.condense_per_hour
+    return AskForCondensing(tasks, settings.condense_tokens, per_hour, time.monotonic)
 
 
 def _model(settings: Settings) -> OpenAIEmbedder | LocalEmbedder | None:

@@ -43,6 +43,16 @@ class Settings(ServiceSettings):
         description="Class of rows of semantic memory → days for which they stay, as JSON: an"
         " entity type, history, audit; what is not named stays",
     )
+    condense_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Tokens for which a model may condense each episode that is looked through, as"
+        " a task that needs `condense`; 0: none does",
+    )
+    condense_per_hour: int = Field(
+        default=60, ge=1, le=100_000, description="How many such tasks a process hands in an hour"
+    )
     embeddings_url: Annotated[str, AfterValidator(checked_endpoint)] | None = Field(
         default=None,
         description="Base URL of an OpenAI-compatible /embeddings; none: the local model that is"

@@ -11,6 +11,7 @@ from octarm.common.clock import set_within
 from octarm.common.telemetry import metrics
 from octarm.memory.domain.consolidation import lessons, observations
 from octarm.memory.domain.entries import encode, fold
+from octarm.memory.usecases.condensing import AskForCondensing
 from octarm.memory.usecases.keeping import RememberKnowledge
 from octarm.memory.usecases.ports import Kept
 from octarm.models.episodes import EpisodicMemory
@@ -87,6 +88,7 @@ class Consolidate:
     episodes: Shelf
     remember: RememberKnowledge
     wait_s: int
+    condense: AskForCondensing | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until `stop` is set; what fails is tried again."""
@@ -154,3 +156,5 @@ class Consolidate:
             )
         for memory in found.memories:
             metrics.inc("octarm_memory_consolidated_total", rule=str(memory.metadata["rule"]))
+        if self.condense is not None:
+            await self.condense(episode)

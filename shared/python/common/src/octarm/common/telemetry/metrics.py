@@ -123,7 +123,8 @@ METRICS: Final = (
     Metric(
         "octarm_memory_consolidated_total",
         "counter",
-        "Memories made of episodes, by rule; failed: episodes, unreadable: wishes",
+        "Memories made of episodes, by rule; failed: episodes, unreadable: wishes;"
+        " condense_asked, not_condensed: tasks for a model",
         ("rule",),
     ),
     Metric("octarm_memory_consolidation_waiting", "gauge", "Episodes due to be looked through"),
