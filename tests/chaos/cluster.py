@@ -16,6 +16,7 @@ from octarm.cli.stack.children import Child, Command
 from octarm.cli.stack.errors import StackError
 from octarm.common.bus.connection import servers
 from octarm.models.subjects import READY
+from tests.chaos.faults import flip_a_bit
 from tests.chaos.hosts import NODES, Hosts, address
 
 CLUSTER: Final = "octarm-chaos"
@@ -62,12 +63,8 @@ class Cluster:
 
     def flip_bits(self, node: int, chance: random.Random) -> int:
         """Flip one bit in each message block that a stopped node has; gives how many it had."""
-        blocks = [p for p in (self._data / f"nats-{node}").rglob("*.blk") if p.stat().st_size]
-        for block in blocks:
-            content = bytearray(block.read_bytes())
-            content[chance.randrange(len(content))] ^= 1
-            block.write_bytes(content)
-        return len(blocks)
+        blocks = (self._data / f"nats-{node}").rglob("*.blk")
+        return sum(flip_a_bit(block, chance) for block in blocks)
 
     async def stop(self) -> None:
         """End all servers."""

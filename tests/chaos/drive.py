@@ -28,15 +28,22 @@ from tests.chaos.cluster import URL, Cluster, a_cluster
 from tests.chaos.cluster_faults import CLUSTER_PLANS
 from tests.chaos.diary import Diary
 from tests.chaos.faults import DISK_BYTES, PLANS, WARM_UP_S, Plan, Storm, clock_file
+from tests.chaos.flaps import FLAP_PLANS
 from tests.chaos.hosts import Hosts, hosts, why_no_hosts
 from tests.chaos.load import Load
 from tests.chaos.memory_faults import MEMORY_PLANS
+from tests.chaos.poisons import POISON_PLANS
+from tests.chaos.redriving import REDRIVE_PLANS
+from tests.chaos.slowness import SLOW_PLANS
 from tests.chaos.stage import ARM, Stage, a_stage
 from tests.chaos.wind import Wind
+from tests.chaos.wire import a_lossy_wire
 from tests.support.crashing_arm import NAME
 from tests.support.servers import running
 
-ALL: Final = PLANS | CLUSTER_PLANS | MEMORY_PLANS
+ALL: Final = (
+    PLANS | POISON_PLANS | SLOW_PLANS | FLAP_PLANS | REDRIVE_PLANS | MEMORY_PLANS | CLUSTER_PLANS
+)
 # The name of the hosts that were made, told to the driver that runs in the hub.
 HOSTS: Final = "CHAOS_HOSTS"
 EVERY: Final = "all"
@@ -61,7 +68,7 @@ async def run(plan: Plan, data: Path, chance: random.Random) -> tuple[Wind, Audi
     path = data.parent / "history.jsonl"
     with a_disk(data, plan), HistoryWriter(path, process="wind") as history:
         async with _stage(data, plan) as (stage, cluster), Client(stage.stack.urls.nats) as client:
-            wind = Wind(Load(client, history), plan.rate, plan.nap_s)
+            wind = Wind(Load(client, history), plan.rate, dict(plan.context))
             stop = asyncio.Event()
             diary = Diary(stage.stack.urls) if plan.diary else None
             blowing = [asyncio.create_task(wind.blow(stop))]
@@ -100,10 +107,27 @@ async def _stage(data: Path, plan: Plan) -> AsyncGenerator[tuple[Stage, Cluster 
     async with AsyncExitStack() as opened:
         cluster = await _cluster(opened, data) if plan.cluster else None
         env = await _servers(opened, data) if cluster else None
-        stage = a_stage(data, system=_system(data, plan), arm=_arm(data, plan), servers=env)
+        stage = a_stage(
+            data,
+            system=_system(data, plan),
+            arm=_arm(data, plan),
+            servers=env,
+            env=plan.env,
+            others=await _others(opened, data, plan),
+            look_after=plan.look_after,
+        )
         ready = await opened.enter_async_context(stage)
         await ready.all_ready()
         yield ready, cluster
+
+
+async def _others(opened: AsyncExitStack, data: Path, plan: Plan) -> dict[str, dict[str, str]]:
+    """The further arms with their environments, behind a lossy wire if there is to be one."""
+    told: dict[str, str] = {}
+    if plan.wire_loses:
+        wire = a_lossy_wire(data, plan.wire_loses, random.Random(1))
+        told["OCTARM_NATS_URL"] = f"nats://127.0.0.1:{await opened.enter_async_context(wire)}"
+    return {name: {**own, **told} for name, own in plan.arms.items()}
 
 
 async def _cluster(opened: AsyncExitStack, data: Path) -> Cluster:
@@ -181,13 +205,14 @@ def tell(name: str, plan: Plan, wind: Wind, found: Audit) -> bool:
         "faults": f"{len(wind.faults)} in {span_s:.0f} s",
         "quiet after": f"{found.quiet_s:.1f} s",
         "checker": "clean" if not found.breaks else "BROKEN",
+        **wind.figures,
     }
     print(f"\n{name}")
     if found.diary is not None:
         promises["episodes"] = str(found.diary)
     for what, figure in promises.items():
         print(f"  {what:16} {figure}")
-    for sentence in found.breaks:
+    for sentence in (*found.breaks, *wind.breaks):
         print(f"  ! {sentence}")
     late = wind.recovery_s > plan.recovers_within_s or wind.silence_s > plan.silent_within_s
     if late:
@@ -196,7 +221,7 @@ def tell(name: str, plan: Plan, wind: Wind, found: Audit) -> bool:
         )
     if wind.refused:
         print(f"  ! {wind.refused} were never answered")
-    return not (found.breaks or late or wind.refused)
+    return not (found.breaks or wind.breaks or late or wind.refused)
 
 
 def in_the_hub() -> int:

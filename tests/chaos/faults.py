@@ -7,15 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import nats
 import psutil
+from nats.aio.client import Client as NATS
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from redis.asyncio import Redis
@@ -133,13 +134,20 @@ async def redis_flush(storm: Storm, *, times: int = 10) -> None:
 
 
 @asynccontextmanager
-async def jetstream(storm: Storm) -> AsyncGenerator[JetStreamContext, None]:
-    """JetStream of the stack."""
-    connection = await nats.connect(storm.stage.stack.urls.nats)
+async def connected(storm: Storm) -> AsyncGenerator[NATS, None]:
+    """The bus of the stack."""
+    connection = await nats.connect(storm.stage.stack.urls.nats, max_reconnect_attempts=-1)
     try:
-        yield connection.jetstream()
+        yield connection
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def jetstream(storm: Storm) -> AsyncGenerator[JetStreamContext, None]:
+    """JetStream of the stack."""
+    async with connected(storm) as connection:
+        yield connection.jetstream()
 
 
 async def purge(storm: Storm) -> None:
@@ -193,6 +201,28 @@ async def nats_wiped(storm: Storm) -> None:
         await provision(stage)
     shutil.rmtree(folder.with_name("nats.gone"))
     await asyncio.sleep(30)
+
+
+async def bits_flipped(storm: Storm) -> None:
+    """`kill -9` of NATS; a bit of each file that holds messages, or where they are, flips."""
+    folder = storm.stage.points.parent / "nats"
+    async with storm.wind.fault("kill -9 nats, flip a bit of each file of its streams"):
+        storm.stage.stack.kill("nats")
+        files = [path for path in folder.rglob("*") if path.suffix in (".blk", ".db")]
+        assert sum(flip_a_bit(path, storm.chance) for path in files)
+    await storm.stage.all_ready(120)
+    await asyncio.sleep(storm.seconds)
+
+
+def flip_a_bit(path: Path, chance: random.Random) -> bool:
+    """Flip a bit of a file of a server that does not run; false when the file is empty or gone."""
+    with suppress(FileNotFoundError):
+        content = bytearray(path.read_bytes())
+        if content:
+            content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+            path.write_bytes(content)
+            return True
+    return False
 
 
 async def provision(stage: Stage) -> None:
@@ -314,8 +344,16 @@ class Plan:
     """The longest time without any end."""
     history_lost: bool = False
     """Whether it destroys the public history too."""
-    nap_s: float = NAP_S
-    """How long a task takes."""
+    context: Mapping[str, object] = field(default_factory=lambda: {"nap_s": NAP_S})
+    """What each task is told, beside its number and whether it fails at first."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """For every process."""
+    arms: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Further arms like the one of the load, each with its environment."""
+    wire_loses: float = 0.0
+    """The share of packets lost by the wire over which the further arms reach NATS."""
+    look_after: bool = False
+    """Whether what runs and does not live is started again, as Kubernetes would."""
     diary: bool = False
     """Whether episodes are written and read meanwhile."""
 
@@ -337,6 +375,7 @@ PLANS: Final[dict[str, Plan]] = {
     "lost-messages": Plan(scenario=lost_messages),
     "streams-deleted": Plan(scenario=streams_deleted, recovers_within_s=30.0),
     "nats-wiped": Plan(scenario=nats_wiped, recovers_within_s=30.0, history_lost=True),
+    "bits-flipped": Plan(scenario=bits_flipped, recovers_within_s=30.0, history_lost=True),
     "disk-full-nats": Plan(scenario=disk_full("nats"), disk="nats", recovers_within_s=30.0),
     "disk-full-all": Plan(scenario=disk_full(""), disk="", recovers_within_s=60.0),
     "slow-fsync": Plan(scenario=slow_fsync),

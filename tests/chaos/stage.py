@@ -72,21 +72,29 @@ async def a_stage(
     arm: Sequence[str] = ARM,
     system: System = OCTARM,
     servers: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    others: Mapping[str, Mapping[str, str]] | None = None,
+    look_after: bool = False,
 ) -> AsyncGenerator[Stage, None]:
     """A stack with two processes of the arm `crasher`, the first run as `arm`.
 
-    `servers` are the URLs of servers that run already, as variables of the environment.
+    `servers` are the URLs of servers that run already, as variables of the environment; `env`
+    is for all. `others` are further arms like it, each with its environment. With `look_after`
+    what runs and fails `/healthz` for half a minute is started again.
     """
     points, sink = data / "failpoints", data / "runs"
     points.mkdir(parents=True, exist_ok=True)
     sink.touch()
     extra = {NAME: arm, f"{NAME}-2": ARM}
+    for name, told in (others or {}).items():
+        extra[name] = ("env", *(f"{key}={value}" for key, value in told.items()), *ARM)
     options = Options(
         data=data,
         arms=tuple(Role(name, tuple(argv)) for name, argv in extra.items()),
-        env={**ENV, VARIABLE: f"@{points}", SINK: str(sink), **(servers or {})},
+        env={**ENV, VARIABLE: f"@{points}", SINK: str(sink), **(servers or {}), **(env or {})},
         own_servers=servers is None,
         system=system,
+        restart_unhealthy=look_after,
     )
     async with running(Stack(options), data) as stack:
         yield Stage(stack, points, sink)

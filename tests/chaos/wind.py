@@ -30,12 +30,16 @@ class Wind:
 
     load: Load
     rate: int
-    nap_s: float
+    context: dict[str, object]
+    """What each task is told, beside its number."""
     began: float = 0.0
     over: float = 0.0
     handed_in: int = 0
     refused: int = 0
     faults: list[Fault] = field(default_factory=list)
+    figures: dict[str, str] = field(default_factory=dict)
+    """What the scenario found beside what is counted for all."""
+    breaks: list[str] = field(default_factory=list)
     _bursts: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
@@ -49,6 +53,12 @@ class Wind:
             yield
         finally:
             fault.healed = time.monotonic()
+
+    def promise(self, what: str, figure: str, kept: bool) -> None:
+        """Note a figure of the scenario's own, and whether it is as promised."""
+        self.figures[what] = figure
+        if not kept:
+            self.breaks.append(f"{what}: {figure}")
 
     async def blow(self, stop: asyncio.Event) -> None:
         """Submit until `stop`, then wait for the answers that are still to come."""
@@ -76,7 +86,7 @@ class Wind:
     async def _burst(self, count: int) -> None:
         self.handed_in += count
         try:
-            await self.load.submit(count, context={"nap_s": self.nap_s})
+            await self.load.submit(count, context=dict(self.context))
         except OctarmError:
             self.refused += count
 

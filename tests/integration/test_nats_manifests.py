@@ -10,6 +10,7 @@ import nats
 import pytest
 import pytest_asyncio
 from faststream.nats import NatsRouter
+from nats.aio.client import Client as NATS
 
 from octarm.cli.stack.servers import Server
 from octarm.cli.stack.services import Role, ServiceRecipe
@@ -25,6 +26,13 @@ from octarm.sdk import Arm, Context
 from tests.support.arm_stage import a_command, a_task, an_arm_stage
 from tests.support.manifests.cluster import lay_out, variables, workloads
 from tests.support.manifests.nats_stage import Bus, a_bus
+from tests.support.manifests.permissions import (
+    ARMS,
+    allowed_to_hear,
+    allowed_to_publish,
+    forbidden_to_hear,
+    forbidden_to_publish,
+)
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
@@ -108,40 +116,41 @@ async def test_an_arm_works_with_no_more_than_it_may(bus: Bus) -> None:
     assert (done.status, cancelled.status) == ("success", "failure")
 
 
-async def test_an_arm_may_ask_and_report_only_as_itself(bus: Bus) -> None:
+@pytest.mark.parametrize("arm", ARMS)
+async def test_an_arm_may_ask_and_report_only_as_itself(bus: Bus, arm: str) -> None:
+    async with connected_to(bus.url("provision"), name="a") as nc:
+        await provision(nc.jetstream())
+    (other,) = {*ARMS} - {arm}
+    forbidden = forbidden_to_publish(arm, other), forbidden_to_hear(other)
     refused: list[str] = []
 
     async def failed(error: Exception) -> None:
-        refused.append(str(error))
+        refused.append(str(error).lower())
 
-    async with connected_to(bus.url("provision"), name="a") as nc:
-        await provision(nc.jetstream())
-    url = bus.url("llm")
-    nc = await nats.connect(servers(url)[0], **connect_options("llm", url) | {"error_cb": failed})
-    forbidden = [
-        s.RESULT.at(arm_id="other"),
-        s.HEARTBEAT.at(arm_id="other", instance_id="i-1"),
-        s.SUBMIT_TASKS.template,
-        s.CANCEL_TASK.template,
-        s.RUN_TASKS.at(arm_id="llm"),
-        s.DRAIN_ARM.template,
-        "$KV.octarm_arms.llm",
-        f"$JS.API.STREAM.DELETE.{s.READY}",
-        f"$JS.API.STREAM.PURGE.{s.DISPATCH}",
-        f"$JS.API.CONSUMER.MSG.NEXT.{s.DISPATCH}.arm-run-other",
-        f"$JS.API.CONSUMER.DELETE.{s.DISPATCH}.arm-run-llm",
-    ]
+    url = bus.url(arm)
+    nc = await nats.connect(servers(url)[0], **connect_options(arm, url) | {"error_cb": failed})
     try:
-        for subject in forbidden:
-            await nc.publish(subject, b"{}")
-        await nc.subscribe(s.TASK_EVENTS.pattern)
-        await nc.subscribe(s.CONTROL.at(arm_id="other"))
-        await nc.flush()
-        await wait_until(lambda: len(refused) == len(forbidden) + 2)
+        await _try(nc, allowed_to_publish(arm), allowed_to_hear(arm))
+        assert refused == []
+        await _try(nc, *forbidden)
+        await wait_until(lambda: len(refused) >= sum(map(len, forbidden)))
     finally:
         await nc.close()
 
-    assert all("permissions violation" in one.lower() for one in refused)
+    for what, subjects in zip(("publish", "subscription"), forbidden, strict=True):
+        named = {
+            one for one in subjects if any(f'{what} to "{one.lower()}"' in it for it in refused)
+        }
+        assert named == set(subjects)
+    assert sum(map(len, forbidden)) >= 25
+
+
+async def _try(nc: NATS, said: list[str], heard: list[str]) -> None:
+    for subject in said:
+        await nc.publish(subject, b"{}")
+    for subject in heard:
+        await nc.subscribe(subject)
+    await nc.flush(timeout=30)
 
 
 async def test_three_servers_find_each_other_and_keep_three_copies(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import nats
 from nats.aio.client import Client as NATS
@@ -17,6 +17,7 @@ from nats.errors import NoServersError
 from octarm.common.bus.wire import with_fast_headers
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import Unavailable
+from octarm.models.ids import is_token
 
 MIN_SERVER: Final = (2, 12)
 PENDING_BYTES: Final = 32 * 1024 * 1024
@@ -45,6 +46,7 @@ def connect_options(name: str, url: str = "") -> dict[str, Any]:
         # Shuffled, the next server tried might be the one that was left just now.
         "dont_randomize": True,
         "pending_size": PENDING_BYTES,
+        "inbox_prefix": inbox_of(url),
     }
     if ca := parse_qs(url.partition("?")[2]).get("ca"):
         try:
@@ -55,6 +57,12 @@ def connect_options(name: str, url: str = "") -> dict[str, Any]:
                 "Check the file that ?ca= of OCTARM_NATS_URL names.",
             ) from error
     return options
+
+
+def inbox_of(url: str) -> str:
+    """Begin the subjects of a user's answers: a server may let each user hear its own only."""
+    user = urlsplit(url.partition(",")[0]).username or ""
+    return f"_INBOX.{user}" if is_token(user) else "_INBOX"
 
 
 async def connect(
