@@ -99,6 +99,7 @@ def a_storm(policy: str, seed: int) -> Storm:
 @EXAMPLES
 @given(seed=st.integers(0, 2**32))
 @example(seed=31164)
+@example(seed=3780526)
 def test_a_cycle_does_what_looking_at_every_task_and_arm_would(policy: str, seed: int) -> None:
     storm = a_storm(policy, seed)
 

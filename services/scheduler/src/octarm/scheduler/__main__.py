@@ -13,6 +13,7 @@ from octarm.common.cancelling import end
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped
 from octarm.models.hot import Heartbeat
+from octarm.policies.collecting import TIDY
 from octarm.policies.context import ArmFacts
 from octarm.policies.store.store import PolicyStore
 from octarm.scheduler.leader import ShardLeader
@@ -32,7 +33,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         on_closed=stop.set,
     ) as nc:
         await introduce(nc, "scheduler", settings.instance)
-        await _serve(settings, nc, stop)
+        with TIDY:
+            await _serve(settings, nc, stop)
 
 
 async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
@@ -43,7 +45,7 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
         ShardLeader(settings, nc, publisher, shard=shard, scripts=deployed)
         for shard in range(settings.shards)
     ]
-    deployed.changed = _poke(leaders)
+    deployed.changed = lambda: [leader.desk.poke() for leader in leaders]
     health = HealthServer(
         settings.http_port,
         host=settings.http_host,
@@ -57,6 +59,7 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
             background = [
                 _until(stop, _directory_for(nc, leaders).run()),
                 _until(stop, deployed.run()),
+                _until(stop, TIDY.run()),
                 *[_until(stop, leader.tend.run()) for leader in leaders],
             ]
             await until_stopped(stop, *background, *[leader.run(stop) for leader in leaders])
@@ -64,14 +67,6 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
             if not nc.is_closed:
                 await beats.unsubscribe()
             await publisher.close()
-
-
-def _poke(leaders: list[ShardLeader]) -> Callable[[], None]:
-    def poke() -> None:
-        for leader in leaders:
-            leader.desk.poke()
-
-    return poke
 
 
 def _heartbeats_for(leaders: list[ShardLeader]) -> Callable[[Heartbeat], Awaitable[None]]:

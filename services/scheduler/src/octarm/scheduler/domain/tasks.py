@@ -11,6 +11,10 @@ MOST_NEEDS: Final = 4096
 _needs: Final[dict[tuple[str, ...], frozenset[str]]] = {}
 
 
+def gone() -> None:
+    """Settle what cannot be: there is no message any more."""
+
+
 class Hold:
     """A READY message that is kept unacknowledged while one of its tasks waits.
 

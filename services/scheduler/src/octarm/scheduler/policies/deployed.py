@@ -23,7 +23,6 @@ from octarm.policies.sandbox.host import Host, Verdict
 from octarm.policies.sandbox.process import Died
 from octarm.policies.supervisor import PLATFORM
 
-SHORT: Final = 12
 LOADING: Final = "cannot be loaded"
 
 log = get_logger()
@@ -67,7 +66,7 @@ class DeployedPolicies:
         self._idle.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._comparing: asyncio.Task[None] | None = None
-        self.changed: Callable[[], None] = lambda: None
+        self.changed: Callable[[], object] = lambda: None
 
     async def __aenter__(self) -> "DeployedPolicies":
         return self

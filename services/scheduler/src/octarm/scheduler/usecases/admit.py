@@ -13,7 +13,7 @@ from octarm.common.bus.delivery import HELD, Dead, Outcome
 from octarm.common.failpoints import failpoint
 from octarm.models.hot import PlaceTasks, ReadyTask
 from octarm.models.hot_types import NOT_UNDERSTOOD
-from octarm.scheduler.domain.tasks import Hold
+from octarm.scheduler.domain.tasks import Hold, gone
 from octarm.scheduler.usecases.desk import Desk
 
 NOTHING: Final[Mapping[int, list[ReadyTask]]] = MappingProxyType({})
@@ -43,10 +43,6 @@ class ReadyDelivery(Protocol):
     def ack(self) -> None:
         """Settle it; idempotent."""
         ...
-
-
-def _nothing() -> None:
-    """There is no message any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,7 @@ class AdmitTasks:
                 known.settle = delivery.ack
                 return HELD
             # Its own message is gone with the old stream: settling it would settle the new one.
-            known.settle = _nothing
+            known.settle = gone
         try:
             tasks = tasks or _decode(delivery.data).tasks
         except NOT_UNDERSTOOD as error:

@@ -13,7 +13,7 @@ from octarm.models.queries import Outcome
 from octarm.models.states import TaskState
 from octarm.policies.queue.headroom import LONGEST_S, Key, refused_for_s
 from octarm.scheduler.domain.fleet import Flight
-from octarm.scheduler.domain.tasks import Hold, QueuedTask
+from octarm.scheduler.domain.tasks import Hold, QueuedTask, gone
 from octarm.scheduler.usecases.desk import Desk
 from octarm.scheduler.usecases.ports import Dispatched
 
@@ -166,10 +166,6 @@ class Ledger(Protocol):
         ...
 
 
-def _nothing() -> None:
-    """There is no message any more."""
-
-
 @dataclass(frozen=True, slots=True)
 class SweepFlights:
     """Drop attempts that no instance reports and that do not wait in DISPATCH either.
@@ -201,7 +197,7 @@ class SweepFlights:
             fleet.release(*key)
         for task in lost if self.desk.leading else []:
             if task.key in dropped:
-                again, now = Hold(0, 1, _nothing), self.desk.now_s()
+                again, now = Hold(0, 1, gone), self.desk.now_s()
                 self.desk.admit(task.ready, again, seen_ns=task.seen_ns, now=now)
         if dropped:
             log.info("flights_dropped", arm_id=arm_id, count=len(dropped), again=len(lost))

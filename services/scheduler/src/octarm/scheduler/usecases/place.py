@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from octarm.common.telemetry import get_logger, metrics
+from octarm.policies.collecting import TIDY
 from octarm.scheduler.domain.tasks import QueuedTask
 from octarm.scheduler.usecases.decide import Decide, Decided
 from octarm.scheduler.usecases.desk import Desk
@@ -32,6 +33,7 @@ class PlaceTasks:
         while not stop.is_set() and not self._dispatch.deposed:
             self._desk.work.clear()
             if await self.cycle():
+                TIDY(resting=False)
                 continue
             if self._dispatch.deposed:
                 return
@@ -39,6 +41,7 @@ class PlaceTasks:
                 await asyncio.sleep(UNSETTLED_WAIT_S)
                 continue
             timer = self._timer()
+            TIDY(resting=not self._desk.work.is_set())
             await self._desk.work.wait()
             if timer is not None:
                 timer.cancel()
@@ -79,14 +82,14 @@ class PlaceTasks:
 
     def _timer(self) -> asyncio.TimerHandle | None:
         desk = self._desk
-        waits = [] if self._again_s is None else [self._again_s]
-        if (due := desk.queue.next_timer()) is not None and due < math.inf:
-            waits.append(due - desk.now_s())
+        wait_s = math.inf if self._again_s is None else self._again_s
+        if (due := desk.queue.next_timer()) is not None:
+            wait_s = min(wait_s, due - desk.now_s())
         if (resume_at := desk.fleet.resume(desk.clock.monotonic())) is not None:
-            waits.append(resume_at - desk.clock.monotonic())
-        if not waits:
+            wait_s = min(wait_s, resume_at - desk.clock.monotonic())
+        if wait_s == math.inf:
             return None
-        return asyncio.get_running_loop().call_later(max(min(waits), 0.001), desk.poke)
+        return asyncio.get_running_loop().call_later(max(wait_s, 0.001), desk.poke)
 
 
 def _refused(decided: Decided) -> list[tuple[QueuedTask, str]]:

@@ -41,19 +41,15 @@ class Arms:
         self._turn = 0
         self._paused: dict[Arm, None] = {}
         self._log: list[Arm] = []
-        self._log_start = 0
+        self.log_end = 0
         self.groups = Groups(self)
-
-    @property
-    def log_end(self) -> int:
-        """Where the log of improvements ends."""
-        return self._log_start + len(self._log)
 
     def since(self, cursor: int) -> dict[Arm, None] | None:
         """Give the arms that have improved since `cursor`; None when that is forgotten."""
-        if cursor < self._log_start:
+        log_start = self.log_end - len(self._log)
+        if cursor < log_start:
             return None
-        return dict.fromkeys(self._log[cursor - self._log_start :])
+        return dict.fromkeys(self._log[cursor - log_start :])
 
     def facts(self) -> list[ArmFacts]:
         """Give what the directory says, by id, so that the order of learning does not matter."""
@@ -110,7 +106,8 @@ class Arms:
         arm.turn = self._turn
         arm.used += slots
         arm.version += 1
-        arm.free = 0 if arm.paused_until else max(arm.slots - arm.used, 0)
+        free = arm.slots - arm.used
+        arm.free = free if free > 0 and not arm.paused_until else 0
         if arm.governor is None:
             return 0
         thought = arm.governor.take(tokens, now)
@@ -121,7 +118,8 @@ class Arms:
         """Count slots that others have placed on, or that were found in use."""
         arm.used += slots
         arm.version += 1
-        arm.free = 0 if arm.paused_until else max(arm.slots - arm.used, 0)
+        free = arm.slots - arm.used
+        arm.free = free if free > 0 and not arm.paused_until else 0
 
     def give_back(self, arm: Arm, slots: int) -> None:
         """Give slots back when an attempt has ended."""
@@ -210,9 +208,10 @@ class Arms:
 
     def _improved(self, arm: Arm) -> None:
         arm.version += 1
-        arm.free = 0 if arm.paused_until else max(arm.slots - arm.used, 0)
+        free = arm.slots - arm.used
+        arm.free = free if free > 0 and not arm.paused_until else 0
         self.freed[arm] = None
         self._log.append(arm)
+        self.log_end += 1
         if len(self._log) > LOG + 4 * len(self.by_id):
-            self._log_start += len(self._log)
             self._log.clear()

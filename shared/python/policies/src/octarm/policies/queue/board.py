@@ -2,6 +2,7 @@
 
 from heapq import heappop, heappush
 from itertools import count
+from typing import Final
 
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.queue.arms import Arms
@@ -12,6 +13,9 @@ from octarm.policies.queue.orders import Order
 from octarm.policies.queue.shares import Shares
 from octarm.policies.queue.tasks import Task
 
+# A bucket counts as full within rounding before its time: whoever waits for it has to be asleep
+# no longer than that. To look too early does no harm.
+ROUNDING_S: Final = 1e-5
 _serial = count()
 
 
@@ -148,7 +152,7 @@ class Board:
 
     def tick(self, now: float) -> None:
         """Look again at what was to be looked at by now."""
-        timers = self._timers
+        timers, now = self._timers, now + ROUNDING_S
         while timers and timers[0][0] <= now:
             _, _, blocker = heappop(timers)
             blocker.timer_at = None

@@ -67,13 +67,16 @@ class Group(Blocker):
         """Give up to `count` arms with room, the most liked first, with what they are liked by."""
         self._catch_up()
         ranked, place = self._ranked, 0
-        while place < count and place < len(ranked):
-            version, arm = ranked[place][-2:]
-            if version == arm.version and (arm.governor is None or arm.governor.open):
+        most = min(count, len(ranked))
+        while place < most:
+            one = ranked[place]
+            arm = one[-1]
+            if one[-2] == arm.version and (arm.governor is None or arm.governor.open):
                 place += 1
             else:
                 del ranked[place]
                 self._insert(arm)
+                most = min(count, len(ranked))
         return ranked[:count]
 
     def look_again_at(self, task: Task, patience_s: float, *, now: float) -> float | None:
@@ -128,7 +131,7 @@ class Group(Blocker):
                 self._replace(changed)
             else:
                 for arm in changed:
-                    if self.members.get(arm.facts.id) is arm:
+                    if self in arm.groups:
                         self._update(arm)
 
     def _find_members(self) -> None:
@@ -151,10 +154,13 @@ class Group(Blocker):
     def _replace(self, changed: "dict[Arm, None]") -> None:
         """Put many arms where they belong now; what is sorted already costs the sort nothing."""
         ranked = [one for one in self._ranked if one[-1] not in changed]
-        entries, members, slots = self._entries, self.members, self.task.slots
+        entries, slots, by_needs = self._entries, self.task.slots, self._arms.by_needs
         for arm in changed:
-            if members.get(arm.facts.id) is arm and self.free(arm) >= slots:
-                entries[arm] = entry = self._entry(arm)
+            if self in arm.groups and self.free(arm) >= slots:
+                entry = arm.entry
+                if entry[-2] != arm.version or by_needs:
+                    entry = self._entry(arm)
+                entries[arm] = entry
                 ranked.append(entry)
             else:
                 entries.pop(arm, None)
@@ -169,17 +175,19 @@ class Group(Blocker):
 
     def _insert(self, arm: "Arm") -> None:
         if self.free(arm) >= self.task.slots:
-            entry = self._entries[arm] = self._entry(arm)
+            entry = arm.entry
+            if entry[-2] != arm.version or self._arms.by_needs:
+                entry = self._entry(arm)
+            self._entries[arm] = entry
             insort(self._ranked, entry)
         else:
             self._entries.pop(arm, None)
 
     def _entry(self, arm: "Arm") -> Ranked:
-        """Say how much an arm is liked now, once for all groups where needs do not matter."""
+        """Say how much an arm is liked now: once for all groups, where needs do not matter."""
         entry = arm.entry
         if entry[-2] != arm.version or self._arms.by_needs:
-            entry = (*self._arms.prefer(arm, self.task.needs), arm.version, arm)
-            arm.entry = entry
+            entry = arm.entry = (*self._arms.prefer(arm, self.task.needs), arm.version, arm)
         return entry
 
 

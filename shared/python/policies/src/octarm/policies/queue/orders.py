@@ -44,21 +44,17 @@ class _Leaf:
 
     def first(self, now: float) -> Lane | None:
         """Give the first lane."""
-        items = self._items
+        items, order = self._items, self._order
         while items:
-            item = items[0]
-            if not self._stands(item):
+            rank, task_id, stamp, lane = items[0]
+            if lane.stamp != stamp or lane.order is not order:
                 heappop(items)
                 continue
-            rank, task_id, stamp, lane = item
             task = lane.first()
             if task.rank == rank and task.task_id == task_id:
                 return lane
             heapreplace(items, (task.rank, task.task_id, stamp, lane))
         return None
-
-    def served(self, lane: Lane, now: float) -> None:
-        """Take no notice: ranks do not depend on who was served."""
 
     def holds_only(self, lane: Lane) -> bool:
         """Whether nothing else has stood here since it was last tidied up."""
@@ -85,14 +81,14 @@ class _Fair:
     given much elsewhere does not wait here until all others have caught up.
     """
 
-    __slots__ = ("_depth", "_due", "_heap", "_order", "_parts", "_patient", "since", "stamp")
+    __slots__ = ("_depth", "_due", "_heap", "_order", "_patient", "parts", "since", "stamp")
 
     def __init__(self, order: "Order", since: float, depth: int = 0) -> None:
         self.since = since
         self.stamp = next(_stamps)
         self._order = order
         self._depth = depth
-        self._parts: dict[Share, _Fair | _Leaf] = {}
+        self.parts: dict[Share, _Fair | _Leaf] = {}
         self._heap: list[_Ranked] = []
         self._patient: list[_Ranked] = []
         self._due: deque[Lane] = deque()
@@ -103,7 +99,7 @@ class _Fair:
         if lane.due and not self._depth:
             self._due.append(lane)
         share = lane.path[self._depth]
-        part = self._parts.get(share)
+        part = self.parts.get(share)
         if part is None:
             part = self._open(share, lane.since)
         part.add(lane)
@@ -115,16 +111,19 @@ class _Fair:
             if due[0].due and due[0].order is self._order:
                 return due[0]
             due.popleft()
-        if not self._depth and (lane := self._first_due(now)) is not None:
-            return lane
+        if not self._depth:
+            patient = self._patient
+            if patient and patient[0][0] + self._order.patience_s <= now:
+                lane = self._first_due(now)
+                if lane is not None:
+                    return lane
         heap = self._heap
         while heap:
             virtual, name, stamp, share = heap[0]
-            lane = self._first_of(share, stamp, now)
-            if lane is None:
-                heappop(heap)
-            elif share.virtual > virtual:
+            if share.virtual > virtual:
                 heapreplace(heap, (share.virtual, name, stamp, share))
+            elif (lane := self._first_of(share, stamp, now)) is None:
+                heappop(heap)
             else:
                 return lane
         return None
@@ -135,27 +134,20 @@ class _Fair:
 
     def holds_none(self) -> bool:
         """Whether nothing stands here."""
-        return not self._parts
-
-    def served(self, lane: Lane, now: float) -> None:
-        """Note that the tenant of a lane was served."""
-        assert lane.path is not None, "shares count here"
-        part = self._parts.get(lane.path[0])
-        if part is not None:
-            part.since = now
+        return not self.parts
 
     def lanes(self) -> list[Lane]:
         """Give the lanes that stand here, in no order."""
-        return [lane for part in self._parts.values() for lane in part.lanes()]
+        return [lane for part in self.parts.values() for lane in part.lanes()]
 
     def _open(self, share: Share, since: float) -> "_Fair | _Leaf":
         part = _Fair(self._order, since, 1) if not self._depth else _Leaf(self._order, since)
-        self._parts[share] = part
+        self.parts[share] = part
         heappush(self._heap, (share.virtual, share.name, part.stamp, share))
         if not self._depth:
             heappush(self._patient, (since, share.name, part.stamp, share))
-            if len(self._patient) > 2 * len(self._parts) + _SLACK:
-                stands = {part.stamp for part in self._parts.values()}
+            if len(self._patient) > 2 * len(self.parts) + _SLACK:
+                stands = {part.stamp for part in self.parts.values()}
                 self._patient = [item for item in self._patient if item[2] in stands]
                 heapify(self._patient)
         return part
@@ -167,7 +159,7 @@ class _Fair:
             lane = self._first_of(share, stamp, now)
             if lane is None:
                 heappop(patient)
-            elif (waits_since := self._parts[share].since) > since:
+            elif (waits_since := self.parts[share].since) > since:
                 heapreplace(patient, (waits_since, name, stamp, share))
             else:
                 lane.due = True
@@ -176,24 +168,29 @@ class _Fair:
 
     def _first_of(self, share: Share, stamp: int, now: float) -> Lane | None:
         """Give the first lane of a part that stood here at that stamp; forget an empty one."""
-        part = self._parts.get(share)
+        part = self.parts.get(share)
         if part is None or part.stamp != stamp:
             return None
         lane = part.first(now)
         if lane is None:
-            del self._parts[share]
+            del self.parts[share]
         return lane
 
 
 class Order:
     """Lanes of both tiers, interactive ones first."""
 
-    __slots__ = ("_tiers", "patience_s")
+    __slots__ = ("_shares", "_tiers", "patience_s")
 
     def __init__(self, *, fair: bool, patience_s: float) -> None:
         self.patience_s = patience_s
-        part = _Fair if fair else _Leaf
-        self._tiers: tuple[_Fair | _Leaf, _Fair | _Leaf] = (part(self, 0.0), part(self, 0.0))
+        self._tiers: tuple[_Fair | _Leaf, _Fair | _Leaf]
+        self._shares: tuple[dict[Share, _Fair | _Leaf], ...] = ()
+        if fair:
+            self._tiers = interactive, batch = _Fair(self, 0.0), _Fair(self, 0.0)
+            self._shares = interactive.parts, batch.parts
+        else:
+            self._tiers = _Leaf(self, 0.0), _Leaf(self, 0.0)
 
     def add(self, lane: Lane) -> None:
         """Let a lane stand here and nowhere else, or tell that its first task is another."""
@@ -211,9 +208,11 @@ class Order:
         first, second = self._tiers
         return first.holds_only(lane) or (first.holds_none() and second.holds_only(lane))
 
-    def served(self, lane: Lane, now: float) -> None:
-        """Note that a task of the lane was placed."""
-        self._tiers[lane.tier].served(lane, now)
+    def served(self, tenant: Share, tier: int, now: float) -> None:
+        """Note that a task of a tenant was placed, where shares count."""
+        part = self._shares[tier].get(tenant)
+        if part is not None:
+            part.since = now
 
     def lanes(self) -> list[Lane]:
         """Give the lanes that stand here, in no order."""

@@ -152,7 +152,7 @@ class Queue:
             self.board.shares.served(lane.path, task.slots, now)
             self.arms.spare.take(task.tenant, arm, task.slots)
             for order in (self.board.awake, lane.group.waiting, lane.group.public.waiting):
-                order.served(lane, now)
+                order.served(lane.path[0], lane.tier, now)
         lane.since = now
         lane.due = False
         self.remove(task)

@@ -32,13 +32,6 @@ class Share:
             self.since = now
         self.waiting += 1
 
-    def charge(self, slots: int, now: float) -> float:
-        """Count what was given; says at which point of virtual time it began."""
-        start = self.virtual
-        self.virtual += slots / self.weight
-        self.since = now
-        return start
-
 
 class Accounts:
     """Accounts by name.
@@ -101,6 +94,11 @@ class Shares:
 
     def served(self, path: tuple[Share, Share], slots: int, now: float) -> None:
         """Charge a task that is placed."""
-        tenant, session = path
-        self.clock = max(self.clock, tenant.charge(slots, now))
-        tenant.clock = max(tenant.clock, session.charge(slots, now))
+        above: Shares | Share = self
+        for share in path:
+            # The clock stands where the service of who was served last began.
+            if share.virtual > above.clock:
+                above.clock = share.virtual
+            share.virtual += slots / share.weight
+            share.since = now
+            above = share

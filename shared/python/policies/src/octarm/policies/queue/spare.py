@@ -4,14 +4,15 @@ Without them a tenant that has filled everything makes all others wait for an en
 little they want. They are kept only while more than one tenant is about: who is alone has all.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from octarm.policies.queue.shares import Share
 
 if TYPE_CHECKING:
     from octarm.policies.queue.arm import Arm
+
+K = TypeVar("K")
 
 # A tenant counts for so long after its last task came.
 ABOUT_S: Final = 300.0
@@ -32,8 +33,9 @@ class Spare:
         self._weights: dict[str, float] = {}
         self._weight = 0.0
         self._slots = 0
-        self._used: Counter[str] = Counter()
-        self._used_on: Counter[tuple[str, str]] = Counter()
+        # No `Counter`: what it does not hold, which is usual here, costs it a call in Python.
+        self._used: dict[str, int] = {}
+        self._used_on: dict[tuple[str, str], int] = {}
         self._spread = (-1, False)
 
     def seen(self, share: Share, now: float) -> None:
@@ -78,14 +80,8 @@ class Spare:
 
     def take(self, tenant: str, arm: "Arm", slots: int) -> None:
         """Count slots that a tenant has got; a negative number gives back."""
-        here = tenant, arm.facts.id
-        self._used[tenant] += slots
-        self._used_on[here] += slots
-        # Or every tenant, and every arm that it ever met, would stay here.
-        if not self._used[tenant]:
-            del self._used[tenant]
-        if not self._used_on[here]:
-            del self._used_on[here]
+        _count(self._used, tenant, slots)
+        _count(self._used_on, (tenant, arm.facts.id), slots)
 
     def clear(self) -> None:
         """Forget who has got what: it is counted anew."""
@@ -101,6 +97,15 @@ class Spare:
         if arm.free > arm.kept:
             return True
         part = share.weight / max(self._weight, share.weight) * self._part
-        if self._used[share.name] + share.waiting > max(self._slots * part, 1):
+        if self._used.get(share.name, 0) + share.waiting > max(self._slots * part, 1):
             return False
-        return self._used_on[share.name, arm.facts.id] < max(arm.slots * part, 1)
+        return self._used_on.get((share.name, arm.facts.id), 0) < max(arm.slots * part, 1)
+
+
+def _count(used: dict[K, int], key: K, slots: int) -> None:
+    """Add to a number; of zero nothing stays, or every tenant and arm would that ever met."""
+    total = used.get(key, 0) + slots
+    if total:
+        used[key] = total
+    else:
+        used.pop(key, None)
