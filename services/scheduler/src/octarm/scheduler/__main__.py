@@ -45,7 +45,12 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
         ShardLeader(settings, nc, publisher, shard=shard, scripts=deployed)
         for shard in range(settings.shards)
     ]
-    deployed.changed = lambda: [leader.desk.poke() for leader in leaders]
+
+    def poke() -> None:
+        for leader in leaders:
+            leader.desk.poke()
+
+    deployed.changed = poke
     health = HealthServer(
         settings.http_port,
         host=settings.http_host,

@@ -66,7 +66,7 @@ class DeployedPolicies:
         self._idle.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._comparing: asyncio.Task[None] | None = None
-        self.changed: Callable[[], object] = lambda: None
+        self.changed: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> "DeployedPolicies":
         return self
