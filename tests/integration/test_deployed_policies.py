@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from octarm.common.bus.publisher import Fence
+from octarm.common.telemetry import metrics
 from octarm.common.testing.fakes import FakeClock, RecordingPublisher
 from octarm.models.errors import Unavailable
 from octarm.models.hot import RunTasks
@@ -161,6 +162,7 @@ async def test_children_end_with_the_last_script() -> None:
     async with a_stage() as stage:
         await stage.deployed.follow(stage.store.deploy(GOOD))
         assert await stage.cycle() == [named(GOOD)] * 2
+        assert _failures(GOOD, "timeout") == 0, "there, so that the first one is seen"
         pids = stage.deployed.pids
 
         stage.store.book, _ = books.roll_back(stage.store.book, an_act())
@@ -293,6 +295,11 @@ async def _decides(
 ) -> bool:
     await ready({})
     return any(bundle.policy == policy for bundle in bundles)
+
+
+def _failures(source: str, reason: str) -> float | None:
+    labels = {"policy": named(source), "reason": reason}
+    return metrics.registry.get_sample_value("octarm_scheduler_policy_errors_total", labels)
 
 
 def _runs(pid: int) -> bool:

@@ -13,6 +13,7 @@ from octarm.ledger.domain.changes import AcceptAnswer, Known
 from octarm.ledger.storage.shedding import PostgresShedding
 from octarm.models import hot
 from octarm.models.errors import Backpressure
+from octarm.models.events import SheddingEvent
 from octarm.models.shedding import ShedMode, Switched, SwitchShedding
 from octarm.orchestrator.domain.admission import Gate
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
@@ -38,7 +39,7 @@ class Door:
 
     def __init__(self, ledger: Ledger) -> None:
         self.gate = Gate()
-        self.follow = FollowSwitches(PostgresShedding(ledger.pool), self.gate)
+        self.follow = FollowSwitches(PostgresShedding(ledger.pool), self.gate, ledger.relay.hand_in)
         self._accept = AcceptTasks(ledger.intake, ledger.relay, SystemClock(), 1, gate=self.gate)
 
     async def accept(
@@ -122,6 +123,20 @@ async def test_it_opens_by_itself_and_who_put_it_how_stays(ledger: Ledger) -> No
     assert _lasts(found.now[0])
     assert [it.tenant for it in later.now] == ["acme"]
     assert [it.by for it in later.past] == ["ann", "ops"]
+
+
+async def test_that_it_was_put_is_told_once_by_the_outbox(ledger: Ledger) -> None:
+    door = Door(ledger)
+    await door.follow.put(a_switch(ShedMode.BATCH, tenant="acme", reason="a flood"))
+
+    (entry,) = await ledger.outbox.older_than(0)
+
+    (told,) = entry.messages
+    event = SheddingEvent.model_validate_json(told.payload)
+    assert told.subject == "octarm.v1.evt.shedding.switched"
+    assert told.msg_id == event.event_id
+    assert (event.switch.tenant, event.switch.mode) == ("acme", ShedMode.BATCH)
+    assert (event.switch.by, event.switch.reason) == ("ops", "a flood")
 
 
 async def test_the_doctor_tells_what_is_shed(ledger: Ledger, postgres_url: str) -> None:

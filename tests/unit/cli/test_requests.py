@@ -10,6 +10,8 @@ from tests.support.fake_gateway import TASK_ID, FakeGateway, Reply, a_problem, a
 
 BUSY = a_problem(429, "QUEUE_FULL", "backpressure", "full", retryable=True, retry_after_seconds=7)
 
+LONG = {"retryable": True, "retry_after_seconds": 1800}
+
 
 class TestGateway:
     def test_waits_as_long_as_retry_after_says_and_tries_again(self, gateway: FakeGateway) -> None:
@@ -33,6 +35,30 @@ class TestGateway:
 
         assert caught.value.code == "QUEUE_FULL"
         assert len(gateway.requests) == 5
+
+    def test_tells_of_each_pause_and_why(self, gateway: FakeGateway) -> None:
+        gateway.on("GET /v1/arms", BUSY, Reply(body={"arms": []}))
+        told: list[tuple[str, float]] = []
+
+        def waiting(error: OctarmError, pause_s: float) -> None:
+            told.append((error.code, pause_s))
+
+        with Gateway(Target(gateway.url), sleep=lambda _: None, waiting=waiting) as client:
+            client.get("/v1/arms")
+
+        assert told == [("QUEUE_FULL", 7)]
+
+    def test_does_not_wait_for_more_than_a_minute(self, gateway: FakeGateway) -> None:
+        gateway.on("GET /v1/arms", a_problem(429, "LOAD_SHED", "backpressure", "shed", **LONG))
+        pauses: list[float] = []
+
+        with (
+            Gateway(Target(gateway.url), sleep=pauses.append) as client,
+            pytest.raises(OctarmError) as caught,
+        ):
+            client.get("/v1/arms")
+
+        assert (caught.value.retry_after_s, pauses) == (1800, [])
 
     def test_sends_again_what_got_no_answer(self, gateway: FakeGateway) -> None:
         gateway.on("POST /v1/tasks", Reply(lost=True), Reply(202, {"task_id": TASK_ID}))

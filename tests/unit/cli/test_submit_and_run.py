@@ -41,6 +41,23 @@ def body_of(gateway: FakeGateway) -> Any:
 
 
 class TestSubmit:
+    @pytest.mark.parametrize("options", [[], ["--json"]])
+    def test_says_on_stderr_that_it_waits(
+        self, cli: Cli, gateway: FakeGateway, url: str, options: list[str]
+    ) -> None:
+        shed = a_problem(429, "LOAD_SHED", "backpressure", "all shed", retry_after_seconds=1)
+        gateway.on("POST /v1/tasks", shed, Reply(202, RECEIPT))
+
+        ran = cli("submit", "say hello", "--url", url, *options)
+
+        assert ran.code == 0
+        if options:
+            said = json.loads(ran.err)
+            assert (said["event"], said["retry_after_seconds"]) == ("waiting", 1)
+            assert (said["code"], said["detail"]) == ("LOAD_SHED", "all shed")
+        else:
+            assert ran.err == "refused for now: all shed [LOAD_SHED]; again in 1 s\n"
+
     def test_prints_the_id_and_nothing_else(self, cli: Cli, url: str) -> None:
         ran = cli("submit", "say hello", "--url", url)
 
@@ -104,11 +121,10 @@ class TestSubmit:
         assert body_of(gateway) == {"goal": "new", "priority": "high", "labels": {"a": "1"}}
 
     def test_makes_a_key_of_its_own_so_that_a_retry_is_the_same_task(
-        self, cli: Cli, gateway: FakeGateway, url: str, monkeypatch: pytest.MonkeyPatch
+        self, cli: Cli, gateway: FakeGateway, url: str
     ) -> None:
-        busy = a_problem(503, "SERVICE_UNAVAILABLE", "unavailable", "x", retry_after_seconds=1)
+        busy = a_problem(503, "SERVICE_UNAVAILABLE", "unavailable", "x", retry_after_seconds=0)
         gateway.on("POST /v1/tasks", busy, Reply(202, RECEIPT))
-        monkeypatch.setattr("octarm.cli.http.MAX_PAUSE_S", 0.0)
 
         assert cli("submit", "x", "--url", url).code == 0
 

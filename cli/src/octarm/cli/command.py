@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from octarm.cli.http import Gateway
-from octarm.cli.output import print_json, show_error
+from octarm.cli.output import print_json, show_error, show_waiting
 from octarm.cli.profiles import Target, resolve
 from octarm.models.errors import OctarmError
 
+WORTH_SAYING_S = 1.0
 PANEL = "Connection and output"
 JsonOption = Annotated[
     bool, typer.Option("--json", help="JSON on stdout, and nothing else.", rich_help_panel=PANEL)
@@ -50,7 +51,12 @@ class Session:
 
     def gateway(self) -> Gateway:
         """Open a client; the caller closes it."""
-        return Gateway(self.target())
+        return Gateway(self.target(), waiting=self._waits)
+
+    def _waits(self, error: OctarmError, pause_s: float) -> None:
+        """Say that a request is refused for now; a person would think that nothing happens."""
+        if pause_s >= WORTH_SAYING_S:
+            show_waiting(error, pause_s, as_json=self.json)
 
     def answer(self, value: Any) -> bool:
         """In JSON mode print `value` and return True."""

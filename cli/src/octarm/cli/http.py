@@ -1,7 +1,8 @@
 """A small client of the public HTTP API.
 
-Requests that were refused for now (429, 503, 504) are sent again after Retry-After, and those whose
-answer got lost; submissions carry an idempotency key, so that this never makes a second task.
+Requests that were refused for now (429, 503, 504) are sent again after Retry-After, for up to a
+minute in all, and those whose answer got lost; submissions carry an idempotency key, so that this
+never makes a second task.
 """
 
 import time
@@ -26,11 +27,15 @@ from octarm.models.errors import (
 )
 
 MAX_TRIES: Final = 5
-MAX_PAUSE_S: Final = 30.0
+# Whoever is to wait for longer is told so at once.
+MOST_WAIT_S: Final = 60.0
 TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 _RETRIED: Final = {429, 503, 504}
 _LOST: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+
+
+Waiting = Callable[[OctarmError, float], None]
 
 
 class Gateway:
@@ -42,8 +47,11 @@ class Gateway:
         *,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        waiting: Waiting = lambda error, pause_s: None,
     ) -> None:
         """Take the address; nothing is sent yet.
+
+        `waiting` is told of each pause, in seconds, before a request is sent again, and why.
 
         Raises:
             InvalidRequest: the URL is not one of HTTP.
@@ -55,7 +63,7 @@ class Gateway:
                 "Write it like http://127.0.0.1:8080.",
             )
         self._target = target
-        self._sleep = sleep
+        self._sleep, self._waiting = sleep, waiting
         headers = {"authorization": f"Bearer {target.api_key}"} if target.api_key else {}
         self.client = httpx.Client(
             base_url=target.url,
@@ -103,6 +111,7 @@ class Gateway:
         return self._call("DELETE", path)
 
     def _call(self, method: str, path: str, *, tries: int = MAX_TRIES, **how: Any) -> Any:
+        left_s = MOST_WAIT_S
         for attempt in range(1, tries + 1):
             try:
                 response = self.client.request(method, path, **how)
@@ -116,9 +125,12 @@ class Gateway:
                 raise self.unreachable(error) from None
             if response.is_success:
                 return _json(response)
-            if response.status_code not in _RETRIED or attempt == tries:
+            pause_s = _pause_s(response, attempt)
+            left_s -= pause_s
+            if response.status_code not in _RETRIED or attempt == tries or left_s < 0:
                 break
-            self._sleep(_pause_s(response, attempt))
+            self._waiting(error_of(response), pause_s)
+            self._sleep(pause_s)
         raise error_of(response)
 
     def unreachable(self, error: httpx.HTTPError) -> OctarmError:
@@ -169,7 +181,7 @@ def _pause_s(response: httpx.Response, attempt: int) -> float:
         wanted = float(response.headers.get("retry-after", ""))
     except ValueError:
         wanted = _growing_s(attempt)
-    return min(max(wanted, 0.05), MAX_PAUSE_S)
+    return max(wanted, 0.05)
 
 
 def _growing_s(attempt: int) -> float:

@@ -121,6 +121,16 @@ def show_error(error: OctarmError, *, as_json: bool = False) -> None:
     console.print(Text(f"hint: {clean(error.recovery_hint)}", style="dim"), soft_wrap=True)
 
 
+def show_waiting(error: OctarmError, pause_s: float, *, as_json: bool = False) -> None:
+    """Say on stderr that a request was refused for now, and when it is sent again."""
+    if as_json:
+        said = {"event": "waiting", "retry_after_seconds": round(pause_s, 1)}
+        sys.stderr.write(to_json(said | {"code": error.code, "detail": error.message}) + "\n")
+        sys.stderr.flush()
+        return
+    note(f"refused for now: {error.message} [{error.code}]; again in {pause_s:.0f} s", "yellow")
+
+
 def _plain(value: Any) -> str:
     if value is None:
         return ""

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from octarm.arm_registry.domain.fleet import Stored
 from octarm.arm_registry.usecases.ports import ChangedMeanwhile
 from octarm.common import telemetry
-from octarm.common.bus.headers import encode_headers
+from octarm.common.bus.cloud_events import cloud_event
 from octarm.common.bus.publisher import Outgoing, PubAck
 from octarm.common.bus.topology import arm_durable, consumers_of, ensure_arm_consumer
 from octarm.models.arms import ArmRecord
@@ -211,20 +211,6 @@ class BusAnnouncer:
 
 
 def outgoing(event: ArmEvent) -> Outgoing:
-    """Give an arm event as it stands in EVENTS (CloudEvents 1.0, binary mode)."""
-    return Outgoing(
-        subject=ARM_EVENT.at(verb=event.type.removeprefix("arm."), arm_id=event.arm_id),
-        payload=event.model_dump_json().encode(),
-        msg_id=event.event_id,
-        head=encode_headers(
-            {
-                "ce-specversion": "1.0",
-                "ce-id": event.event_id,
-                "ce-type": f"octarm.{event.type}",
-                "ce-source": "octarm/arm-registry",
-                "ce-time": event.occurred_at.isoformat(),
-                "ce-subject": event.arm_id,
-                "content-type": "application/json",
-            }
-        ),
-    )
+    """Give an arm event as it stands in EVENTS."""
+    subject = ARM_EVENT.at(verb=event.type.removeprefix("arm."), arm_id=event.arm_id)
+    return cloud_event(subject, event, source="arm-registry", about=event.arm_id)

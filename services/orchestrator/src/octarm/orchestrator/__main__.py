@@ -144,7 +144,7 @@ async def _way_in(settings: Settings, pool: Pool, relay: Relay, relatives: Relat
         nudge=release.nudge,
     )
     accepting = gathered(accept, lambda: any(one.behind() for one in reports))
-    follow = FollowSwitches(PostgresShedding(pool), gate)
+    follow = FollowSwitches(PostgresShedding(pool), gate, relay.hand_in)
     # Before the first submission: a restart opens nothing that was shut.
     await follow.once()
     return WayIn(tenants, gate, watch, follow, release, accepting, planned(accept), reports)

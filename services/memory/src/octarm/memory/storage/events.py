@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, cast
 
 from octarm.common import telemetry
-from octarm.common.bus.headers import encode_headers
+from octarm.common.bus.cloud_events import cloud_event
 from octarm.common.bus.publisher import Outgoing, Publisher
 from octarm.common.clock import set_within
 from octarm.common.storage.connections import Pool, transaction
@@ -72,7 +72,7 @@ class MemoryEvents:
 
 
 def _outgoing(row: tuple[Any, ...]) -> Outgoing:
-    """Give a row as it stands in EVENTS (CloudEvents 1.0, binary mode)."""
+    """Give a row as it stands in EVENTS."""
     _, tenant, memory_id, verb, at = row
     assert isinstance(at, datetime)
     kind = cast('Literal["memory.promoted", "memory.expired"]', f"memory.{verb}")
@@ -83,19 +83,5 @@ def _outgoing(row: tuple[Any, ...]) -> Outgoing:
         tenant=tenant,
         memory_id=memory_id,
     )
-    return Outgoing(
-        MEMORY_EVENT.at(verb=verb, tenant=tenant, memory_id=memory_id),
-        event.model_dump_json().encode(),
-        event.event_id,
-        encode_headers(
-            {
-                "ce-specversion": "1.0",
-                "ce-id": event.event_id,
-                "ce-type": f"octarm.{event.type}",
-                "ce-source": "octarm/memory",
-                "ce-time": event.occurred_at.isoformat(),
-                "ce-subject": memory_id,
-                "content-type": "application/json",
-            }
-        ),
-    )
+    subject = MEMORY_EVENT.at(verb=verb, tenant=tenant, memory_id=memory_id)
+    return cloud_event(subject, event, source="memory", about=memory_id)

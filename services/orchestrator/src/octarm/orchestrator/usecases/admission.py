@@ -1,12 +1,14 @@
 """Keep the gate informed of what waits in the ledger."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from octarm.common.clock import Clock, set_within
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
+from octarm.ledger.domain.changes import Entry
 from octarm.ledger.domain.shedding import Sheds
 from octarm.models.errors import OctarmError
 from octarm.models.shedding import SheddingFound, SwitchShedding
@@ -64,8 +66,8 @@ class WatchBacklog:
 class Switches(Protocol):
     """Where the load-shedding switches stand."""
 
-    async def put(self, wanted: SwitchShedding) -> None:
-        """Put one."""
+    async def put(self, wanted: SwitchShedding) -> Entry | None:
+        """Put one; gives what is to be told of it."""
         ...
 
     async def standing(self) -> Sheds:
@@ -83,6 +85,7 @@ class FollowSwitches:
 
     switches: Switches
     gate: Gate
+    tell: Callable[[Entry | None], None]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until `stop` is set; while the ledger is away they stand as they stood."""
@@ -98,8 +101,8 @@ class FollowSwitches:
         metrics.put("octarm_orchestrator_shedding", len(self.gate.sheds.switches))
 
     async def put(self, wanted: SwitchShedding) -> SheddingFound:
-        """Put a switch, durable before it is answered; who did it is in the ledger and the log."""
-        await self.switches.put(wanted)
+        """Put a switch, durable before it is answered; ledger, EVENTS and log say who did."""
+        self.tell(await self.switches.put(wanted))
         log.warning("shedding_switched", **wanted.model_dump(mode="json"))
         await self.once()
         return await self.switches.found()

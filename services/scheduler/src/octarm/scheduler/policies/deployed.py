@@ -190,9 +190,8 @@ class DeployedPolicies:
         Whoever deployed the next one has.
         """
         before = book.deployments[0].replaces
-        if self.deciding or before not in book.versions or before in book.tripped:
+        if self.deciding or before is None or before not in book.versions or before in book.tripped:
             return None
-        assert before is not None, "it is a version"
         return before if (await self._load(before, self._engine.load)).ok else None
 
     async def _follow_shadow(self, host: Host, book: Book) -> None:
@@ -205,7 +204,8 @@ class DeployedPolicies:
 
     async def _load(self, digest: str, take: Callable[..., Awaitable[Loaded]]) -> Loaded:
         version = await self._store.source(digest)
-        self._names[digest] = f"{version.name}@{digest}"
+        self._names[digest] = name = f"{version.name}@{digest}"
+        metrics.begin_of("octarm_scheduler_policy_errors_total", policy=name)
         return await take(version.source, version.kind)
 
     async def _opened(self) -> Host:

@@ -14,6 +14,7 @@ from octarm.models.errors import Problem
 from octarm.models.ids import ArmId, EventId, TaskId, Tenant, Token
 from octarm.models.results import ExecutionResult
 from octarm.models.scalars import MAX_ATTEMPT, MAX_INT, Attempt, Count, Instant, Share
+from octarm.models.shedding import Switched
 from octarm.models.states import CancelProof
 
 
@@ -221,6 +222,13 @@ class PolicyEvent(Event):
     ]
     policy: Token = Field(description="Digest of the version, or the name of a built-in one")
     detail: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class SheddingEvent(Event):
+    """An operator put a load-shedding switch."""
+
+    type: Literal["shedding.switched"] = "shedding.switched"
+    switch: Switched
 
 
 class DeadLetter(Message):

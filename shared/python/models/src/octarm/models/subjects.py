@@ -156,6 +156,9 @@ MEMORY_EVENT: Final[Subject[events.MemoryEvent]] = Subject(
 POLICY_EVENT: Final[Subject[events.PolicyEvent]] = Subject(
     f"{PREFIX}.evt.policy.{{verb}}.{{policy}}", events.PolicyEvent, EVENTS
 )
+SHEDDING_EVENT: Final[Subject[events.SheddingEvent]] = Subject(
+    f"{PREFIX}.evt.shedding.{{verb}}", events.SheddingEvent, EVENTS
+)
 HEARTBEAT: Final[Subject[Heartbeat]] = Subject(f"{PREFIX}.hb.{{arm_id}}.{{instance_id}}", Heartbeat)
 CONTROL: Final[Subject[commands.CancelAttempt]] = Subject(
     f"{PREFIX}.ctl.{{arm_id}}", commands.CancelAttempt
@@ -267,6 +270,7 @@ SUBJECTS: Final[tuple[Subject[Any], ...]] = (
     ARM_EVENT,
     MEMORY_EVENT,
     POLICY_EVENT,
+    SHEDDING_EVENT,
     HEARTBEAT,
     CONTROL,
     CHUNK,

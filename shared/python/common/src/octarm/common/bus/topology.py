@@ -114,7 +114,10 @@ STREAMS: Final = (
         s.EVENTS,
         tuple(
             subject.pattern
-            for subject in (s.TASK_EVENTS, s.ARM_EVENT, s.MEMORY_EVENT, s.POLICY_EVENT)
+            for subject in (
+                *(s.TASK_EVENTS, s.ARM_EVENT, s.MEMORY_EVENT),
+                *(s.POLICY_EVENT, s.SHEDDING_EVENT),
+            )
         ),
         retention=HISTORY,
         max_bytes=4096 * MIB,

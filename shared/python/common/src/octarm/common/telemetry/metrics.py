@@ -31,7 +31,7 @@ class Metric:
     meaning: str
     labels: tuple[str, ...] = ()
     starts: tuple[str, ...] = ()
-    """Values of its one label that are there from the start, at 0.
+    """Values of its last label that are there from the start, at 0; of two labels `begin_of`.
 
     A series that begins with its first event hides this event from `rate` and `increase`.
     """
@@ -82,6 +82,7 @@ METRICS: Final = (
         "counter",
         "Cycles in which a policy gave nothing, and the platform's decided",
         ("policy", "reason"),
+        ("error", "timeout", "memory", "crash", "bad_return", "unavailable"),
     ),
     Metric(
         "octarm_scheduler_policy_dropped_total",
@@ -214,8 +215,15 @@ def begin(service: str) -> None:
         if metric.name.split("_")[1] == owner:
             if not metric.labels:
                 _get(metric.name)
-            for value in metric.starts:
-                _of(metric.name, {metric.labels[0]: value})
+            if len(metric.labels) == 1:
+                begin_of(metric.name)
+
+
+def begin_of(name: str, **labels: str) -> None:
+    """Show a counter at 0 with these labels and each value that its last one starts with."""
+    metric = _BY_NAME[name]
+    for value in metric.starts:
+        _of(name, {**labels, metric.labels[-1]: value})
 
 
 def begin_consumer(durable: str) -> None:

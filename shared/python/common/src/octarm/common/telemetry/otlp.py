@@ -16,22 +16,24 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 from octarm.common.telemetry.conventions import Attribute, step
-from octarm.common.telemetry.spans import Finished, Spelling, linked
+from octarm.common.telemetry.spans import Finished, Spelling
+from octarm.common.telemetry.traceparents import span_id, trace_id
 
 PATH: Final = "/v1/traces"
 # Tags (field number and wire type) of opentelemetry/proto/trace/v1/trace.proto and common.proto.
-_NAME, _KIND, _ATTRIBUTE, _LINK, _STATUS = 0x2A, b"\x30", 0x4A, 0x6A, 0x7A
+_NAME, _KIND, _ATTRIBUTE, _STATUS = 0x2A, b"\x30", 0x4A, 0x7A
 _TEXT, _BOOL, _INT, _DOUBLE = 0x0A, b"\x10", b"\x18", b"\x21"
 _MESSAGE: Final = 0x0A
 _SECOND: Final = 0x12
 _STATUS_MESSAGE: Final = 0x12
 _STATUS_IS_ERROR: Final = b"\x18\x02"
 _START, _END = 0x39, 0x41
+_TRACE_ID, _SPAN_ID, _PARENT_ID = b"\x0a\x10", b"\x12\x08", b"\x22\x08"
 _TIMES: Final = struct.Struct("<BQBQ")
 _float: Final = struct.Struct("<d").pack
 # The parent is known to be remote (field 16 of a span, 6 of a link; fixed32).
 _SPAN_FLAGS: Final = b"\x85\x01\x00\x03\x00\x00"
-_LINK_FLAGS: Final = b"\x35\x00\x03\x00\x00"
+_LINK: Final = b"\x6a\x21\x0a\x10%b\x12\x08%b\x35\x00\x03\x00\x00"
 _KINDS: Final = {SpanKind.INTERNAL: 1, SpanKind.SERVER: 2, SpanKind.CLIENT: 3, SpanKind.CONSUMER: 5}
 MOST_STATUS: Final = 200
 
@@ -59,21 +61,25 @@ class OtlpExporter:
         return _field(_MESSAGE, self._resource + _field(_SECOND, scope))
 
     def _span(self, span: Finished) -> bytes:
-        trace_id, parent_id = span.parent[3:35], span.parent[36:52]
-        return b"%b%b%b%b%b%b" % (
-            bytes.fromhex(f"0a10{trace_id}1208{span.span_id}2208{parent_id}"),
-            self._common(span.name),
-            _TIMES.pack(_START, span.start_ns, _END, span.end_ns),
-            self._spelling(span.own()),
-            b"".join([_link(each) for each in linked(span)]),
-            _status(span.error),
+        ids = bytes.fromhex(f"{trace_id(span.parent)}{span_id(span.parent)}{span.span_id}")
+        trace, parent, own = ids[:16], ids[16:24], ids[24:]
+        return b"".join(
+            (
+                *(_TRACE_ID, trace, _SPAN_ID, own, _PARENT_ID, parent),
+                self._common(span.name),
+                _TIMES.pack(_START, span.start_ns, _END, span.end_ns),
+                self._spelling(span),
+                _link(trace, parent) if step(span.name).reads_messages else b"",
+                *[_link(*_ids(each)) for each in span.links],
+                _status(span.error),
+            )
         )
 
     def _common_of(self, name: str) -> bytes:
         """Write what all spans of a name have."""
         what = step(name)
         written = _field(_NAME, name.encode()) + _KIND + bytes([_KINDS[what.kind]]) + _SPAN_FLAGS
-        return written + self._spelling(what.attributes)
+        return written + self._spelling.all(what.attributes)
 
 
 class _Poster(OTLPSpanExporter):
@@ -92,23 +98,36 @@ def endpoint(url: str) -> str:
 
 def attribute(name: str, value: Attribute) -> bytes:
     """Write a KeyValue as an attribute of a span."""
-    return _field(_ATTRIBUTE, _field(_TEXT, name.encode()) + _field(_SECOND, _value(value)))
+    if isinstance(value, str):
+        text = value.encode("utf-8", "replace")
+        return _before_value(name, len(text), tag=_TEXT) + text
+    written = _number(value)
+    return _before_value(name, len(written)) + written
 
 
-def _value(value: Attribute) -> bytes:
+@lru_cache(4096)
+def _before_value(name: str, length: int, *, tag: int = 0) -> bytes:
+    """Write all of an attribute that comes before its value; `tag` that of a text."""
+    value = _head(tag, length) if tag else b""
+    key = _field(_TEXT, name.encode()) + _head(_SECOND, len(value) + length)
+    return _head(_ATTRIBUTE, len(key) + len(value) + length) + key + value
+
+
+def _number(value: float) -> bytes:
     """Write an AnyValue."""
     if isinstance(value, bool):
         return _BOOL + bytes([value])
     if isinstance(value, int):
         return _INT + _varint(value & (2**64 - 1))
-    if isinstance(value, float):
-        return _DOUBLE + _float(value)
-    return _field(_TEXT, value.encode("utf-8", "replace"))
+    return _DOUBLE + _float(value)
 
 
-def _link(traceparent: str) -> bytes:
-    ids = f"0a10{traceparent[3:35]}1208{traceparent[36:52]}"
-    return _field(_LINK, bytes.fromhex(ids) + _LINK_FLAGS)
+def _link(trace: bytes, span: bytes) -> bytes:
+    return _LINK % (trace, span)
+
+
+def _ids(traceparent: str) -> tuple[bytes, bytes]:
+    return bytes.fromhex(trace_id(traceparent)), bytes.fromhex(span_id(traceparent))
 
 
 @lru_cache(256)
@@ -120,10 +139,12 @@ def _status(error: str) -> bytes:
 
 
 def _field(tag: int, content: bytes) -> bytes:
-    length = len(content)
-    if length < 0x80:
-        return bytes((tag, length)) + content
-    return bytes((tag,)) + _varint(length) + content
+    return _head(tag, len(content)) + content
+
+
+@lru_cache(4096)
+def _head(tag: int, length: int) -> bytes:
+    return bytes((tag,)) + _varint(length)
 
 
 def _varint(number: int) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from octarm.common.telemetry import conventions
+from octarm.common.telemetry import conventions, traceparents
 from octarm.common.telemetry.conventions import Attribute
 from octarm.common.telemetry.spans import Finished, linked
 
@@ -55,22 +55,17 @@ class FileExporter:
 
     def _line(self, span: Finished) -> Line:
         parent = span.parent
-        parent_id = parent[36:52]
         step = conventions.step(span.name)
         return Line(
-            parent[3:35],
+            traceparents.trace_id(parent),
             span.span_id,
-            parent_id,
+            traceparents.span_id(parent),
             span.name,
             step.kind_name,
             self._service,
             span.start_ns,
             span.end_ns,
             span.named(),
-            [_link(link, parent) for link in linked(span)],
+            [traceparents.link(each, parent) for each in linked(span)],
             "ERROR" if span.error else "UNSET",
         )
-
-
-def _link(traceparent: str, own: str) -> str:
-    return traceparent[36:52] if traceparent[:36] == own[:36] else traceparent[3:52]

@@ -15,7 +15,7 @@ MOST_ERROR: Final = 100
 INT64: Final = range(-(2**63), 2**63)
 REMEMBERED: Final = 4096
 # Different in every span: remembering them would only push out what recurs.
-UNIQUE: Final = frozenset({conventions.NAMES["task_id"], conventions.NAMES["waited_s"]})
+UNIQUE: Final = frozenset({"task_id", "waited_s"})
 
 
 class Finished(msgspec.Struct, frozen=True, gc=False):
@@ -38,24 +38,31 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
 
     def own(self) -> dict[str, Attribute]:
         """Give those that not all spans of its name have; free text is without secrets."""
-        found: dict[str, Attribute] = {}
-        for name, value in self.attributes.items():
-            known = conventions.NAMES.get(name)
-            if isinstance(value, float) or (isinstance(value, int) and value in INT64):
-                found[known or name] = value
-            elif known is not None:
-                found[known] = _encodable(str(value))
-            else:
-                found[conventions.FREE_TEXT.get(name, name)] = _shown(str(value)[:MOST_TEXT])
+        found = dict([shown(name, value) for name, value in self.attributes.items()])
         if self.error:
             found[conventions.ERROR_TYPE] = _encodable(self.error[:MOST_ERROR])
-        if self.parent[-1] != "1":
+        if not self.is_sampled:
             found[conventions.SAMPLED] = False
         return found
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether its trace is; else it is told for its error alone."""
+        return self.parent[-1] == "1"
+
+
+def shown(name: str, value: Attribute) -> tuple[str, Attribute]:
+    """Give an attribute as conventions call it, without secrets."""
+    known = conventions.NAMES.get(name)
+    if isinstance(value, float) or (isinstance(value, int) and value in INT64):
+        return known or name, value
+    if known is not None:
+        return known, _encodable(str(value))
+    return conventions.FREE_TEXT.get(name, name), _redacted(str(value)[:MOST_TEXT])
+
 
 @lru_cache(1024)
-def _shown(text: str) -> str:
+def _redacted(text: str) -> str:
     return _encodable(redact(text).text)
 
 
@@ -76,13 +83,24 @@ class Spelling:
     def __init__(self, spell: Callable[[str, Attribute], bytes]) -> None:
         self._spell = spell
         # Typed, as 1, 1.0 and True are equal and not the same.
-        self._again = lru_cache(REMEMBERED, typed=True)(spell)
+        self._again = lru_cache(REMEMBERED, typed=True)(self._once)
 
-    def __call__(self, attributes: Mapping[str, Attribute]) -> bytes:
-        """Write them one after another."""
+    def __call__(self, span: Finished) -> bytes:
+        """Write what not all spans of its name have."""
+        if span.error or not span.is_sampled or span.name not in conventions.STEPS:
+            # Names that others chose may collide, and be many.
+            return self.all(span.own())
+        once, again = self._once, self._again
         return b"".join(
             [
-                self._spell(name, value) if name in UNIQUE else self._again(name, value)
-                for name, value in attributes.items()
+                once(name, value) if name in UNIQUE else again(name, value)
+                for name, value in span.attributes.items()
             ]
         )
+
+    def all(self, attributes: Mapping[str, Attribute]) -> bytes:
+        """Write attributes that have their names already."""
+        return b"".join([self._spell(name, value) for name, value in attributes.items()])
+
+    def _once(self, name: str, value: Attribute) -> bytes:
+        return self._spell(*shown(name, value))

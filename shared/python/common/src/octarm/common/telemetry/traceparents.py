@@ -22,3 +22,18 @@ def is_sampled(traceparent: str) -> bool:
 def trace_id(traceparent: str) -> str:
     """Give the id of the trace, as 32 hexadecimal digits."""
     return traceparent[3:35]
+
+
+def span_id(traceparent: str) -> str:
+    """Give the id of the span that it names, as 16 hexadecimal digits."""
+    return traceparent[36:52]
+
+
+def below(parent: str, span_id: str, *, sampled: bool) -> str:
+    """Give the traceparent of a span of the same trace."""
+    return f"{parent[:36]}{span_id}-0{sampled:d}"
+
+
+def link(traceparent: str, own: str) -> str:
+    """Name a span for a span of the trace `own`: its id, of another trace `trace_id-span_id`."""
+    return traceparent[36:52] if traceparent[:36] == own[:36] else traceparent[3:52]

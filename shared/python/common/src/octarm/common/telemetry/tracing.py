@@ -19,7 +19,7 @@ from octarm.common.telemetry import conventions
 from octarm.common.telemetry.conventions import Attribute
 from octarm.common.telemetry.exporters import Outbox, exporter_for
 from octarm.common.telemetry.spans import Finished
-from octarm.common.telemetry.traceparents import is_sampled, valid
+from octarm.common.telemetry.traceparents import below, is_sampled, span_id, valid
 from octarm.models.errors import OctarmError
 
 __all__ = [
@@ -111,7 +111,7 @@ class Span:
         if _state.outbox is not None:
             self._began_ns = start_ns or time.time_ns()
             if is_sampled(parent) and valid(parent):
-                self.traceparent = f"{parent[:36]}{_next_id()}-01"
+                self.traceparent = below(parent, _next_id(), sampled=True)
 
     def put(self, **attributes: Attribute) -> None:
         """Add what is known only now."""
@@ -134,12 +134,12 @@ class Span:
         if own is self._parent:
             if not self._is_told():
                 return
-            own = f"{own[:36]}{_next_id()}-00"
+            own = below(own, _next_id(), sampled=False)
         outbox.put(
             Finished(
                 self._name,
                 self._parent,
-                own[36:52],
+                span_id(own),
                 self._began_ns,
                 end_ns or time.time_ns(),
                 self._attributes,
@@ -193,7 +193,7 @@ def record(
         own = _next_id()
         end_ns = end_ns or time.time_ns()
         outbox.put(Finished(name, parent, own, start_ns, end_ns, attributes, error, links))
-        return f"{parent[:36]}{own}-01"
+        return below(parent, own, sampled=True)
     span = Span(name, parent, attributes, start_ns=start_ns)
     span.error, span.links = error, links
     span.end(end_ns)

@@ -2,14 +2,22 @@
 
 from typing import Final
 
+from octarm.common.bus.cloud_events import cloud_event
+from octarm.common.bus.publisher import Outgoing
 from octarm.common.storage import Pool, connected
+from octarm.ledger.domain.changes import Entry
 from octarm.ledger.domain.shedding import Sheds, Switch
+from octarm.ledger.storage.outbox import write_entry
+from octarm.models.events import SheddingEvent
+from octarm.models.ids import new_id
 from octarm.models.shedding import MAX_PAST, SheddingFound, ShedMode, Switched, SwitchShedding
+from octarm.models.subjects import SHEDDING_EVENT
 
 _PUT: Final = """
 insert into ledger.shedding (tenant, mode, reason, switched_by, until)
 values (%(tenant)s, %(mode)s, %(reason)s, %(by)s,
     case when %(mode)s <> 'open' then now() + make_interval(secs => %(seconds)s) end)
+returning tenant, mode, reason, null, switched_by, switched_at, until
 """
 # Judged by the database's clock, and by no other.
 _STANDING: Final = """
@@ -31,10 +39,16 @@ class PostgresShedding:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def put(self, wanted: SwitchShedding) -> None:
-        """Put the switch of the fleet or of a tenant; what stood before stays in the history."""
-        async with connected(self._pool) as connection:
-            await connection.execute(_PUT, wanted.model_dump(mode="json"))
+    async def put(self, wanted: SwitchShedding) -> Entry | None:
+        """Put the switch of the fleet or of a tenant; what stood before stays in the history.
+
+        Gives what is to be told of it, which is in the outbox already.
+        """
+        async with connected(self._pool) as connection, connection.transaction():
+            cursor = await connection.execute(_PUT, wanted.model_dump(mode="json"))
+            row = await cursor.fetchone()
+            assert row is not None
+            return await write_entry(connection, [_told(_shown(row))])
 
     async def standing(self) -> Sheds:
         """Give what is shed now."""
@@ -48,6 +62,12 @@ class PostgresShedding:
             now = await (await connection.execute(_STANDING)).fetchall()
             past = await (await connection.execute(_PAST)).fetchall()
         return SheddingFound(now=[_shown(row) for row in now], past=[_shown(row) for row in past])
+
+
+def _told(switched: Switched) -> Outgoing:
+    event = SheddingEvent(event_id=new_id("evt"), occurred_at=switched.at, switch=switched)
+    subject = SHEDDING_EVENT.at(verb=event.type.removeprefix("shedding."))
+    return cloud_event(subject, event, source="orchestrator", about=switched.tenant or "fleet")
 
 
 def _shown(row: tuple[object, ...]) -> Switched:

@@ -8,7 +8,7 @@ from nats.aio.client import Client as NATS
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
-from octarm.common.bus.headers import encode_headers
+from octarm.common.bus.cloud_events import cloud_event
 from octarm.common.bus.publisher import Outgoing, Publishes
 from octarm.common.bus.topology import DUPLICATE_WINDOW_S
 from octarm.common.clock import Clock
@@ -61,20 +61,5 @@ def _subject(event: PolicyEvent) -> str:
 
 
 def outgoing(event: PolicyEvent) -> Outgoing:
-    """Give an event as it stands in EVENTS (CloudEvents 1.0, binary mode)."""
-    return Outgoing(
-        subject=_subject(event),
-        payload=event.model_dump_json().encode(),
-        msg_id=event.event_id,
-        head=encode_headers(
-            {
-                "ce-specversion": "1.0",
-                "ce-id": event.event_id,
-                "ce-type": f"octarm.{event.type}",
-                "ce-source": "octarm/scheduler",
-                "ce-time": event.occurred_at.isoformat(),
-                "ce-subject": event.policy,
-                "content-type": "application/json",
-            }
-        ),
-    )
+    """Give an event as it stands in EVENTS."""
+    return cloud_event(_subject(event), event, source="scheduler", about=event.policy)
