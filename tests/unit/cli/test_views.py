@@ -275,6 +275,24 @@ class TestTrace:
         assert depths == sorted(set(depths))
         assert "2.0 ms" in ran.out
 
+    def test_says_which_attempt_the_next_one_came_after(
+        self, cli: Cli, gateway: FakeGateway, tmp_path: Path
+    ) -> None:
+        gateway.on(f"GET /v1/tasks/{TASK_ID}", Reply(body=a_task()))
+        first = {"octarm.task.attempt": 1}
+        rows = [
+            a_span("arm.run", "1", "77", attributes=first, links=["77"]),
+            a_span("orchestrator.retry", "2", "77", attributes=first, links=["1"]),
+            a_span("orchestrator.wake", "3", "77", links=["2", "unknown"]),
+        ]
+        (tmp_path / "a.jsonl").write_text("\n".join(rows))
+
+        _, run, retried, woken = cli("trace", TASK_ID, "--folder", str(tmp_path)).out.splitlines()
+
+        assert "after" not in run
+        assert "orchestrator.retry  attempt 1  after attempt 1" in retried
+        assert "orchestrator.wake  after attempt 1" in woken
+
     def test_survives_spans_that_are_each_others_parents(self, tmp_path: Path) -> None:
         rows = [a_span("a", "1", "2"), a_span("b", "2", "1"), a_span("other", "3", trace_id="x")]
         (tmp_path / "a.jsonl").write_text("\n".join([*rows, "[]", '{"trace_id": 1}']))

@@ -120,6 +120,19 @@ class TestWhatArmsReport:
         assert spans_in(folder) == []
 
 
+def test_the_next_attempt_is_linked_to_the_retry_of_the_one_before(folder: Path) -> None:
+    hops.traced(Told(), hops.FINISH, senders={"tsk_1": ARM})([moved(TaskState.WAITING)])
+    ready = structs.replace(moved(TaskState.QUEUED), attempt=2)
+
+    hops.woke(Woken(ready, "batch", 5, None, b"{}"))
+
+    retry, wake = spans_in(folder)
+    assert (retry["name"], wake["name"]) == ("orchestrator.retry", "orchestrator.wake")
+    assert retry["links"] == [ARM[36:52]]
+    assert wake["links"] == [retry["span_id"]]
+    assert wake["parent_id"] == TASK[36:52]
+
+
 def test_a_task_that_became_ready_is_linked_to_what_it_waited_for(folder: Path) -> None:
     change = moved(TaskState.QUEUED)
 

@@ -5,7 +5,7 @@ The files are those of OCTARM_TRACE_EXPORT=file:<folder>: one JSON object a line
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +45,24 @@ class Span:
     def duration_ms(self) -> float:
         """How long it took, in ms."""
         return max(0, self.end_ns - self.start_ns) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What all spans of a tree are drawn in."""
+
+    start_ns: int
+    whole_ns: int
+    spans: Mapping[str, Span]
+
+    def befores(self, span: Span) -> Iterator[str]:
+        """Name what a span came after, besides its parent: other traces, earlier attempts."""
+        for link in span.links:
+            if "-" in link:
+                yield f"trace {link[:8]}"
+            elif link != span.parent_id and (before := self.spans.get(link)):
+                attempt = before.attributes.get(conventions.NAMES["attempt"])
+                yield f"attempt {attempt}" if attempt else before.name
 
 
 def read_spans(folder: Path, trace_id: str) -> list[Span]:
@@ -95,7 +113,7 @@ def span_tree(title: str, spans: Iterable[Span]) -> Tree:
     start = min((span.start_ns for span in ordered), default=0)
     whole = max((span.end_ns for span in ordered), default=start) - start
     tree = Tree(Text(clean(title)))
-    _grow(tree, children, "", frame=(start, whole))
+    _grow(tree, children, "", frame=Frame(start, whole, {it.span_id: it for it in ordered}))
     return tree
 
 
@@ -104,7 +122,7 @@ def _grow(
     children: dict[str, list[Span]],
     parent: str,
     *,
-    frame: tuple[int, int],
+    frame: Frame,
     depth: int = 0,
 ) -> None:
     for span in children.pop(parent, []) if depth < MAX_DEPTH else []:
@@ -112,16 +130,16 @@ def _grow(
         _grow(branch, children, span.span_id, frame=frame, depth=depth + 1)
 
 
-def _label(span: Span, frame: tuple[int, int]) -> Text:
-    start, whole = frame
+def _label(span: Span, frame: Frame) -> Text:
+    start, whole = frame.start_ns, frame.whole_ns
     # On a narrow terminal the bar is what gets cut.
     label = Text(f"{clean(span.name)}  ", no_wrap=True, overflow="crop")
     label.stylize("red" if span.status == "ERROR" else "")
     for name, words in SHOWN:
         if (value := span.attributes.get(name)) not in (None, ""):
             label.append(f"{words.format(clean(str(value)))}  ", style="dim")
-    for trace_id in (link.partition("-")[0] for link in span.links if "-" in link):
-        label.append(f"after trace {clean(trace_id[:8])}  ", style="dim")
+    for before in frame.befores(span):
+        label.append(f"after {clean(before)}  ", style="dim")
     label.append(f"{span.duration_ms:.1f} ms", style="bold")
     label.append(f"  +{(span.start_ns - start) / 1e6:.1f}  ", style="dim")
     label.append(_bar(span, start, whole), style="cyan")

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any, Final
 
 from msgspec import structs
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.telemetry import tracing
+from octarm.common.telemetry.traceparents import below
 from octarm.ledger.domain.changes import Announce, Moved, Woken
 from octarm.models.states import TaskState
 
@@ -57,12 +59,14 @@ def traced(
 
 def _record(name: str, change: Moved, began_ns: int, *, error: str, sender: str) -> str:
     is_retry = name == RETRY
+    own = _retry_of(change.task_id, change.attempt) if is_retry else ""
     proof: dict[str, Any] = {} if change.proof is None else {"proof": change.proof}
     return tracing.record(
         name,
         # What is tried again hangs below the task, and is linked to the attempt that failed.
         change.traceparent if is_retry else sender or change.traceparent,
         began_ns,
+        span_id=own,
         error=error,
         links=(sender,) if is_retry and tracing.is_sampled(sender) else (),
         task_id=change.task_id,
@@ -73,13 +77,30 @@ def _record(name: str, change: Moved, began_ns: int, *, error: str, sender: str)
 
 
 def woke(task: Woken) -> Woken:
-    """Let a sampled task that became ready continue from a span, linked to what it waited for."""
+    """Let a sampled task that became ready continue from a span.
+
+    It is linked to what the task waited for: others, and the retry that took back the attempt
+    before this one.
+    """
+    moved = task.moved
     own = tracing.record(
         WAKE,
-        task.moved.traceparent,
+        moved.traceparent,
         time.time_ns(),
-        links=task.after,
-        task_id=task.moved.task_id,
-        attempt=task.moved.attempt,
+        links=(*task.after, *_taken_back(moved)),
+        task_id=moved.task_id,
+        attempt=moved.attempt,
     )
-    return replace(task, moved=structs.replace(task.moved, traceparent=own))
+    return replace(task, moved=structs.replace(moved, traceparent=own))
+
+
+def _taken_back(moved: Moved) -> tuple[str, ...]:
+    if moved.attempt <= 1:
+        return ()
+    retry = _retry_of(moved.task_id, moved.attempt - 1)
+    return (below(moved.traceparent, retry, sampled=True),)
+
+
+def _retry_of(task_id: str, attempt: int) -> str:
+    """Give the id of the span that took an attempt back: whoever wakes the next one knows it."""
+    return blake2b(f"{task_id}:{attempt}".encode(), digest_size=8).hexdigest()

@@ -15,11 +15,11 @@ from typing import Final
 
 from opentelemetry.trace import SpanKind
 
-from octarm.common.telemetry import conventions
+from octarm.common.telemetry import conventions, traceparents
 from octarm.common.telemetry.conventions import Attribute
 from octarm.common.telemetry.exporters import Outbox, exporter_for
 from octarm.common.telemetry.spans import Finished
-from octarm.common.telemetry.traceparents import below, is_sampled, span_id, valid
+from octarm.common.telemetry.traceparents import below, is_sampled, valid
 from octarm.models.errors import OctarmError
 
 __all__ = [
@@ -139,7 +139,7 @@ class Span:
             Finished(
                 self._name,
                 self._parent,
-                span_id(own),
+                traceparents.span_id(own),
                 self._began_ns,
                 end_ns or time.time_ns(),
                 self._attributes,
@@ -178,19 +178,21 @@ def record(
     *,
     error: str = "",
     links: tuple[str, ...] = (),
+    span_id: str = "",
     **attributes: Attribute,
 ) -> str:
     """Export a finished span below `parent` and give its own traceparent.
 
     Times are Unix nanoseconds; `error` is the kind of error, from a bounded set; `links` are
-    traceparents of what led to it besides its parent. Gives `parent` back when the trace is not
+    traceparents of what led to it besides its parent; `span_id` is given where others have to
+    know it without being told. Gives `parent` back when the trace is not
     sampled or this process exports nothing.
     """
     outbox, sampled = _state.outbox, is_sampled(parent)
     if outbox is None or not (error or sampled):
         return parent
     if sampled and valid(parent):
-        own = _next_id()
+        own = span_id or _next_id()
         end_ns = end_ns or time.time_ns()
         outbox.put(Finished(name, parent, own, start_ns, end_ns, attributes, error, links))
         return below(parent, own, sampled=True)
