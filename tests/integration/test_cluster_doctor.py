@@ -1,15 +1,20 @@
 """The doctor of a cluster: finds what is not as it was provisioned, and says how to mend it."""
 
+from datetime import UTC, datetime
+
 import pytest
+from nats.aio.msg import Msg
 from nats.js.api import DiscardPolicy
 
 from octarm.cli.cluster import PROVISION, examine_cluster
 from octarm.cli.stack.doctor import Check, Verdict
 from octarm.common.bus.connection import connected_to
 from octarm.common.bus.identity import introduce, who_is_there
+from octarm.common.bus.requests import ok
 from octarm.common.bus.topology import MEMORY_EPISODES, provision
 from octarm.ledger.schema import MIGRATIONS
-from octarm.models.subjects import DLQ, ENDED
+from octarm.models.identity import Identity
+from octarm.models.subjects import DLQ, ENDED, IDENTIFY
 
 pytestmark = pytest.mark.integration
 
@@ -82,3 +87,19 @@ async def test_every_instance_says_who_it_is(nats_url: str) -> None:
     newest = max(path.name[:4] for path in (MIGRATIONS / "versions").glob("*.py"))
     assert seen[0].identity.heads == {"ledger": newest}
     assert abs(seen[0].offset_s) <= seen[0].within_s + 0.5
+
+
+async def test_an_answer_that_nobody_can_read_hides_no_other(nats_url: str) -> None:
+    async with connected_to(nats_url, name="a") as one, connected_to(nats_url, name="test") as nc:
+
+        async def babble(msg: Msg) -> None:
+            me = Identity(service="gateway", instance="i-1", version="1", at=datetime.now(UTC))
+            for answer in (b"\xff", ok(b'{"service":7}'), ok(me.model_dump_json().encode())):
+                await msg.respond(answer)
+
+        await one.subscribe(IDENTIFY.template, cb=babble)
+        await one.flush()
+
+        seen = await who_is_there(nc)
+
+    assert [it.identity.service for it in seen] == ["gateway"]

@@ -12,9 +12,12 @@ import pytest_asyncio
 from faststream.nats import NatsRouter
 from nats.aio.client import Client as NATS
 
+from octarm.cli.rights import accounts_in, rights
+from octarm.cli.stack.doctor import Verdict
 from octarm.cli.stack.servers import Server
 from octarm.cli.stack.services import Role, ServiceRecipe
 from octarm.common.bus.connection import connect_options, connected_to, servers
+from octarm.common.bus.identity import who_is_there
 from octarm.common.bus.requests import answer, ask, control_plane
 from octarm.common.bus.topology import STREAMS, provision
 from octarm.models import subjects as s
@@ -108,12 +111,15 @@ async def test_an_arm_works_with_no_more_than_it_may(bus: Bus) -> None:
             await wait_until(lambda: stage.chunks)
             await stage.cancel("llm", second)
             cancelled = await stage.result_of(second)
+            async with connected_to(bus.url("gateway"), name="asker") as nc:
+                seen = await who_is_there(nc)
             # A permission that is missing would have closed the connection.
             beats = len(stage.beats)
             await wait_until(lambda: len(stage.beats) > beats)
             assert not stop.is_set()
 
     assert (done.status, cancelled.status) == ("success", "failure")
+    assert [it.identity.service for it in seen] == ["arm-llm"]
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -151,6 +157,27 @@ async def _try(nc: NATS, said: list[str], heard: list[str]) -> None:
     for subject in heard:
         await nc.subscribe(subject)
     await nc.flush(timeout=30)
+
+
+async def test_the_doctor_tries_what_accounts_may_and_may_not(bus: Bus, tmp_path: Path) -> None:
+    async with connected_to(bus.url("provision"), name="a") as nc:
+        await provision(nc.jetstream())
+    folder = tmp_path / "accounts"
+    lay_out({name: bus.url(name) for name in ("llm", "retriever", "gateway", "memory")}, folder)
+
+    well = await rights(accounts_in(folder))
+    # A service's password in the hands of an arm, and an arm's in those of another.
+    ill = await rights({"llm": bus.url("gateway"), "other": bus.url("llm")})
+
+    assert [(it.name, it.verdict) for it in well] == [
+        (f"rights of {name}", Verdict.OK) for name in ("gateway", "llm", "memory", "retriever")
+    ]
+    assert [it.verdict for it in ill] == [Verdict.MISSING] * 2
+    assert "may publish octarm.v1.evt.result.octarm-doctor" in ill[0].found
+    assert "may not publish octarm.v1.evt.result.other" in ill[1].found
+    async with connected_to(bus.url("provision"), name="a") as nc:
+        infos = [await nc.jetstream().stream_info(spec.name) for spec in STREAMS]
+    assert sum(info.state.messages for info in infos) == 0, "nothing came of it"
 
 
 async def test_three_servers_find_each_other_and_keep_three_copies(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What is wrong with a cluster: versions, clocks, streams' settings, consumers' lag, rights."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from nats.js.api import ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
 from nats.js.errors import NotFoundError
 
 from octarm.cli.instances import CLOCKS_DIFFER_S, instances
+from octarm.cli.rights import account_of, rights
 from octarm.cli.stack.doctor import Check, Verdict
 from octarm.common.bus.connection import connected_to
 from octarm.common.bus.topology import BUCKETS, STREAMS, StreamSpec, consumers, stream_config
@@ -47,13 +48,20 @@ order by tenant nulls first
 """
 
 
-async def examine_cluster(*, postgres_url: str, nats_url: str, shards: int) -> list[Check]:
-    """Look at everything; nothing is changed. What is not known to us is not looked at."""
+async def examine_cluster(
+    *, postgres_url: str, nats_url: str, shards: int, accounts: Mapping[str, str] | None = None
+) -> list[Check]:
+    """Look at everything; nothing is changed. What is not known to us is not looked at.
+
+    `accounts` are those of NATS, with their URLs, whose rights are tried besides our own's.
+    """
     found: list[Check] = []
     if postgres_url:
         found += await _guarded("postgres", lambda: asyncio.to_thread(_postgres, postgres_url))
     if nats_url:
         found += await _guarded("nats", lambda: _nats(nats_url, shards, _heads(found)))
+    own = account_of(nats_url)
+    found += await rights({**({own: nats_url} if own else {}), **(accounts or {})})
     return found
 
 

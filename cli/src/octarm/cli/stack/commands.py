@@ -22,6 +22,7 @@ from octarm.cli.stack.signals import run_until_signalled
 from octarm.cli.stack.supervisor import Options, Stack, running
 from octarm.cli.stack.view import View, view_for
 from octarm.common.secret_files import secret
+from octarm.models.errors import OctarmError
 
 
 def up(
@@ -72,15 +73,24 @@ def doctor(
     shards: Annotated[
         int, typer.Option(min=1, max=64, envvar="OCTARM_SHARDS", help="Of the cluster.")
     ] = 1,
+    accounts: Annotated[
+        Path | None,
+        typer.Option(
+            "--accounts",
+            metavar="FOLDER",
+            help="Try the rights of these too: files called as accounts of NATS, with their URLs.",
+        ),
+    ] = None,
 ) -> None:
     """Say what this machine lacks to run Octarm, and how to mend it.
 
     With --cluster: which versions run and for which migrations, clocks, rights, streams and
-    consumers as they are against how they are provisioned, who lags, and what load is shed.
+    consumers as they are against how they are provisioned, who lags, what load is shed, and
+    what accounts of NATS may and may not.
     OCTARM_POSTGRES_URL and OCTARM_NATS_URL say where; without them it is the embedded stack
     that runs.
     """
-    checks = asyncio.run(_examine_cluster(shards) if cluster else examine())
+    checks = asyncio.run(_examine_cluster(shards, accounts) if cluster else examine())
     if json_ or getattr(ctx.find_root().obj, "json", False):
         sys.stdout.write(json.dumps([check.as_dict() for check in checks], indent=2) + "\n")
     else:
@@ -89,9 +99,10 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def _examine_cluster(shards: int) -> list[Check]:
+async def _examine_cluster(shards: int, accounts: Path | None) -> list[Check]:
     # Loaded for this only: it brings clients of Postgres and NATS.
     from octarm.cli.cluster import examine_cluster
+    from octarm.cli.rights import accounts_in
 
     postgres, nats = (
         secret(f"OCTARM_{role.upper()}_URL") or embedded_url(role) for role in ("postgres", "nats")
@@ -99,7 +110,13 @@ async def _examine_cluster(shards: int) -> list[Check]:
     if not postgres and not nats:
         hint = "set OCTARM_POSTGRES_URL and OCTARM_NATS_URL, or start one with octarm up"
         return [Check("cluster", Verdict.MISSING, "none is known", hint)]
-    return await examine_cluster(postgres_url=postgres or "", nats_url=nats or "", shards=shards)
+    try:
+        others = accounts_in(accounts) if accounts else {}
+    except OctarmError as error:
+        return [Check("accounts", Verdict.MISSING, error.message, error.recovery_hint)]
+    return await examine_cluster(
+        postgres_url=postgres or "", nats_url=nats or "", shards=shards, accounts=others
+    )
 
 
 def run_in_foreground(options: Options) -> int:

@@ -19,6 +19,7 @@ from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
 from octarm.clients.orchestrator import OrchestratorClient
 from octarm.common.bus.connection import connected_to, must_be_connected
+from octarm.common.bus.identity import introduce
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import arm_durable
@@ -272,6 +273,7 @@ async def serve(
         on_closed=lost.set,
     ) as nc:
         instance = Instance(nc, arm, handler, around, lost=lost)
+        await introduce(nc, f"arm-{arm.arm_id}", around.instance_id)
         await instance.run(stop)
     return not instance.worker.abandoned()
 

@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -69,9 +70,12 @@ async def who_is_there(nc: NATS) -> list[Seen]:
         while time.monotonic() - asked < LONGEST_S:
             msg = await answers.next_msg(timeout=SILENCE_S)
             half_s = (time.monotonic() - asked) / 2
-            identity = read_reply(msg.data, IDENTIFY.answers)
-            seen.append(Seen(identity, (identity.at - asked_at).total_seconds() - half_s, half_s))
-    except (nats.errors.TimeoutError, TimeoutError, ValidationError, OctarmError):
+            # Who answers what nobody can read is none of ours; others still answer.
+            with suppress(ValidationError, OctarmError):
+                identity = read_reply(msg.data, IDENTIFY.answers)
+                offset_s = (identity.at - asked_at).total_seconds() - half_s
+                seen.append(Seen(identity, offset_s, half_s))
+    except (nats.errors.TimeoutError, TimeoutError):
         pass
     finally:
         await answers.unsubscribe()
