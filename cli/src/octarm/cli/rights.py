@@ -43,7 +43,7 @@ def rights_of(account: str) -> Rights:
     if account in SERVICES:
         wanted.publish = [f"$JS.API.STREAM.INFO.{spec.name}" for spec in STREAMS]
         wanted.publish.append(f"$KV.{s.ARMS_BUCKET}.{OTHER}")
-        wanted.subscribe = [f"{s.PREFIX}.>", "_INBOX.>"]
+        wanted.subscribe = [f"{s.PREFIX}.>", f"_INBOX.{account}.>"]
         return wanted
     durable = f"{s.DISPATCH}.{arm_durable(account)}"
     wanted.publish = [
