@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import nats
+import psycopg
+from psycopg import sql
 from redis.asyncio import Redis
 
 from octarm.cli.stack.upfile import Urls
 from octarm.clients.episodes import Writers, Written
 from octarm.clients.memory import MemoryClient
+from octarm.clients.write_behind import MAX_ENTRIES
 from octarm.models.episodes import Durability, EpisodeFound
 from octarm.models.errors import OctarmError
 from octarm.models.ids import new_id
@@ -78,6 +81,22 @@ class Diary:
     unanswered: int = 0
     reads: dict[str, int] = field(default_factory=dict)
     lost_fast: int = 0
+    arms_died: int = 0
+    lost_with_arms: int = 0
+    erased: list[str] = field(default_factory=list)
+    """Tags whose erasure was said to be done."""
+
+    def arm_died(self, episode_id: str, acked: dict[int, bool], found: EpisodeFound) -> None:
+        """Judge what a killed arm left: entry → whether it may have stood in its window."""
+        self.arms_died += 1
+        seen = set(map(str, found.episode.observations))
+        lost = [number for number in acked if str(number) not in seen]
+        self.lost_with_arms += len(lost)
+        kept = max((number for number, waiting in acked.items() if not waiting), default=-1)
+        if early := [number for number in lost if number <= kept]:
+            self.breaks.append(f"{episode_id}: {early} are lost though {kept} was durable")
+        if len(lost) > MAX_ENTRIES:
+            self.breaks.append(f"{episode_id}: {len(lost)} are lost with the arm")
 
     async def write(self, stop: asyncio.Event) -> None:
         """Write and read until `stop` is set."""
@@ -171,6 +190,7 @@ class Diary:
         self.lost_fast = 0
         async with Redis.from_url(self.urls.redis) as redis:
             await redis.flushall()
+        await asyncio.to_thread(self._no_trace)
         nc = await nats.connect(self.urls.nats)
         try:
             memory = MemoryClient(nc, timeout_s=10)
@@ -181,6 +201,25 @@ class Diary:
                     self._judge(page, found, page.acked, time.monotonic())
         finally:
             await nc.close()
+
+    def _no_trace(self) -> None:
+        """Look for who was erased in every row of memory."""
+        if not self.erased:
+            return
+        with psycopg.connect(self.urls.postgres) as connection:
+            tables = connection.execute(
+                "select tablename from pg_tables where schemaname = 'memory'"
+            ).fetchall()
+            for (table,) in tables:
+                query = sql.SQL(
+                    "select count(*) from {} t, unnest(%s::text[]) tag"
+                    " where strpos(t::text, tag || '\"') > 0 or strpos(t::text, tag || ' ') > 0"
+                )
+                row = connection.execute(
+                    query.format(sql.Identifier("memory", table)), [self.erased]
+                ).fetchone()
+                if row and row[0]:
+                    self.breaks.append(f"{row[0]} rows of memory.{table} name who was erased")
 
     async def _read_until(
         self, memory: MemoryClient, page: Page, until: float
@@ -203,5 +242,6 @@ class Diary:
         return (
             f"{len(self.pages)} episodes, {durable} entries acknowledged durable and "
             f"{len(entries) - durable} fast ({self.lost_fast} of these lost), "
-            f"{self.unanswered} without an answer; reads: {reads}"
+            f"{self.unanswered} without an answer; reads: {reads}; {self.arms_died} arms killed"
+            f" with {self.lost_with_arms} entries in their windows; {len(self.erased)} people erased"
         )

@@ -110,6 +110,7 @@ async def test_a_model_is_asked_for_each_episode_once_it_is_switched_on(pool: Po
     consolidate = consolidate_on(pool, Memory(pool).knowledge, wait_s=3600, condense=ask)
     await written(pool, 1, WISH)
     await written(pool, 2, {"goal": "Write"})
+    await written(pool, 3)
     tasks.refusal = Unavailable("nobody takes tasks")
     with pytest.raises(Unavailable):
         await catch_up(consolidate)

@@ -32,6 +32,7 @@ class Diarist:
 
     process: asyncio.subprocess.Process
     episode_id: str
+    tenant: str = TENANT
     acked: dict[int, bool] = field(default_factory=dict)
 
     async def killed_after(self, entries: int) -> dict[int, bool]:

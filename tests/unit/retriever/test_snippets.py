@@ -28,6 +28,13 @@ def test_takes_neighbours_that_add_a_word() -> None:
     )
 
 
+def test_a_heading_is_no_answer_while_there_is_text() -> None:
+    text = "## Redriving\n\nIt may be done twice."
+
+    assert snippet_of("What about redriving?", text) == "It may be done twice."
+    assert snippet_of("What about redriving?", "## Redriving") == "## Redriving"
+
+
 def test_words_of_one_stem_meet() -> None:
     assert snippet_of("what about a redriven harmlessly one").startswith("Sending one back")
 

@@ -53,7 +53,10 @@ def best_snippet(text: str, weights: Mapping[str, float], *, longest: int) -> Sn
 
     Of equal ones the first. A sentence that is too long is cut around its telling words.
     """
-    spans = [_around(text, (start, end), weights, longest) for start, end in _sentences(text)]
+    whole = _sentences(text)
+    # A heading says what a passage is about, and nothing about it.
+    said = [span for span in whole if not text.startswith("#", span[0])] or whole
+    spans = [_around(text, span, weights, longest) for span in said]
     owned = [words_of(text[start:end]) & weights.keys() for start, end in spans]
     if not spans:
         return Snippet("", 0, 0, frozenset())

@@ -156,5 +156,5 @@ class Consolidate:
             )
         for memory in found.memories:
             metrics.inc("octarm_memory_consolidated_total", rule=str(memory.metadata["rule"]))
-        if self.condense is not None:
+        if self.condense and (episode.observations or episode.actions or episode.outcomes):
             await self.condense(episode)
