@@ -242,6 +242,7 @@ class Diary:
         return (
             f"{len(self.pages)} episodes, {durable} entries acknowledged durable and "
             f"{len(entries) - durable} fast ({self.lost_fast} of these lost), "
-            f"{self.unanswered} without an answer; reads: {reads}; {self.arms_died} arms killed"
-            f" with {self.lost_with_arms} entries in their windows; {len(self.erased)} people erased"
+            f"{self.unanswered} without an answer; reads: {reads}; "
+            f"{self.arms_died} arms killed with {self.lost_with_arms} entries in their windows; "
+            f"{len(self.erased)} people erased"
         )

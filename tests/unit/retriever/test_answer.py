@@ -75,6 +75,16 @@ def test_every_citation_holds_what_it_claims() -> None:
     assert 0 < share <= 1
 
 
+def test_a_further_passage_without_a_word_of_the_goal_is_cited_only() -> None:
+    hits = [a_hit("Nothing of it."), a_hit("Otters sleep below bridges."), a_hit("Locks wait.")]
+
+    output: Any
+    output, _ = answered("Where do otters sleep?", hits, snippet_chars=80)
+
+    assert output["answer"] == "Nothing of it. [1]\n\nOtters sleep below bridges. [2]"
+    assert [one["number"] for one in output["citations"]] == [1, 2, 3]
+
+
 def test_says_so_when_nothing_was_found() -> None:
     output, share = answered("What?", [], snippet_chars=80)
 

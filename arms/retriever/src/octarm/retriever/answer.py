@@ -124,15 +124,20 @@ def answered(
     bodies = [body_of(hit) for hit in hits]
     weights = weights_of(words_of(goal), [hit.memory.content for hit in hits])
     citations: list[dict[str, Any]] = []
+    passages: list[str] = []
     covered: set[str] = set()
     for number, (hit, body) in enumerate(zip(hits, bodies, strict=True), 1):
         text = hit.memory.content
         snippet = best_snippet(text[body:], weights, longest=snippet_chars)
         # The words of a piece's title count, too: they say what it is about.
-        covered |= snippet.words | (words_of(text[:body]) & weights.keys())
+        words = snippet.words | (words_of(text[:body]) & weights.keys())
+        covered |= words
         citations.append(_citation(number, hit, snippet, body))
+        # The best one may fit by its meaning alone; further ones without a word of the goal are
+        # what a search gives that is to give so many.
+        if words or number == 1:
+            passages.append(f"{snippet.text} [{number}]")
     share = sum(weights[word] for word in covered) / (sum(weights.values()) or 1)
-    passages = [f"{one['snippet']} [{one['number']}]" for one in citations]
     return {
         "answer": "\n\n".join(passages) or NOTHING,
         "found": bool(citations),
