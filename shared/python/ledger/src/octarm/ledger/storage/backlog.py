@@ -3,13 +3,12 @@
 from typing import Final
 
 from octarm.common.storage import Pool, connected
+from octarm.ledger.storage.listed import QUEUED, WAITING
 
-# Each part has a partial index of its own; what lies far above the mark need not be counted.
-_COUNT: Final = """
-select (select count(*) from (
-        select from ledger.task where state = 'queued' limit %(most)s) q)
-    + (select count(*) from (
-        select from ledger.task where state = 'waiting' limit %(most)s) w),
+# What lies far above the mark need not be counted.
+_COUNT: Final = f"""
+select (select count(*) from (select from ledger.task t where {QUEUED} limit %(most)s) q)
+    + (select count(*) from (select from ledger.task t where {WAITING} limit %(most)s) w),
     (select count(*) from (select from ledger.outbox limit %(rows)s) o)
 """
 

@@ -7,15 +7,16 @@ from typing import Final
 
 from octarm.common.storage import Pool, connected
 from octarm.ledger.domain.demand import Queued, Work, demand_of
+from octarm.ledger.storage.listed import QUEUED
 from octarm.models.scaling import ArmDemand, GetDemand
 
 # Nobody wants more instances than this is enough for; a ledger takes 0.5 s to read so many.
 MOST: Final = 100_000
 FRESH_S: Final = 2.0
 
-# A contract leaves out what has its default. Both parts are found by a partial index.
-_QUEUED: Final = """
-with queued as (select contract from ledger.task where state = 'queued' limit %(most)s)
+# A contract leaves out what has its default.
+_QUEUED: Final = f"""
+with queued as (select contract from ledger.task t where {QUEUED} limit %(most)s)
 select it.assigned_arm, it.required_capabilities::text, sum(coalesce(it.slots, 1))::bigint,
     count(*)
 from queued, json_to_record(contract)

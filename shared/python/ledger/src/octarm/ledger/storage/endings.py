@@ -7,6 +7,7 @@ from octarm.common.bus.publisher import Outgoing
 from octarm.common.storage import Pool, connected, transaction
 from octarm.common.storage.connections import Connection
 from octarm.ledger.domain.changes import Announce, Entry, Moved, Woken
+from octarm.ledger.storage.listed import OPEN, QUEUED, WAITING, list_late
 from octarm.ledger.storage.outbox import write_entry
 from octarm.ledger.storage.relatives import Relatives
 from octarm.ledger.storage.statements import moved_row
@@ -32,8 +33,7 @@ _OLD: Final = """
 id, attempt, state, arm_id, instance_id, dispatch_seq from ledger.task
 """
 _OVERDUE: Final = f"""
-with old as (select {_OLD} where deadline < now() and terminal_at is null
-        and cancelling_since is null
+with old as (select {_OLD} t where deadline < now() and {OPEN} and cancelling_since is null
     order by id limit {LIMIT} for update skip locked)
 {_END} {_MOVED}
 """
@@ -65,14 +65,14 @@ where a.task_id = r.task_id and a.attempt = r.attempt and a.outcome is null
 """
 # Tasks that count against a quota are queued by `PostgresQuotas` alone.
 _WAKE: Final = f"""
-with old as (select {_OLD} t where state = 'waiting' and not limited and not_before <= now()
+with old as (select {_OLD} t where {WAITING} and not limited and not_before <= now()
         and not exists (select from ledger.blocked b where b.task_id = t.id)
     order by id limit {LIMIT} for update skip locked)
 update ledger.task t set state = 'queued', event_seq = t.event_seq + 1, updated_at = now()
 from old where t.id = old.id returning {WOKEN}
 """
 _FORGOTTEN: Final = f"""
-with old as (select {_OLD} where state = 'queued'
+with old as (select {_OLD} t where {QUEUED}
     and updated_at < now() - make_interval(secs => {FORGOTTEN_AFTER_S})
     order by updated_at limit {LIMIT} for update skip locked)
 update ledger.task t set updated_at = now() from old where t.id = old.id
@@ -124,7 +124,11 @@ class PostgresEndings:
         )
 
     async def wake(self, announce: MakeReady) -> tuple[list[Woken], Entry | None]:
-        """Queue waiting tasks whose time has come and that wait for nobody."""
+        """Queue waiting tasks whose time has come and that wait for nobody.
+
+        And list what has been queued for longer than most are.
+        """
+        await list_late(self._pool)
         return await self._make_ready(_WAKE, announce)
 
     async def sweep_blocked(self) -> Entry | None:

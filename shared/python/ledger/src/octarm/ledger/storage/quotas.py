@@ -14,6 +14,7 @@ from octarm.common.storage.connections import Connection
 from octarm.ledger.domain.changes import Entry, Woken
 from octarm.ledger.domain.tasks import NewTask
 from octarm.ledger.domain.tenants import Tenants
+from octarm.ledger.storage.listed import OPEN, WAITING
 from octarm.ledger.storage.outbox import write_entry
 from octarm.ledger.storage.waking import DUE, WOKEN, woken_rows
 from octarm.models.errors import Backpressure
@@ -24,9 +25,9 @@ LOCKS: Final = 0x0C7A
 RETRY_AFTER_S: Final = 5
 
 _LOCK: Final = f"select pg_advisory_xact_lock({LOCKS}, hashtext(t)) from unnest(%b::text[]) as t"
-_OPEN: Final = """
-select tenant, count(*) from ledger.task
-where tenant = any(%b::text[]) and limited and terminal_at is null group by tenant
+_OPEN: Final = f"""
+select tenant, count(*) from ledger.task t
+where tenant = any(%b::text[]) and limited and {OPEN} group by tenant
 """
 _MARK: Final = """
 update ledger.task t set limited = true, held = r.held
@@ -35,37 +36,37 @@ from unnest(%b::text[], %b::bool[]) as r(id, held) where t.id = r.id
 # What became due since it was accepted: a backoff is over, a dependency has completed.
 _HOLD: Final = f"""
 with due as (
-    select id from ledger.task t where state = 'waiting' and limited and not held
+    select id from ledger.task t where {WAITING} and limited and not held
         and tenant = any(%b::text[]) and {DUE}
     order by id limit {LIMIT} for update skip locked)
 update ledger.task t set held = true from due where t.id = due.id
 """
 _RELEASE: Final = f"""
 with old as (
-    select id, state from ledger.task
-    where tenant = %(tenant)s and held and state = 'waiting'
+    select id, state from ledger.task t
+    where tenant = %(tenant)s and held and {WAITING}
     order by tier desc, priority, created_at
     limit case when %(max)s::bigint is null then {LIMIT} else
         least({LIMIT}, greatest(0, %(max)s - (
-            select count(*) from ledger.task where tenant = %(tenant)s and limited
-                and terminal_at is null and state = any(%(flying)s)))) end
+            select count(*) from ledger.task t where tenant = %(tenant)s and limited
+                and {OPEN} and listed_state = any(%(flying)s)))) end
     for update skip locked)
 update ledger.task t set state = 'queued', held = false, event_seq = t.event_seq + 1,
     updated_at = now()
 from old where t.id = old.id returning {WOKEN}
 """
-_WITH_HELD: Final = """
-select t from unnest(%b::text[]) as t where exists (
-    select from ledger.task where tenant = t and held and state = 'waiting')
+_WITH_HELD: Final = f"""
+select name from unnest(%b::text[]) as name where exists (
+    select from ledger.task t where tenant = name and held and {WAITING})
 """
 _ADOPT: Final = """
 update ledger.task set limited = true
 where tenant = any(%b::text[]) and terminal_at is null and not limited
 """
-_LET_GO: Final = """
-update ledger.task set limited = false, held = false,
+_LET_GO: Final = f"""
+update ledger.task t set limited = false, held = false,
     not_before = case when state = 'waiting' then coalesce(not_before, now()) else not_before end
-where limited and terminal_at is null and tenant <> all(%b::text[])
+where limited and {OPEN} and tenant <> all(%b::text[])
 """
 FLYING: Final = ["queued", "dispatched", "running", "validating"]
 MakeReady = Callable[[list[Woken]], list[Outgoing]]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from octarm.common.storage import Pool, connected
 from octarm.common.telemetry.logs import get_logger
 from octarm.ledger.domain.tenants import Tenants
+from octarm.ledger.storage.listed import QUEUED
 from octarm.models.errors import FieldError, Problem, Unparsable
 from octarm.models.ids import is_task_id
 from octarm.models.queries import (
@@ -56,7 +57,14 @@ _WISHES: Final = {
 }
 # Said as the partial indexes say it: what waits, is under way, or has failed is found without
 # reading all that the tenant has ever completed.
-_LEASED: Final = frozenset({TaskState.DISPATCHED, TaskState.RUNNING, TaskState.VALIDATING})
+_IN: Final = {
+    TaskState.QUEUED: "t.id = any(array(select t.id from ledger.task t"
+    f" where t.tenant = %(tenant)s and {QUEUED}))",
+    TaskState.COMPLETED: "t.state = 'completed'",
+} | {
+    state: f"t.state = '{state.value}' and t.lease_until is not null"
+    for state in (TaskState.DISPATCHED, TaskState.RUNNING, TaskState.VALIDATING)
+}
 _ATTEMPTS: Final = """
 select attempt, arm_id, instance_id, placed_at, started_at, ended_at, outcome, reason, proof,
     decision::text as decision, tokens_used, cost_microdollars, llm_calls
@@ -160,9 +168,7 @@ def finding(wanted: FindTasks) -> tuple[str, dict[str, Any]]:
     }
     wishes = [wish for name, wish in _WISHES.items() if parameters[name] is not None]
     if wanted.state is not None:
-        wishes.append(f"t.state = '{wanted.state.value}'")
-        if wanted.state in _LEASED:
-            wishes.append("t.lease_until is not null")
+        wishes.append(_IN.get(wanted.state, f"t.listed_state = '{wanted.state.value}'"))
     return _FIND.format(wishes=" and ".join(wishes)), parameters | {"limit": wanted.limit + 1}
 
 
