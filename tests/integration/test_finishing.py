@@ -10,7 +10,17 @@ import pytest
 from octarm.common.storage import connected, transaction
 from octarm.ledger.storage.spending import PostgresSpending
 from octarm.models import hot
-from tests.support.ledger import Ledger, a_failure, a_ledger, a_result, accept, news, record
+from tests.support.ledger import (
+    Ledger,
+    a_failure,
+    a_ledger,
+    a_result,
+    accept,
+    accept_plainly,
+    events,
+    news,
+    record,
+)
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
@@ -95,3 +105,59 @@ async def test_waits_for_nobody_while_it_holds_rows_that_others_may_wait_for(
 
     assert await ledger.state_of(low) == ("failed", 1)
     assert await ledger.state_of(high) == ("completed", 1)
+
+
+class TestOfWhatIsRemembered:
+    """Tasks that this process accepted are ended and told of in one statement."""
+
+    async def test_is_told_as_on_the_other_ways(self, ledger: Ledger) -> None:
+        ledger.relatives.any_blocked = False
+        task_id = await accept_plainly(ledger, goal="count")
+
+        (moved,) = await record(ledger, *news(a_result(task_id)))
+
+        assert (moved.tenant, moved.goal, moved.budgeted) == ("default", "count", False)
+        assert await rows(
+            ledger,
+            "select state, event_seq, outcome, r.attempt from ledger.task"
+            " join ledger.attempt a on a.task_id = id join ledger.result r on r.task_id = id",
+        ) == [("completed", 5, "success", 1)]
+        told = [(3, "placed"), (4, "started"), (5, "completed")]
+        assert await events(ledger, task_id) == told
+
+    async def test_is_ended_once(self, ledger: Ledger) -> None:
+        ledger.relatives.any_blocked = False
+        task_id = await accept_plainly(ledger)
+        result = a_result(task_id)
+
+        first = await record(ledger, *news(result))
+        again = await record(ledger, *news(result))
+
+        assert (len(first), again) == (1, [])
+        assert len(await events(ledger, task_id)) == 3
+
+    async def test_what_does_not_stand_so_keeps_no_other_from_its_end(self, ledger: Ledger) -> None:
+        """Another process has cancelled one of them, of which this one has heard nothing."""
+        ledger.relatives.any_blocked = False
+        gone, task_id = await accept_plainly(ledger), await accept_plainly(ledger)
+        await ledger.execute(
+            "update ledger.task set state = 'cancelled', event_seq = 3, terminal_at = now()"
+            " where id = %s",
+            gone,
+        )
+
+        moved = await record(ledger, *news(a_result(gone), a_result(task_id)))
+
+        assert [change.task_id for change in moved] == [task_id]
+        assert await ledger.state_of(gone) == ("cancelled", 1)
+        assert len(await events(ledger, task_id)) == 3
+
+    async def test_goes_the_general_way_while_anybody_waits_for_others(
+        self, ledger: Ledger
+    ) -> None:
+        first = await accept_plainly(ledger)
+        second = await accept(ledger, depends_on=[first])
+
+        await record(ledger, *news(a_result(first)))
+
+        assert await ledger.state_of(second) == ("queued", 1)

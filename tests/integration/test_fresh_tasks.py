@@ -2,12 +2,9 @@
 
 import re
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import pytest
 
-from octarm.common.bus.publisher import Outgoing
-from octarm.ledger.domain.changes import Known
 from octarm.ledger.domain.tenants import TenantRules, Tenants
 from octarm.ledger.storage.backlog import PostgresBacklog
 from octarm.ledger.storage.quotas import PostgresQuotas
@@ -18,11 +15,11 @@ from tests.support.ledger import (
     Ledger,
     a_failure,
     a_ledger,
-    a_new_task,
     a_result,
     news,
     record,
 )
+from tests.support.ledger import accept_plainly as accept
 
 pytestmark = pytest.mark.integration
 
@@ -33,14 +30,6 @@ CHANGED_BY_THE_END = r"\b(?:state|event_seq|arm_id|instance_id|started_at|termin
 async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
     async with a_ledger(postgres_url) as ledger:
         yield ledger
-
-
-async def accept(ledger: Ledger, **fields: Any) -> str:
-    """Have a task accepted and told of, as the orchestrator does."""
-    told = [Outgoing("octarm.v1.test", b"{}", "one")]
-    (answer,), _ = await ledger.intake.accept([a_new_task(**fields)], lambda _: told)
-    assert isinstance(answer, Known), answer
-    return answer.task_id
 
 
 async def listed(ledger: Ledger, task_id: str) -> tuple[str | None, bool]:

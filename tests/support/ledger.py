@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from octarm.common.bus.publisher import Outgoing
 from octarm.common.bus.task_history import events_in
 from octarm.common.storage import Pool, open_pool
 from octarm.common.storage.migrations import upgrade
@@ -167,6 +168,14 @@ def started(task_id: str, attempt: int = 1, *, arm_id: str = "one") -> AttemptNe
 async def accept(ledger: Ledger, **fields: Any) -> str:
     """Have a task accepted; gives its id."""
     (answer,), _ = await ledger.intake.accept([a_new_task(**fields)], lambda _: [])
+    assert isinstance(answer, Known), answer
+    return answer.task_id
+
+
+async def accept_plainly(ledger: Ledger, **fields: Any) -> str:
+    """Have a task accepted and told of, as the orchestrator does; gives its id."""
+    told = [Outgoing("octarm.v1.test", b"{}", "one")]
+    (answer,), _ = await ledger.intake.accept([a_new_task(**fields)], lambda _: told)
     assert isinstance(answer, Known), answer
     return answer.task_id
 

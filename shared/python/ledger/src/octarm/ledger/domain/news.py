@@ -73,6 +73,16 @@ class AttemptNews(msgspec.Struct, gc=False):
         return _encode(_Reasons(placement.policy, placement.reason, placement.scores)).decode()
 
 
+def is_short(news: AttemptNews) -> bool:
+    """Whether it is a success that has used nothing of a budget but time."""
+    result = news.result
+    return (
+        result is not None
+        and result.status == "success"
+        and not (result.tokens_used or result.cost_dollars or result.llm_calls)
+    )
+
+
 class _Reasons(msgspec.Struct, gc=False):
     policy: str
     reason: str

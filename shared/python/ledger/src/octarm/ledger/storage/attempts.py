@@ -6,15 +6,14 @@ from typing import Final
 from psycopg.errors import LockNotAvailable, UniqueViolation
 
 from octarm.common.bus.publisher import Outgoing
-from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, transaction
 from octarm.common.storage.arrays import Int4s, Texts, packed
 from octarm.common.storage.connections import Connection
 from octarm.ledger.domain.changes import Announce, Entry, Moved, Stray
 from octarm.ledger.domain.lifecycle import ATTEMPTED
-from octarm.ledger.domain.news import AttemptNews, Key, Step
+from octarm.ledger.domain.news import AttemptNews, Key, Step, is_short
 from octarm.ledger.storage.budgets import times_of
-from octarm.ledger.storage.finishing import finish, is_short
+from octarm.ledger.storage.finishing import before_commit, finish, finish_and_tell
 from octarm.ledger.storage.news_rows import (
     ATTEMPT_COLUMNS,
     MOVE_COLUMNS,
@@ -156,6 +155,11 @@ class PostgresAttempts:
         `delays_s` says for each item how long a retry would wait, below 0 that there is none.
         Gives the transitions, the news that found no task in a fitting state, the outbox row.
         """
+        completed = self._relatives.remembered.completed(news)
+        if completed and self._relatives.are_unmoved_by(completed):
+            entry = await finish_and_tell(self._pool, news, announce(completed))
+            if entry is not None:
+                return completed, [], entry
         try:
             return await self._record(news, delays_s, announce, short=True)
         except (UniqueViolation, _Contended):
@@ -287,5 +291,5 @@ class PostgresAttempts:
 
 async def _told(connection: Connection, messages: list[Outgoing]) -> Entry | None:
     entry = await write_entry(connection, messages)
-    failpoint("results_before_commit")
+    before_commit()
     return entry

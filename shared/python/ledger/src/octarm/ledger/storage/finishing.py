@@ -9,19 +9,26 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
+from psycopg.errors import NotNullViolation, UniqueViolation
+
+from octarm.common.bus.publisher import Outgoing
+from octarm.common.failpoints import failpoint
+from octarm.common.storage import Pool, connected
 from octarm.common.storage.arrays import Byteas, Int4s, Texts, Timestamps, Utf8s, packed
 from octarm.common.storage.connections import Connection
-from octarm.ledger.domain.changes import Moved
+from octarm.ledger.domain.changes import Entry, Moved
+from octarm.ledger.domain.messages import pack
 from octarm.ledger.domain.news import AttemptNews
+from octarm.ledger.storage.remembered import LAST_EVENT
 from octarm.models.states import TaskState
 
 _COLUMNS: Final = (Texts, Int4s, Texts, Texts, Timestamps, Timestamps, Texts, Utf8s, Byteas)
-# The rows of `given` come sorted and are found one by one, so they are locked in that order. The
-# number of events added is that of `lifecycle.events_to`. Without `on conflict`: it would look
-# into each index first, for what is never there. The state is a parameter, so that no plan goes
-# through the index of all queued tasks, which is small only while the plan is made.
+# The rows come sorted and are found one by one, so they are locked in that order. The number of
+# events added is that of `lifecycle.events_to`. Without `on conflict`: it would look into each
+# index first, for what is never there. The state is a parameter, so that no plan goes through the
+# index of all queued tasks, which is small only while the plan is made.
 # `unnest` stands among columns: see `task_rows`.
-_FINISH: Final = """
+_WRITTEN: Final = """
 with moved as (
     update ledger.task t set state = 'completed', event_seq = t.event_seq + 3,
         arm_id = r.arm_id, instance_id = r.instance_id, lease_until = null, dispatch_seq = null,
@@ -45,20 +52,18 @@ with moved as (
     insert into ledger.result (task_id, attempt, body, sha256)
     select id, attempt, body::json, sha256 from moved
 )
+"""
+_FINISH: Final = f"""{_WRITTEN}
 select id, tenant, attempt, event_seq - 2, event_seq, traceparent, goal, updated_at, arm_id,
     instance_id, exists (select from ledger.budget b where b.task_id = id)
 from moved
 """
-
-
-def is_short(news: AttemptNews) -> bool:
-    """Whether it is a success that has used nothing of a budget but time."""
-    result = news.result
-    return (
-        result is not None
-        and result.status == "success"
-        and not (result.tokens_used or result.cost_dollars or result.llm_calls)
-    )
+# A row without messages is refused, and with it the whole statement.
+_FINISH_AND_TELL: Final = f"""{_WRITTEN}
+insert into ledger.outbox (messages)
+select case when count(*) filter (where event_seq = %b) = %b then %b::bytea end from moved
+returning seq
+"""
 
 
 async def finish(connection: Connection, news: Sequence[AttemptNews]) -> list[Moved]:
@@ -69,9 +74,36 @@ async def finish(connection: Connection, news: Sequence[AttemptNews]) -> list[Mo
     """
     if not news:
         return []
-    rows = [_row(item) for item in news]
-    cursor = await connection.execute(_FINISH, [*packed(_COLUMNS, rows), [TaskState.QUEUED.value]])
+    cursor = await connection.execute(_FINISH, _parameters(news))
     return [_moved(row) for row in await cursor.fetchall()]
+
+
+async def finish_and_tell(
+    pool: Pool, news: Sequence[AttemptNews], messages: list[Outgoing]
+) -> Entry | None:
+    """Complete tasks and write what is to be told of it; None when they do not all stand so.
+
+    Each has had two events, and has no budget. A statement of its own is its own transaction.
+    """
+    parameters = [*_parameters(news), LAST_EVENT, len(news), pack(messages)]
+    try:
+        async with connected(pool) as connection:
+            before_commit()
+            cursor = await connection.execute(_FINISH_AND_TELL, parameters)
+            row = await cursor.fetchone()
+    except (UniqueViolation, NotNullViolation):
+        return None
+    assert row is not None
+    return Entry(row[0], messages)
+
+
+def before_commit() -> None:
+    """Come by here, on every way, before an end is durable."""
+    failpoint("results_before_commit")
+
+
+def _parameters(news: Sequence[AttemptNews]) -> list[Any]:
+    return [*packed(_COLUMNS, [_row(item) for item in news]), [TaskState.QUEUED.value]]
 
 
 def _moved(row: tuple[Any, ...]) -> Moved:

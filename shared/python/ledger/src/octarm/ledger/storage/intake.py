@@ -64,6 +64,7 @@ class PostgresIntake:
             try:
                 if self._all_plain(tasks) and (messages := announce(list(tasks))):
                     entry = await write_plainly(self._pool, tasks, messages)
+                    self._relatives.remembered.add(tasks)
                     return [Known(t.task_id, TaskState.QUEUED, True) for t in tasks], entry
                 return await self._accept(tasks, announce, INSERT_TASKS)
             except UniqueViolation:

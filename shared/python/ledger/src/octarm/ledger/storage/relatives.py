@@ -16,6 +16,7 @@ from octarm.common.telemetry.tracing import is_sampled
 from octarm.ledger.domain.changes import Moved, Woken
 from octarm.ledger.domain.lifecycle import OPEN
 from octarm.ledger.storage.budgets import Timed, keep_books
+from octarm.ledger.storage.remembered import Remembered
 from octarm.ledger.storage.statements import CALL_OFF, called_off_row
 from octarm.ledger.storage.waking import WOKEN, woken_rows
 from octarm.models.errors import Problem, TaskFailed
@@ -131,11 +132,13 @@ class Relatives:
 
     While no task waits for others a completed task costs nothing here. `any_blocked` is what
     this process knows of that; `sweep` corrects it, and finds whom another process made wait.
+    `remembered` are the fresh tasks that it accepted itself.
     """
 
     def __init__(self, tells: Tells) -> None:
         self.tells = tells
         self.any_blocked = True
+        self.remembered = Remembered()
 
     def are_unmoved_by(self, completed: Sequence[Moved]) -> bool:
         """Whether tasks that completed, without a budget, concern nobody else."""
