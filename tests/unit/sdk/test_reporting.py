@@ -187,6 +187,23 @@ class TestUpdates:
 
         assert hints.updates == [("started", 0.0)]
 
+    async def test_an_attempt_that_begins_just_before_a_report_is_not_in_it(
+        self, hints: Hints
+    ) -> None:
+        updates = Updates(hints, Chunks(nowhere), arm_id="worker", instance_id="i-1", gather_s=60.0)
+        short, long = (new_id("tsk"), 1), (new_id("tsk"), 1)
+        for key in (short, long):
+            updates.started(key, NOON)
+
+        updates.report()
+        young = list(hints.updates)
+        updates.ended(short)
+        updates.report()
+        updates.report()
+        updates.close()
+
+        assert (young, hints.updates) == ([], [("started", 0.0)])
+
     async def test_progress_travels_at_most_twice_a_second_and_the_last_counts(
         self, updates: Updates, hints: Hints, now: list[float]
     ) -> None:

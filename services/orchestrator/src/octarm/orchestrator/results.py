@@ -101,7 +101,9 @@ class ResultsConsumer:
                 delivery.again()
 
     async def __call__(self, batch: list[Delivery]) -> list[Outcome]:
-        """Handle one batch."""
+        """Handle one batch; placements that were read together with it go first."""
+        if not batch[0].subject.startswith(_COMMANDS):
+            await asyncio.sleep(0)
         gathering = Gathering()
         outcomes: list[Outcome] = [ACK] * len(batch)
         results: dict[Reported, int] = {}

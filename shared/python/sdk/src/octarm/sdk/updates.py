@@ -46,6 +46,7 @@ def _nobody(retry_after_s: float) -> None:
 
 class _Reported(msgspec.Struct, gc=False):
     started_at: datetime
+    told: bool = False
     progress: hot.AttemptUpdate | None = None
     progressed_at: float = -PROGRESS_EVERY_S
 
@@ -54,7 +55,8 @@ class Updates:
     """Reports what attempts have come to: at most two progress reports a second for each.
 
     Attempts that end within `gather_s` of their start are never reported: their result says it
-    all. Chunks are passed to `chunks`.
+    all, and the ledger writes them once. Others are reported before twice that time is over.
+    Chunks are passed to `chunks`.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Updates:
         self._monotonic = monotonic
         self._attempts: dict[Key, _Reported] = {}
         self._fresh: list[Key] = []
+        self._ripe: list[Key] = []
         self._progressed: set[Key] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
@@ -127,30 +130,32 @@ class Updates:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _arm_timer(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._gather_s, self._report)
-
-    def _report(self) -> None:
+    def report(self) -> None:
+        """Report what is due; the timer calls it."""
         self._timer = None
         updates = [*self._take_started(), *self._take_progress()]
         failpoint("arm_running")
         for start in range(0, len(updates), MAX_BATCH):
             self._publish(updates[start : start + MAX_BATCH])
-        if self._progressed:
+        if self._progressed or self._ripe:
             self._arm_timer()
 
+    def _arm_timer(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._gather_s, self.report)
+
     def _take_started(self) -> list[hot.AttemptUpdate]:
-        fresh, self._fresh = self._fresh, []
-        updates = []
-        for task_id, attempt in fresh:
-            if reported := self._attempts.get((task_id, attempt)):
-                updates.append(hot.AttemptUpdate(task_id, attempt, "started", reported.started_at))
+        """Report what has been running since the last turn; what is younger may end by the next."""
+        ripe, self._ripe, self._fresh = self._ripe, self._fresh, []
+        updates: list[hot.AttemptUpdate] = []
+        for key in ripe:
+            if reported := self._attempts.get(key):
+                updates += _start_of(key, reported)
         return updates
 
     def _take_progress(self) -> list[hot.AttemptUpdate]:
         now = self._monotonic()
-        updates = []
+        updates: list[hot.AttemptUpdate] = []
         for key in list(self._progressed):
             reported = self._attempts.get(key)
             if reported is None or reported.progress is None:
@@ -158,7 +163,7 @@ class Updates:
             elif now - reported.progressed_at >= PROGRESS_EVERY_S:
                 self._progressed.discard(key)
                 reported.progressed_at = now
-                updates.append(reported.progress)
+                updates += [*_start_of(key, reported), reported.progress]
                 reported.progress = None
         return updates
 
@@ -168,3 +173,11 @@ class Updates:
         self._outbox.put_hint(
             Outgoing(self._subject, _encode(message), f"u:{self._instance_id}:{self._number}")
         )
+
+
+def _start_of(key: Key, reported: _Reported) -> list[hot.AttemptUpdate]:
+    """Give the report of an attempt's start, once."""
+    if reported.told:
+        return []
+    reported.told = True
+    return [hot.AttemptUpdate(*key, "started", reported.started_at)]
