@@ -13,7 +13,8 @@ from psycopg import sql
 from redis.asyncio import Redis
 
 from octarm.cli.stack.upfile import Urls
-from octarm.clients.episodes import Writers, Written
+from octarm.clients.episode_answers import Written
+from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
 from octarm.clients.write_behind import MAX_ENTRIES
 from octarm.models.episodes import Durability, EpisodeFound

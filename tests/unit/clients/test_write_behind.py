@@ -235,6 +235,22 @@ class TestFastEntries:
 
         assert all(bodies == ["one"] for bodies in service.bodies())
 
+    async def test_a_request_that_breaks_off_is_told(self, memory: Recall) -> None:
+        begun = asyncio.Event()
+
+        async def request(body: bytes) -> bytes:
+            begun.set()
+            raise asyncio.CancelledError
+
+        writer = EpisodeWriter(request, "acme")
+        recall = Recall(memory.client, "acme", "writer", writer, memory.task_id)
+        await recall.resume(new_id("epi"), durability="fast").observe("one")
+        await begun.wait()
+
+        with pytest.raises(Unavailable, match="broke off"):
+            await recall.behind.flushed()
+        assert recall.behind.windows == set()
+
     async def test_one_that_cannot_be_sent_is_refused_at_once(
         self, memory: Recall, episode: OpenEpisode
     ) -> None:

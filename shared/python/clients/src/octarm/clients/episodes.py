@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 from nats.aio.client import Client as NATS
 from pydantic import JsonValue
 
+from octarm.clients.episode_answers import WAITING, Written, read_answers
 from octarm.clients.write_behind import Window
 from octarm.common.bus.requests import ask_raw
 from octarm.models import subjects
@@ -21,9 +22,7 @@ from octarm.models.errors import (
     InvalidRequest,
     OctarmError,
     PayloadTooLarge,
-    Problem,
     Unavailable,
-    from_problem,
 )
 from octarm.models.hot_episodes import EpisodeWrite, WriteEpisodes
 from octarm.models.ids import EPISODE_ID_PATTERN
@@ -41,41 +40,10 @@ MAX_PAUSE_S: Final = 1.0
 Request = Callable[[bytes], Awaitable[bytes]]
 
 
-class Written(Struct, frozen=True):
-    """What became of a write; `created` is false when it was there already.
-
-    `waiting` says that nobody knows yet: it was taken here and is on its way.
-    """
-
-    created: bool = False
-    durable: bool = False
-    degraded: bool = False
-    waiting: bool = False
-
-
-WAITING: Final = Written(waiting=True)
-
-
-NONE: Final = Raw()
-
-
-class _Answer(Written, frozen=True):
-    problem: Raw = NONE
-
-
-class _Answers(Struct):
-    answers: list[_Answer]
-
-
-class _Reply(Struct):
-    ok: _Answers | None = None
-    problem: Raw = NONE
-
-
+_BROKEN_OFF: Final = Unavailable("the request broke off; it may have been written")
 _IS_ENTRY: Final = re.compile(ENTRY_ID_PATTERN).fullmatch
 _IS_EPISODE: Final = re.compile(EPISODE_ID_PATTERN).fullmatch
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Reply).decode
 Waiting = tuple[EpisodeWrite, "asyncio.Future[Written] | Window"]
 
 
@@ -184,9 +152,12 @@ class EpisodeWriter:
         try:
             while waiting:
                 group = _taken(waiting)
-                answers = await self._send([write for write, _ in group], durability)
-                for (write, whose), answer in zip(group, answers, strict=True):
-                    _tell(whose, write, answer)
+                answers: Sequence[Written | OctarmError] = [_BROKEN_OFF] * len(group)
+                try:
+                    answers = await self._send([write for write, _ in group], durability)
+                finally:
+                    for (write, whose), answer in zip(group, answers, strict=True):
+                        _tell(whose, write, answer)
         finally:
             self._busy[durability] -= 1
 
@@ -211,16 +182,9 @@ class EpisodeWriter:
     ) -> Sequence[Written | OctarmError]:
         body = _encode(WriteEpisodes(self._tenant, writes, durability))
         try:
-            reply = _decode(await self._request(body))
+            return read_answers(await self._request(body), len(writes))
         except OctarmError as error:
             return [error] * len(writes)
-        except (msgspec.MsgspecError, ValueError) as error:
-            return [OctarmError(f"an answer that is none: {error}")] * len(writes)
-        if reply.ok is None:
-            return [_error(reply.problem)] * len(writes)
-        if len(reply.ok.answers) != len(writes):
-            return [OctarmError("an answer about other writes")] * len(writes)
-        return [one if one.problem is NONE else _error(one.problem) for one in reply.ok.answers]
 
 
 class Writers:
@@ -284,10 +248,3 @@ def _taken(waiting: deque[Waiting]) -> list[Waiting]:
 
 def _comes_again(answer: Written | OctarmError) -> bool:
     return isinstance(answer, OctarmError) and answer.retryable
-
-
-def _error(problem: Raw) -> OctarmError:
-    try:
-        return from_problem(Problem.model_validate_json(bytes(problem)))
-    except ValueError:
-        return OctarmError("the memory service refused, and its reason is unreadable")

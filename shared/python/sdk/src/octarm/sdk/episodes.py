@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 from pydantic import JsonValue
 
-from octarm.clients.episodes import EpisodeWriter, Written, as_body
+from octarm.clients.episode_answers import Written
+from octarm.clients.episodes import EpisodeWriter, as_body
 from octarm.clients.write_behind import Behind, Window
 from octarm.models.episodes import Durability, EpisodeOpening, WriteKind
 from octarm.models.hot_episodes import EpisodeOpening as Opening
