@@ -15,6 +15,7 @@ from octarm.models.commands import SubmitTask
 from octarm.models.contracts import TaskSubmission
 from octarm.models.errors import OctarmError
 from octarm.models.ids import new_id
+from octarm.models.rejections import Rejection
 from octarm.models.subjects import SUBMIT_TASK
 from octarm.sdk import Client, Task
 from octarm.verify.history import HistoryWriter, Invocation
@@ -143,6 +144,18 @@ class Load:
                 return
             except OctarmError:
                 assert time.monotonic() < until, f"{task.id} was never cancelled"
+                await asyncio.sleep(0.2)
+
+    async def reject(self, tasks: Iterable[Task]) -> None:
+        """Reject queued tasks, asking again until the answer came."""
+        until = time.monotonic() + GIVE_UP_S
+        unwanted = [Rejection(task_id=it.id, attempt=1, code="POLICY_REJECTED") for it in tasks]
+        while True:
+            try:
+                await self.client._ledger.reject(unwanted)
+                return
+            except OctarmError:
+                assert time.monotonic() < until, "nobody said that they are rejected"
                 await asyncio.sleep(0.2)
 
     async def all_ended(self, timeout_s: float = GIVE_UP_S) -> None:

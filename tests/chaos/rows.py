@@ -20,6 +20,7 @@ from tests.support.wait import wait_until
 
 TASKS: Final = 200
 CHAINS: Final = 20
+REJECTED: Final = 50
 FIRES_WITHIN_S: Final = 30.0
 POISON: Final = b"no result at all"
 
@@ -84,6 +85,13 @@ async def cancelling(stage: Stage, load: Load, _: Strike) -> None:
     """Half of the tasks are called off while they end by themselves."""
     tasks = await load.submit(TASKS)
     await load.cancel(tasks[::2])
+
+
+async def rejecting(stage: Stage, load: Load, _: Strike) -> None:
+    """What no arm takes is rejected, by somebody who asks, as schedulers do, until he is told."""
+    unwanted = await load.submit(REJECTED, assigned_arm="nobody")
+    await load.submit(TASKS)
+    await load.reject(unwanted)
 
 
 async def arm_dies(stage: Stage, load: Load, _: Strike) -> None:
@@ -196,6 +204,7 @@ ROWS: Final = (
     Row("16", "orchestrator", "results_before_commit", "exit@3", plain),
     Row("17", "orchestrator", "results_before_ack", "exit@3", plain),
     Row("18", "orchestrator", "cancel_after_commit", "exit@10", cancelling),
+    Row("18", "orchestrator", "reject_after_commit", "exit", rejecting),
     Row("19", "orchestrator", "dlq_before_term", "exit", poison),
     Row("22", "arm-registry", "registration_before_reply", "exit", registering),
     Row("reconciler", "orchestrator", "reconcile_after_commit", "exit", arm_dies),

@@ -42,6 +42,7 @@ Name = Literal[
     "results_before_commit",
     "results_before_ack",
     "cancel_after_commit",
+    "reject_after_commit",
     "reconcile_after_commit",
     "dlq_before_term",
     "registration_before_reply",

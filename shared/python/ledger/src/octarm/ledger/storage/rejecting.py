@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from octarm.common.failpoints import failpoint
 from octarm.common.storage import Pool, transaction
 from octarm.ledger.domain.changes import Announce, Entry, Moved, Unwanted
 from octarm.ledger.storage.outbox import write_entry
@@ -54,4 +55,5 @@ class PostgresRejecting:
             ]
             settled = await self._relatives.settle_and_book(connection, moved)
             entry = await write_entry(connection, announce(settled.moved) + settled.messages)
+        failpoint("reject_after_commit")
         return moved, entry
