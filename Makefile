@@ -13,6 +13,9 @@ SEEDS ?= 2000
 FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
+# 2: the tests on two processes, a whole file on one of them, each with servers of its own.
+WORKERS ?= 0
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help sync sandbox promtool fmt lint types layers render k8s images test unit integration e2e chaos crashpoints storms fuzz coverage upgrade restore scaling machines sim bench bench-tracing panels overload bench-peers schemas reference demo check up clean
 
@@ -106,8 +109,8 @@ render: sync ## Render the manifests of deploy/k8s and validate them; `test` che
 k8s: render promtool ## Render the manifests of deploy/k8s and check them, without a cluster
 	$(RUN) pytest -q tests/unit/deploy
 
-test: sandbox promtool coverage ## Run all tests; those of units and contracts measured, as `coverage` does
-	$(RUN) pytest --ignore=tests/unit --ignore=tests/contract
+test: sandbox promtool coverage ## Run all tests, those of units and contracts as `coverage` does (WORKERS=2)
+	$(RUN) pytest $(SPREAD) --durations=20 --ignore=tests/unit --ignore=tests/contract
 
 machines: sync ## Let hypothesis look for sequences that break ledger, budgets, leases, registry
 	OCTARM_MACHINE_EXAMPLES=500 OCTARM_MACHINE_STEPS=100 $(RUN) pytest tests/machines

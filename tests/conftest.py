@@ -19,6 +19,26 @@ from tests.support.servers import (
 settings.register_profile("octarm", deadline=None)
 settings.load_profile("octarm")
 
+# With several workers these begin: a long file that began last would keep one of them alone.
+LONGEST_FILES = (
+    "simulation/test_simulation.py",
+    "chaos/test_kills.py",
+    "e2e/test_hostile_texts.py",
+    "integration/test_seeded_bugs.py",
+    "chaos/test_drive.py",
+    "e2e/test_costs_of_policies.py",
+    "chaos/test_upgrade.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let a worker of pytest-xdist begin with the longest files; the order is random else."""
+    if hasattr(config, "workerinput"):
+        tests = Path(__file__).parent
+        ranks = {tests / file: rank for rank, file in enumerate(LONGEST_FILES)}
+        items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
 
 @pytest_asyncio.fixture
 async def nats_url(tmp_path: Path) -> AsyncGenerator[str, None]:
