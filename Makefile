@@ -14,8 +14,8 @@ FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
 # 2: the tests on two processes, a whole file on one of them, each with servers of its own.
-WORKERS ?= 0
-SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+WORKERS ?=
+SPREAD := $(if $(WORKERS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 .PHONY: help sync sandbox promtool fmt lint types layers render k8s images test unit integration e2e chaos crashpoints storms fuzz coverage upgrade restore scaling machines sim bench bench-tracing panels overload bench-peers schemas reference demo check up clean
 

@@ -126,7 +126,7 @@ async def test_stops_generating_when_the_reader_leaves(provider: Provider) -> No
 
     started = time.monotonic()
     await asyncio.gather(*(all_of(provider, a_request(max_output_tokens=2)) for _ in range(2)))
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 30
 
 
 async def test_stops_when_the_reading_task_is_cancelled(provider: Provider) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.wait import wait_until
 
-START_S = 90.0
+START_S = 240.0
 STOP_S = 60.0
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncGenerator, Callable
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,11 +13,18 @@ from octarm.common.testing.fakes import FakeClock
 from octarm.ledger.domain.changes import Known
 from octarm.models.ids import new_id
 from octarm.models.results import MAX_RESULT_BYTES
-from octarm.models.subjects import RESULT, RESULTS_REPORTED, RUN_TASKS
+from octarm.models.subjects import (
+    ATTEMPTS_UPDATED,
+    RESULT,
+    RESULTS_REPORTED,
+    RUN_TASKS,
+    Subject,
+)
 from octarm.orchestrator.results import ResultsConsumer
 from octarm.orchestrator.usecases.record import FOREIGN, UNKNOWN, RecordNews
 from tests.fuzz.mutate import spoiled
 from tests.support.deliveries import a_delivery
+from tests.support.hostile import TEXTS, places
 from tests.support.ledger import (
     Ledger,
     a_command,
@@ -29,6 +37,8 @@ from tests.support.ledger import (
     started,
 )
 
+# Postgres stores neither of the first two as text, and the second not even as JSON.
+UNSTORABLE = ("NUL", "half of a surrogate pair", "no character")
 pytestmark = [pytest.mark.integration, pytest.mark.bad_input(10)]
 
 
@@ -237,6 +247,30 @@ class TestNotAResult:
 
         good = await accepted(ledger)
         assert await report(ledger, by("one", a_result(good))) == [ACK]
+
+    @pytest.mark.parametrize(
+        "subject", [RESULT, RESULTS_REPORTED, ATTEMPTS_UPDATED, RUN_TASKS], ids=lambda s: s.template
+    )
+    async def test_whatever_text_is_in_it_the_ledger_goes_on(
+        self, ledger: Ledger, subject: Subject[Any]
+    ) -> None:
+        schema = subject.message.model_json_schema()
+        taken = set()
+
+        for status in ("success", "failure"):
+            known = {"arm_id": "one", "instance_id": "i-1", "status": status}
+            for number, (where, _) in enumerate(places(schema, schema["$defs"], known)):
+                known["task_id"] = await accepted(ledger)
+                build = list(places(schema, schema["$defs"], known))[number][1]
+                bodies = [json.dumps(build(TEXTS[name])).encode() for name in UNSTORABLE]
+                outcomes = await report(
+                    ledger, *((subject.at(arm_id="one"), body) for body in bodies)
+                )
+                taken |= {where} if ACK in outcomes else set()
+
+        good = await accepted(ledger)
+        assert await report(ledger, by("one", a_result(good))) == [ACK]
+        assert taken
 
     async def test_of_a_task_that_nobody_accepted_is_dead(self, ledger: Ledger) -> None:
         outcomes = await report(

@@ -20,6 +20,7 @@ from octarm.orchestrator.intake import IntakeConsumer, SubmitResponder, gathered
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 from tests.support.deliveries import a_delivery
 from tests.support.ledger import Ledger, a_ledger
+from tests.support.wait import PATIENCE_S
 
 pytestmark = [pytest.mark.integration, pytest.mark.bad_input(1, 2, 3, 6)]
 
@@ -99,8 +100,8 @@ async def test_a_request_that_is_none_is_refused_and_the_next_is_answered(
     await SubmitResponder(nc, gathered(accepting(ledger))).start()
     good = b'{"tenant":"acme","submissions":[{"submission":%b}]}' % GOOD
 
-    refused = await ask_raw(nc, SUBMIT_TASKS.at(), request_body, timeout_s=5)
-    answered = await ask_raw(nc, SUBMIT_TASKS.at(), good, timeout_s=5)
+    refused = await ask_raw(nc, SUBMIT_TASKS.at(), request_body, timeout_s=PATIENCE_S)
+    answered = await ask_raw(nc, SUBMIT_TASKS.at(), good, timeout_s=PATIENCE_S)
 
     with pytest.raises(OctarmError, match="not a submission"):
         read_reply(refused, SubmitAnswers)

@@ -34,7 +34,7 @@ from octarm.sdk.recall import Recall
 from tests.support.diarist import a_diarist
 from tests.support.episodes import an_entry
 from tests.support.memory_service import a_memory, a_provisioned_bus, memory_settings
-from tests.support.wait import wait_until
+from tests.support.wait import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +51,7 @@ def settings(nats_url: str, postgres_url: str, redis_url: str) -> Settings:
 
 
 def memory_of(bus: NATS, tenant: str = "acme", arm_id: str = "writer") -> Recall:
-    client = MemoryClient(bus, timeout_s=10)
+    client = MemoryClient(bus, timeout_s=PATIENCE_S)
     return Recall(client, tenant, arm_id, Writers(bus).of(tenant), new_id("tsk"))
 
 
@@ -220,7 +220,7 @@ class TestEpisodes:
 
     async def test_lists_by_task_arm_tag_and_time(self, bus: NATS, settings: Settings) -> None:
         memory = memory_of(bus)
-        client = MemoryClient(bus, timeout_s=10)
+        client = MemoryClient(bus, timeout_s=PATIENCE_S)
         async with a_memory(settings, bus):
             first = await memory.open(tags=["a", "b"])
             second = await memory.open(tags=["b"])
@@ -251,7 +251,7 @@ class TestEpisodes:
     async def test_what_is_no_write_is_refused_or_buried_and_the_rest_goes_on(
         self, bus: NATS, settings: Settings
     ) -> None:
-        memory, client = memory_of(bus), MemoryClient(bus, timeout_s=10)
+        memory, client = memory_of(bus), MemoryClient(bus, timeout_s=PATIENCE_S)
         async with a_memory(settings, bus):
             episode = await memory.open()
             with pytest.raises(InvalidRequest):

@@ -30,7 +30,7 @@ from octarm.models.ids import new_id
 from octarm.models.semantic import NewMemory, SearchMemory
 from octarm.sdk.recall import Recall
 from tests.support.memory_service import a_memory, a_provisioned_bus, memory_settings
-from tests.support.wait import wait_until
+from tests.support.wait import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.integration
 ANN = "person:annabel-quux"
@@ -52,7 +52,7 @@ async def bus(nats_url: str) -> AsyncGenerator[NATS, None]:
 
 
 def recall_of(bus: NATS, tenant: str, task_id: str) -> Recall:
-    client = MemoryClient(bus, timeout_s=20)
+    client = MemoryClient(bus, timeout_s=PATIENCE_S)
     return Recall(client, tenant, "writer", Writers(bus).of(tenant), task_id)
 
 
@@ -94,7 +94,7 @@ async def fill(bus: NATS, tenant: str, *, tag: str, word: str) -> tuple[str, str
     await episode.observe({"said": word})
     await episode.outcome(f"{word} is done", durability="fast")
     await episode.close()
-    knowledge = SemanticClient(bus, timeout_s=20)
+    knowledge = SemanticClient(bus, timeout_s=PATIENCE_S)
     about = NewMemory(content=f"Her word is {word}.", tags=[tag], merge=False)
     (kept,) = await knowledge.remember(tenant, "writer", [about])
     assert kept.memory_id is not None
@@ -118,7 +118,7 @@ async def test_nothing_of_a_person_remains_and_nothing_else_is_touched(
 ) -> None:
     async with a_memory(settings, bus) as client, open_redis(redis_url) as redis:
         task_id, _ = await fill(bus, "acme", tag=ANN, word=SECRET)
-        knowledge = SemanticClient(bus, timeout_s=20)
+        knowledge = SemanticClient(bus, timeout_s=PATIENCE_S)
         about_task = NewMemory(content=f"{task_id} again: {SECRET}", tags=[ANN], merge=False)
         await knowledge.remember("acme", "writer", [about_task])
         await fill(bus, "acme", tag="person:bob", word="bystander")

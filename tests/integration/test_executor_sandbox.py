@@ -361,7 +361,7 @@ class TestEnding:
     async def test_leaves_nothing_when_the_caller_is_cancelled(self) -> None:
         marker = f"octarm-{time.monotonic_ns()}"
         line = f"trap '' TERM INT; while :; do sleep 1; : {marker}; done"
-        run = asyncio.create_task(Sandbox().run(a_shell_line(line), SHORT))
+        run = asyncio.create_task(Sandbox().run(a_shell_line(line), Limits(wall_s=120)))
         await wait_until(lambda: processes_with(marker))
 
         started = time.monotonic()
@@ -369,7 +369,7 @@ class TestEnding:
         with pytest.raises(asyncio.CancelledError):
             await run
 
-        assert time.monotonic() - started < 9
+        assert time.monotonic() - started < 100
         await wait_until(lambda: not processes_with(marker))
 
     async def test_leaves_nothing_whenever_it_is_cancelled(self) -> None:

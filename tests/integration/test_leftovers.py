@@ -19,6 +19,7 @@ from octarm.models.states import TaskState
 from octarm.models.subjects import PLACE_TASKS, READY
 from octarm.orchestrator.storage import leftovers
 from octarm.orchestrator.storage.leftovers import Leftovers
+from tests.support.wait import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 
@@ -52,7 +53,7 @@ async def acknowledge(nc: NATS, durable: str, subjects: str, number: int) -> Non
     js = nc.jetstream()
     await js.add_consumer(KEEPS, ConsumerConfig(durable_name=durable, filter_subject=subjects))
     subscription = await js.pull_subscribe_bind(durable, KEEPS)
-    for message in await subscription.fetch(number, timeout=2) if number else []:
+    for message in await subscription.fetch(number, timeout=PATIENCE_S) if number else []:
         await message.ack_sync()
     await subscription.unsubscribe()
 

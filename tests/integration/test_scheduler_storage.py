@@ -34,7 +34,7 @@ from octarm.scheduler.settings import Settings
 from octarm.scheduler.storage import ArmDirectory, JetStreamDispatched, deliver_all_again
 from octarm.scheduler.usecases.ports import Pending, Recorded
 from tests.support.scheduling import facts, task_id
-from tests.support.wait import wait_until
+from tests.support.wait import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -61,7 +61,7 @@ def command(number: int) -> dict[str, object]:
 
 async def start(nc: NATS, arm_id: str, count: int) -> None:
     subscription = await nc.jetstream().pull_subscribe_bind(arm_durable(arm_id), stream=DISPATCH)
-    for message in await subscription.fetch(count, timeout=2):
+    for message in await subscription.fetch(count, timeout=PATIENCE_S):
         await message.ack_sync()
     await subscription.unsubscribe()
 

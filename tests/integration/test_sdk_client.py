@@ -21,6 +21,7 @@ from octarm.models.ids import new_id
 from octarm.models.states import TaskState
 from octarm.sdk import Client, SubmissionsRefused, SyncClient
 from tests.support.client_stage import ClientStage, a_client_stage
+from tests.support.wait import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +45,7 @@ class TestSubmitting:
         task = await client.submit(goal="count", context={"n": 1}, priority="high")
         await stage.finish(task.id, {"count": 7})
 
-        result = await task.result(timeout=5)
+        result = await task.result(timeout=PATIENCE_S)
 
         assert result.output == {"count": 7}
         assert task.state is TaskState.COMPLETED
@@ -70,7 +71,7 @@ class TestSubmitting:
         tasks = await client.submit_many([{"goal": str(n)} for n in range(20)])
 
         for task in tasks:
-            assert (await task.result(timeout=5)).output == "done"
+            assert (await task.result(timeout=PATIENCE_S)).output == "done"
 
         assert stage.state_queries == 0
 
@@ -117,7 +118,7 @@ class TestFollowing:
         await stage.fail(task.id, TimedOut("too slow", code="EXECUTION_TIMEOUT"))
 
         with pytest.raises(TaskFailed, match="too slow") as failure:
-            await task.result(timeout=5)
+            await task.result(timeout=PATIENCE_S)
 
         assert failure.value.code == "EXECUTION_TIMEOUT"
         assert await task.wait() is TaskState.FAILED
@@ -128,7 +129,7 @@ class TestFollowing:
         task = await client.submit(goal="count")
         await stage.finish(task.id, "found", tell=False)
 
-        assert (await task.result(timeout=5)).output == "found"
+        assert (await task.result(timeout=PATIENCE_S)).output == "found"
 
     async def test_fetches_a_result_too_large_for_its_event(
         self, stage: ClientStage, client: Client
@@ -137,7 +138,7 @@ class TestFollowing:
         await stage.finish(task.id, "x" * 70_000, tell=False)
         await stage.announce(events.TaskCompleted, task.id)
 
-        assert len(str((await task.result(timeout=5)).output)) == 70_000
+        assert len(str((await task.result(timeout=PATIENCE_S)).output)) == 70_000
 
     async def test_can_wait_again_after_a_timeout(self, stage: ClientStage, client: Client) -> None:
         task = await client.submit(goal="count")
@@ -146,14 +147,14 @@ class TestFollowing:
 
         await stage.finish(task.id)
 
-        assert (await task.result(timeout=5)).output == "done"
+        assert (await task.result(timeout=PATIENCE_S)).output == "done"
 
     async def test_yields_tasks_as_they_end(self, stage: ClientStage, client: Client) -> None:
         slow, bad, quick = await client.submit_many([{"goal": g} for g in ("slow", "bad", "quick")])
         await stage.finish(quick.id)
 
         seen = []
-        async for task, result in client.as_completed([slow, bad, quick], timeout=5):
+        async for task, result in client.as_completed([slow, bad, quick], timeout=PATIENCE_S):
             seen.append((task.id, type(result).__name__))
             if len(seen) == 1:
                 await stage.fail(bad.id, TimedOut("too slow"))
@@ -172,11 +173,11 @@ class TestFollowing:
         submitted = await client.submit(goal="count")
         await stage.finish(submitted.id, tell=False)
         async with Client(stage.url) as another:
-            assert (await another.task(submitted.id).result(timeout=1)).output == "done"
+            assert (await another.task(submitted.id).result(timeout=PATIENCE_S)).output == "done"
             with pytest.raises(NotFound):
-                await another.task(new_id("tsk")).result(timeout=1)
+                await another.task(new_id("tsk")).result(timeout=PATIENCE_S)
             with pytest.raises(NotFound):
-                await another.task(new_id("tsk")).wait(timeout=1)
+                await another.task(new_id("tsk")).wait(timeout=PATIENCE_S)
 
     async def test_cancels_shows_and_finds(self, stage: ClientStage, client: Client) -> None:
         task = await client.submit(goal="count")
@@ -185,7 +186,7 @@ class TestFollowing:
         assert [view.task_id for view in (await client.find(limit=5)).tasks] == [task.id]
         assert await task.cancel("no longer needed") is TaskState.CANCELLED
         with pytest.raises(TaskFailed, match="no longer needed") as failure:
-            await task.result(timeout=5)
+            await task.result(timeout=PATIENCE_S)
         assert failure.value.code == "CANCELLED"
 
 
@@ -213,10 +214,14 @@ class TestEvents:
         stream = client.events()
         coming = asyncio.ensure_future(anext(stream))
         second = await client.submit(goal="second")
-        await asyncio.sleep(0.1)
-        await stage.announce(events.TaskAccepted, second.id)
 
-        event = await asyncio.wait_for(coming, 60)
+        async def told() -> bool:
+            # Nobody says when "now" has been: whatever is told once it was, comes.
+            await stage.announce(events.TaskAccepted, second.id)
+            return coming.done()
+
+        await wait_until(told)
+        event = await coming
         await stream.aclose()
 
         assert event.task_id == second.id
@@ -249,8 +254,8 @@ class TestSyncClient:
             with SyncClient(stage.url) as client:
                 one = client.submit(goal="one")
                 many = client.submit_many([{"goal": "two"}, {"goal": "three"}])
-                outputs = [str(one.result(timeout=5).output)]
-                for _, result in client.as_completed(many, timeout=5):
+                outputs = [str(one.result(timeout=PATIENCE_S).output)]
+                for _, result in client.as_completed(many, timeout=PATIENCE_S):
                     outputs.append(type(result).__name__)
                 outputs += [event.type for event in one.events()]
                 assert one.wait() is TaskState.COMPLETED
@@ -262,7 +267,7 @@ class TestSyncClient:
                 assert next(iter(client.events(after=0))).task_id == one.id
                 with pytest.raises(SubmissionsRefused) as refusal:
                     client.submit_many([{"goal": "four"}, {"goal": "refuse me"}])
-                assert refusal.value.accepted[0].result(timeout=5).output == "done"
+                assert refusal.value.accepted[0].result(timeout=PATIENCE_S).output == "done"
                 return outputs
 
         outputs = await asyncio.to_thread(script)

@@ -16,7 +16,7 @@ TEXTS: Final = {
     "right to left": "\u202egpj.exe\u202c\u200b\u2066",
 }
 _SAMPLES: Final = (
-    "one",
+    *("one", "INTERNAL"),
     *(f"{kind}_01h455vb4pex5vsknk084sn02q" for kind in ("tsk", "epi", "mem")),
     *("2030-01-01T00:00:00Z", "https://arms.example/x", "1.0.0", "0" * 64, f"era_{'0' * 32}"),
 )
@@ -75,7 +75,9 @@ class _Known:
 
 def _plain_text(schema: Schema) -> str:
     pattern = re.compile(schema.get("pattern", _BY_FORMAT.get(schema.get("format", ""), "")))
-    return next(text for text in _SAMPLES if pattern.search(text))
+    sample = next((text for text in _SAMPLES if pattern.search(text)), None)
+    assert sample is not None, f"give a sample of {pattern.pattern}"
+    return sample
 
 
 def _name(schema: Schema) -> str:

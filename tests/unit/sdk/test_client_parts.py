@@ -106,6 +106,28 @@ class FakeLedger:
         return {one: self.outcomes[one] for one in task_ids if one in self.outcomes}
 
 
+class ComingIn:
+    """An ending of somebody's task at every look for interruptions, until it `ends`."""
+
+    def __init__(self, fates: Fates) -> None:
+        self.fates = fates
+        self.looks = 0
+        self.interruptions = 0
+        self.ends = False
+
+    def __call__(self) -> int:
+        self.looks += 1
+        if not self.ends:
+            self.fates.heard(Ending("task.completed", new_id("tsk")), TaskState.COMPLETED)
+        return self.interruptions
+
+
+@pytest.fixture
+def all_young(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make nothing old enough to be asked for while endings come in."""
+    monkeypatch.setattr("octarm.sdk.fates.PATIENCE", 1_000_000)
+
+
 def an_event(task_id: str, kind: str = "task.completed", **more: object) -> dict[str, object]:
     return {"type": kind, "event_id": "e", "seq": 3, "task_id": task_id, **more}
 
@@ -149,37 +171,41 @@ class TestFates:
 
         assert ledger.asked[:3] == [1000, 1000, 500]
 
+    @pytest.mark.usefixtures("all_young")
     async def test_asks_for_nothing_young_while_endings_come_in(self) -> None:
         task_id = new_id("tsk")
         ledger = FakeLedger(Outcome(task_id=task_id, state=TaskState.RUNNING))
         fates = Fates(ledger, "acme")
-        fates.follow(task_id, TaskState.QUEUED).since -= 0.1
-        sweeping = asyncio.create_task(fates.run(0.05))
+        fates.follow(task_id, TaskState.QUEUED).since -= 60
+        coming_in = ComingIn(fates)
+        sweeping = asyncio.create_task(fates.run(0.005, coming_in))
 
-        for _ in range(8):
-            fates.heard(Ending("task.completed", new_id("tsk")), TaskState.COMPLETED)
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: coming_in.looks > 10)
         young = list(ledger.asked)
+        coming_in.ends = True
         await wait_until(lambda: ledger.asked)
         sweeping.cancel()
 
         assert young == []
 
+    @pytest.mark.usefixtures("all_young")
     async def test_asks_for_all_after_an_interruption(self) -> None:
         ids = [new_id("tsk") for _ in range(1500)]
         ledger = FakeLedger(*(Outcome(task_id=one, state=TaskState.QUEUED) for one in ids))
         fates = Fates(ledger, "acme")
         for one in ids:
-            fates.follow(one, TaskState.QUEUED).since -= 1
-        counts = iter([0])
-        sweeping = asyncio.create_task(fates.run(0.5, lambda: next(counts, 1)))
+            fates.follow(one, TaskState.QUEUED).since -= 60
+        coming_in = ComingIn(fates)
+        sweeping = asyncio.create_task(fates.run(0.005, coming_in))
 
-        await asyncio.sleep(0.1)
-        fates.heard(Ending("task.completed", new_id("tsk")), TaskState.COMPLETED)
-        await wait_until(lambda: len(ledger.asked) == 2)
+        await wait_until(lambda: coming_in.looks > 10)
+        before = list(ledger.asked)
+        coming_in.interruptions = 1
+        await wait_until(lambda: len(ledger.asked) >= 2)
         sweeping.cancel()
 
-        assert ledger.asked == [1000, 500]
+        assert before == []
+        assert ledger.asked[:2] == [1000, 500]
 
     def test_the_same_unfinished_task_has_one_fate(self) -> None:
         fates = Fates(FakeLedger(), "acme")
