@@ -1,7 +1,7 @@
 """Run a load scenario against an embedded stack: `python -m bench.load NAME`.
 
 steady, overload, burst, memory and recovery end with the invariants checked; ledger-size and
-arms draw `bench/plots/growth.png`.
+arms draw `bench/plots/growth.png`; many-arms says what heartbeats cost and who gets how much.
 """
 
 import argparse
@@ -16,18 +16,20 @@ import uvloop
 
 from bench.client import figures_of
 from bench.load import growth, plot
+from bench.load.many_arms import many_arms
 from bench.load.scenarios import SCENARIOS, Stage
 from octarm.cli.stack.supervisor import running_stack
 
 OUT = Path(__file__).parents[1] / "out"
 GROWTHS = {"ledger-size": growth.ledger_size, "arms": growth.arms}
+FLEETS = ("arms", "many-arms")
 NOOP = (sys.executable, "-m", "bench.noop_arm")
 
 
 async def run(given: argparse.Namespace) -> Any:
     """Start the stack, let the loading client run, stop the stack."""
     env = {"OCTARM_TRACE_SAMPLE": "0", "OCTARM_LOG_LEVEL": "warning"}
-    extra = {} if given.scenario == "arms" else {"noop": NOOP}
+    extra = {} if given.scenario in FLEETS else {"noop": NOOP}
     with tempfile.TemporaryDirectory(prefix="octarm-load-") as folder:
         async with running_stack(Path(folder), extra_arms=extra, env=env):
             up = Path(folder) / "up.json"
@@ -40,6 +42,8 @@ async def run(given: argparse.Namespace) -> Any:
 async def load(given: argparse.Namespace, up: dict[str, Any]) -> Any:
     """Be the client of a stack that runs."""
     stage = Stage(up, given.n, given.seconds)
+    if given.scenario == "many-arms":
+        return await many_arms(stage)
     if given.scenario in SCENARIOS:
         return await SCENARIOS[given.scenario][0](stage)
     steps = (growth.SIZES if given.scenario == "ledger-size" else growth.ARMS)[: given.steps]
@@ -49,7 +53,7 @@ async def load(given: argparse.Namespace, up: dict[str, Any]) -> Any:
 def main() -> None:
     """Run a scenario, write `bench/out/load-NAME.json`, print it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenario", choices=[*SCENARIOS, *GROWTHS])
+    parser.add_argument("scenario", choices=[*SCENARIOS, *GROWTHS, "many-arms"])
     parser.add_argument("--seconds", type=float, help="of load; as the scenario needs by default")
     parser.add_argument("--n", type=int, default=10_000, help="tasks of a throughput run")
     parser.add_argument("--steps", type=int, default=9, help="how far to grow: the first ones only")

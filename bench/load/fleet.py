@@ -1,4 +1,7 @@
-"""Many arms in one process: `python -m bench.load.fleet NATS_URL COUNT SLOTS`."""
+"""Many arms in one process: `python -m bench.load.fleet NATS_URL COUNT SLOTS`.
+
+They do nothing, or nap for the `seconds` of a task's context.
+"""
 
 import asyncio
 import signal
@@ -7,7 +10,14 @@ import sys
 import uvloop
 
 from bench.noop_arm import noop
-from octarm.sdk import Arm
+from octarm.sdk import Arm, TaskContract
+
+
+async def work(task: TaskContract) -> object:
+    """Nap where the task says so; give its context back."""
+    if seconds := task.context.get("seconds"):
+        await asyncio.sleep(float(str(seconds)))
+    return await noop(task)
 
 
 async def serve(url: str, count: int, slots: int) -> None:
@@ -18,7 +28,7 @@ async def serve(url: str, count: int, slots: int) -> None:
         loop.add_signal_handler(number, stop.set)
     arms = [Arm(f"noop-{number}", capabilities={"noop"}, slots=slots) for number in range(count)]
     for arm in arms:
-        arm.run(noop)
+        arm.run(work)
     await asyncio.gather(*(arm.serve(nats_url=url, stop=stop, drain_s=5) for arm in arms))
 
 

@@ -46,7 +46,7 @@ async def arms(stage: Stage, counts: Sequence[int] = ARMS) -> list[Json]:
     """Measure with ever more arms of the same size; the stack has none of its own."""
     found = []
     for count in counts:
-        async with _a_fleet(stage.up["nats"], count) as pid:
+        async with a_fleet(stage.up["nats"], count) as pid:
             pids = {**stage.up["pids"], "arms": pid}
             found.append({"arms": count} | await cost(stage, pids))
     return found
@@ -59,7 +59,7 @@ async def cost(stage: Stage, pids: dict[str, int]) -> Json:
     async with Client(stage.up["nats"]) as client:
         await throughput(client, min(stage.n, 1000))
         await settled(client)
-        idle = await _idle(pids)
+        at_rest = await idle(pids)
         for _ in range(RUNS):
             before, began = cpu_s(pids), time.monotonic()
             rates.append(await throughput(client, stage.n))
@@ -70,14 +70,14 @@ async def cost(stage: Stage, pids: dict[str, int]) -> Json:
             after, took_s = cpu_s(pids) | mine, time.monotonic() - began
             await settled(client)
             spent = {role: after[role] - before[role] for role in pids}
-            beyond = sum(spent.values()) - sum(idle.values()) * took_s
+            beyond = sum(spent.values()) - sum(at_rest.values()) * took_s
             costs.append((spent, beyond))
     by_role = {role: _a_task([spent[role] for spent, _ in costs], stage.n) for role in pids}
     return {
         "tasks_per_s": round(statistics.median(rates), 1),
         "cpu_us_a_task": _a_task([sum(spent.values()) for spent, _ in costs], stage.n),
         "cpu_us_a_task_beyond_idle": _a_task([beyond for _, beyond in costs], stage.n),
-        "idle_cores": round(sum(idle.values()), 3),
+        "idle_cores": round(sum(at_rest.values()), 3),
         "cpu_us_by_role": by_role,
     }
 
@@ -86,17 +86,18 @@ def _a_task(seconds: list[float], tasks: int) -> float:
     return round(statistics.median(seconds) / tasks * 1e6, 1)
 
 
-async def _idle(pids: dict[str, int]) -> dict[str, float]:
+async def idle(pids: dict[str, int], seconds: float = IDLE_S) -> dict[str, float]:
     """Give how much of a core each role takes while nothing is to be done."""
     before = cpu_s(pids)
-    await asyncio.sleep(IDLE_S)
+    await asyncio.sleep(seconds)
     after = cpu_s(pids)
-    return {role: (after[role] - before[role]) / IDLE_S for role in pids}
+    return {role: (after[role] - before[role]) / seconds for role in pids}
 
 
 @asynccontextmanager
-async def _a_fleet(url: str, count: int) -> AsyncGenerator[int, None]:
-    command = [sys.executable, "-m", "bench.load.fleet", url, str(count), str(SLOTS)]
+async def a_fleet(url: str, count: int, *, slots: int = SLOTS) -> AsyncGenerator[int, None]:
+    """So many arms in one process, all online; they are forgotten at the end."""
+    command = [sys.executable, "-m", "bench.load.fleet", url, str(count), str(slots)]
     # Stdout is for the figures alone.
     process = await asyncio.create_subprocess_exec(*command, stdout=sys.stderr)
     try:

@@ -37,7 +37,6 @@ from tests.chaos.redriving import REDRIVE_PLANS
 from tests.chaos.slowness import SLOW_PLANS
 from tests.chaos.stage import ARM, Stage, a_stage
 from tests.chaos.wind import Wind
-from tests.chaos.wire import a_lossy_wire
 from tests.support.crashing_arm import NAME
 from tests.support.servers import running
 
@@ -113,21 +112,12 @@ async def _stage(data: Path, plan: Plan) -> AsyncGenerator[tuple[Stage, Cluster 
             arm=_arm(data, plan),
             servers=env,
             env=plan.env,
-            others=await _others(opened, data, plan),
+            others=plan.arms,
             look_after=plan.look_after,
         )
         ready = await opened.enter_async_context(stage)
         await ready.all_ready()
         yield ready, cluster
-
-
-async def _others(opened: AsyncExitStack, data: Path, plan: Plan) -> dict[str, dict[str, str]]:
-    """The further arms with their environments, behind a lossy wire if there is to be one."""
-    told: dict[str, str] = {}
-    if plan.wire_loses:
-        wire = a_lossy_wire(data, plan.wire_loses, random.Random(1))
-        told["OCTARM_NATS_URL"] = f"nats://127.0.0.1:{await opened.enter_async_context(wire)}"
-    return {name: {**own, **told} for name, own in plan.arms.items()}
 
 
 async def _cluster(opened: AsyncExitStack, data: Path) -> Cluster:

@@ -136,11 +136,17 @@ async def redis_flush(storm: Storm, *, times: int = 10) -> None:
 @asynccontextmanager
 async def connected(storm: Storm) -> AsyncGenerator[NATS, None]:
     """The bus of the stack."""
-    connection = await nats.connect(storm.stage.stack.urls.nats, max_reconnect_attempts=-1)
+    connection = await nats.connect(
+        storm.stage.stack.urls.nats, max_reconnect_attempts=-1, error_cb=_ignore
+    )
     try:
         yield connection
     finally:
         await connection.close()
+
+
+async def _ignore(_: Exception) -> None:
+    """A server that is down is what this is about."""
 
 
 @asynccontextmanager
@@ -350,8 +356,6 @@ class Plan:
     """For every process."""
     arms: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Further arms like the one of the load, each with its environment."""
-    wire_loses: float = 0.0
-    """The share of packets lost by the wire over which the further arms reach NATS."""
     look_after: bool = False
     """Whether what runs and does not live is started again, as Kubernetes would."""
     diary: bool = False

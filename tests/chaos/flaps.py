@@ -77,7 +77,6 @@ FLAP_PLANS: Final[dict[str, Plan]] = {
         seconds=600.0,
         rate=20,
         env={"OCTARM_HEARTBEAT_S": str(BEAT_S)},
-        arms={FLAPPER: {"CHAOS_ARM": FLAPPER}},
-        wire_loses=LOST,
+        arms={FLAPPER: {"CHAOS_ARM": FLAPPER, "CHAOS_LOSES": str(LOST)}},
     ),
 }

@@ -1,7 +1,7 @@
 """An arm under fire: naps, fails and spends as the task says, and notes every run in a file.
 
 Run as `python -m tests.support.crashing_arm`; `CHAOS_SINK` names the file, `CHAOS_ARM` and
-`CHAOS_SLOTS` the arm where it is another one.
+`CHAOS_SLOTS` the arm where it is another one, `CHAOS_LOSES` what share of packets gets lost.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Final
 
 from octarm.models.errors import Unavailable
 from octarm.sdk import Arm, Context, TaskContract
+from tests.support.lossy_wire import over_a_lossy_wire
 
 NAME: Final = "crasher"
 SINK: Final = "CHAOS_SINK"
@@ -87,4 +88,6 @@ def _number(value: object) -> int:
 
 
 if __name__ == "__main__":
+    if loses := float(os.environ.get("CHAOS_LOSES", 0)):
+        os.environ["OCTARM_NATS_URL"] = over_a_lossy_wire(os.environ["OCTARM_NATS_URL"], loses)
     arm.main()

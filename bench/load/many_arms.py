@@ -1,0 +1,76 @@
+"""A thousand arms and a hundred tenants: what heartbeats cost, and who gets how much.
+
+What beats cost is the CPU of those who hear them with the fleet there, less what they took before.
+For the shares all slots are taken, half of the tenants hand in a lot, then the others half as much;
+who came first must not have more of what ends then.
+"""
+
+import asyncio
+import sys
+from collections import Counter
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final
+
+from bench.load.growth import a_fleet, idle
+from bench.load.processes import own_processes
+from bench.load.scenarios import Json, Stage
+from octarm.sdk import Client
+
+ARMS: Final = 1_000
+TENANTS: Final = 100
+MANY, FEW = 100, 50
+COUNTED: Final = 3_000
+FIRST_S: Final = 60.0
+NAP_S: Final = 8.0
+HEARERS: Final = ("arm-registry", "scheduler", "orchestrator", "nats")
+MEASURED_S: Final = 20.0
+SETTLED_S: Final = 10.0
+
+
+async def many_arms(stage: Stage) -> Json:
+    """Let arms of one slot beat every five seconds; then let all tenants ask for them at once."""
+    pids = own_processes(stage.up["pids"])
+    before = await idle(pids, MEASURED_S)
+    async with a_fleet(stage.up["nats"], ARMS, slots=1):
+        await asyncio.sleep(SETTLED_S)
+        after = await idle(pids, MEASURED_S)
+        cores = {role: round(after[role] - before[role], 4) for role in HEARERS}
+        found: Json = {"arms": ARMS, "tenants": TENANTS, "heartbeat_cores": cores}
+        found["heartbeat_cores_in_all"] = round(sum(cores.values()), 4)
+        print(found, file=sys.stderr, flush=True)
+        return found | await _shares(stage.up["nats"])
+
+
+async def _shares(url: str) -> Json:
+    ended: Counter[str] = Counter()
+    enough = asyncio.Event()
+
+    def count(tenant: str, _: object) -> None:
+        ended[tenant] += 1
+        if ended.total() == COUNTED:
+            enough.set()
+
+    async with AsyncExitStack() as opened:
+        first = await opened.enter_async_context(Client(url, "first"))
+        await first.submit_many([_nap(FIRST_S)] * ARMS, timeout=60)
+        for number in range(TENANTS):
+            tenant = f"tenant-{number:03}"
+            client = await opened.enter_async_context(Client(url, tenant))
+            naps = [_nap(NAP_S)] * (MANY if number < TENANTS // 2 else FEW)
+            for task in await client.submit_many(naps, timeout=60):
+                task.fate.when_ended(partial(count, tenant))
+        early = ended.total()
+        async with asyncio.timeout(600):
+            await enough.wait()
+        shares = [ended[f"tenant-{number:03}"] for number in range(TENANTS)]
+    return {
+        "ended_while_handing_in": early,
+        "least_share": min(shares),
+        "greatest_share": max(shares),
+        "greatest_to_least": round(max(shares) / max(1, min(shares)), 3),
+    }
+
+
+def _nap(seconds: float) -> Json:
+    return {"goal": "nap", "required_capabilities": ["noop"], "context": {"seconds": seconds}}
