@@ -2,18 +2,19 @@
 
 import asyncio
 import signal
+import statistics
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
+import psycopg
 from nats.aio.client import Client as NATS
 
 from octarm.clients.arm_registry import ArmRegistryClient
-from octarm.common.bus.topology import arm_durable
 from octarm.models.errors import OctarmError
-from octarm.models.subjects import DISPATCH, HEARTBEAT
+from octarm.models.subjects import HEARTBEAT
 from tests.chaos.faults import Plan, Storm, connected
 from tests.support.crashing_arm import NAME
 from tests.support.wait import wait_until
@@ -28,6 +29,9 @@ LOOK_S: Final = 0.2
 FLOOD_EVERY_S: Final = 0.05
 FLOOD: Final = 100
 MORE_AT_MOST: Final = 1.10
+_UNDER_WAY: Final = """
+    select count(*) from ledger.task where arm_id = %s and state in ('dispatched', 'running')
+"""
 
 
 class Spells:
@@ -35,7 +39,7 @@ class Spells:
 
     def __init__(self, storm: Storm) -> None:
         self._load = storm.wind.load
-        self._took_s: list[float] = []
+        self._p99s: list[float] = []
         self.sleepers: set[str] = set()
 
     async def during(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -46,12 +50,13 @@ class Spells:
         load = self._load
         ids = {one for one, at in load.began.items() if began <= at < until} - self.sleepers
         await wait_until(lambda: ids <= load.ended.keys())
-        self._took_s += [load.ended[one] - load.began[one] for one in ids]
+        took_s = sorted(load.ended[one] - load.began[one] for one in ids)
+        self._p99s.append(took_s[int(len(took_s) * 0.99)])
 
     @property
     def p99_s(self) -> float:
-        """What one in a hundred took longer than."""
-        return sorted(self._took_s)[int(len(self._took_s) * 0.99)]
+        """What one in a hundred took longer than: the median of the spells, as others are here."""
+        return statistics.median(self._p99s)
 
 
 async def slow(storm: Storm) -> None:
@@ -68,7 +73,7 @@ async def slow(storm: Storm) -> None:
                 naps = await storm.wind.load.submit(NAPS, **asked)
                 busy.sleepers |= {task.id for task in naps}
                 seen: list[int] = []
-                await busy.during(partial(_watch, nc, seen))
+                await busy.during(partial(_watch, storm.stage.stack.urls.postgres, seen))
                 most = max(most, *seen)
             async with storm.wind.fault("SIGSTOP arm-registry under a flood of beats"):
                 storm.stage.signal("arm-registry", signal.SIGSTOP)
@@ -78,19 +83,20 @@ async def slow(storm: Storm) -> None:
                     storm.stage.signal("arm-registry", signal.SIGCONT)
             await wait_until(partial(_answers, nc), 60)
             await wait_until(lambda: busy.sleepers <= storm.wind.load.ended.keys(), 90)
-    storm.wind.promise("at the sleeper", f"{most} commands at most", most <= SLOTS)
+    storm.wind.promise("at the sleeper", f"{most} attempts at most", 0 < most <= SLOTS)
     ratio = busy.p99_s / quiet.p99_s
     figure = f"p99 {quiet.p99_s * 1000:.0f} ms, then {busy.p99_s * 1000:.0f} ms: x {ratio:.2f}"
     storm.wind.promise("at the other arm", figure, ratio <= MORE_AT_MOST)
 
 
-async def _watch(nc: NATS, seen: list[int]) -> None:
-    """Note how many commands lie at the sleeper, taken or not."""
-    until, js = time.monotonic() + SPELL_S, nc.jetstream()
-    while time.monotonic() < until:
-        info = await js.consumer_info(DISPATCH, arm_durable(SLEEPER))
-        seen.append((info.num_pending or 0) + (info.num_ack_pending or 0))
-        await asyncio.sleep(LOOK_S)
+async def _watch(url: str, seen: list[int]) -> None:
+    """Note how many attempts are under way at the sleeper, as the ledger has it."""
+    until = time.monotonic() + SPELL_S
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        while time.monotonic() < until:
+            row = await (await connection.execute(_UNDER_WAY, [SLEEPER])).fetchone()
+            seen.append(row[0] if row else 0)
+            await asyncio.sleep(LOOK_S)
 
 
 async def _flood(nc: NATS) -> None:

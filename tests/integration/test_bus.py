@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 from nats.aio.client import Client as NATS
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.kv import KeyValue
 
@@ -18,6 +19,7 @@ from octarm.common.bus.leadership import Leadership
 from octarm.common.bus.letters import read_letter
 from octarm.common.bus.publisher import Outgoing, PubAck, Publisher
 from octarm.common.bus.runner import ConsumerRef, Handler, PullRunner
+from octarm.common.telemetry import metrics
 from octarm.models.errors import (
     Backpressure,
     InvalidRequest,
@@ -446,3 +448,19 @@ async def test_refuses_another_cluster_and_an_address_where_nobody_answers(
         await connect(nats_url, name="test", expect_cluster="production")
     with pytest.raises(Unavailable, match="does not answer"):
         await connect(f"nats://u:secret@127.0.0.1:{unused_tcp_port}", name="test")
+
+
+async def test_a_reader_that_is_too_slow_is_counted(nats_url: str) -> None:
+    nc, done = await connect(nats_url, name="slow"), asyncio.Event()
+
+    async def heard(_: Msg) -> None:
+        await done.wait()
+
+    try:
+        await nc.subscribe("some.news", cb=heard, pending_msgs_limit=1)
+        for _ in range(20):
+            await nc.publish("some.news", b"")
+        await wait_until(lambda: b"octarm_bus_slow_reader_total" in metrics.exposition())
+    finally:
+        done.set()
+        await nc.close()

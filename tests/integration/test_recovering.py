@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from octarm.common.telemetry import metrics
 from octarm.common.testing import RecordingPublisher
 from octarm.ledger.domain.changes import Known
 from octarm.ledger.storage import recovering
@@ -108,6 +109,7 @@ class TestEachRow:
         mended = (await a_recovery(ledger)(assume_empty=False)).mended
 
         assert mended == {"forgotten tasks told again": 1}
+        assert b"octarm_orchestrator_told_again_total" in metrics.exposition()
 
     @pytest.mark.parametrize("report", [placed, started])
     async def test_under_way_on_an_arm_that_fell_silent(self, report: Any, ledger: Ledger) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octarm.common.bus.task_history import events_in
+from octarm.ledger.domain.budgets import UNLIMITED
 from octarm.ledger.domain.changes import Stray
 from octarm.ledger.domain.lifecycle import MOVES, OPEN, events_to, may_move, sources
 from octarm.ledger.domain.messages import (
@@ -20,7 +21,7 @@ from octarm.ledger.domain.messages import (
     unpack,
 )
 from octarm.ledger.domain.news import Gathering, Step
-from octarm.ledger.domain.tasks import new_task, ready_again, ready_task
+from octarm.ledger.domain.tasks import new_task, ready_again, ready_task, with_left
 from octarm.models import hot
 from octarm.models.contracts import TaskContract, TaskSubmission
 from octarm.models.errors import InvalidRequest
@@ -114,8 +115,15 @@ class TestNewTask:
             a_new_task(task_id=TASK, **relation)
 
     def test_asks_the_scheduler_for_the_same_when_fresh_and_when_again(self) -> None:
-        task = a_new_task(
-            required_capabilities=["b", "a"], assigned_arm="one", labels={"x": "y"}, slots=3
+        task = msgspec.structs.replace(
+            a_new_task(
+                required_capabilities=["b", "a"],
+                assigned_arm="one",
+                labels={"x": "y"},
+                slots=3,
+                deadline=NOON + timedelta(days=400),
+            ),
+            traceparent="00-1",
         )
 
         again = ready_again(
@@ -125,13 +133,24 @@ class TestNewTask:
             tenant=task.tenant,
             tier=task.tier,
             priority=task.priority,
-            deadline=None,
-            traceparent="",
+            deadline=task.deadline,
+            traceparent=task.traceparent,
             queued_at=task.created_at,
         )
 
         assert msgspec.json.encode(again) == msgspec.json.encode(ready_task(task))
-        assert again.slots == 3
+        assert (again.slots, again.traceparent, again.deadline) == (3, "00-1", task.deadline)
+
+    def test_tells_its_arm_what_is_left_of_its_budget(self) -> None:
+        contract = b'{"goal":"g"}'
+
+        assert with_left(contract, UNLIMITED) == contract
+        assert msgspec.json.decode(with_left(contract, (1, 2, 3, 4))) == {
+            "goal": "g",
+            "budget_left": {"tokens": 1, "micro_dollars": 2, "llm_calls": 3, "time_ms": 4},
+        }
+        left = msgspec.json.decode(with_left(contract, (None, 0, None, 5)))["budget_left"]
+        assert left == {"micro_dollars": 0, "time_ms": 5}
 
 
 class TestMessages:

@@ -9,6 +9,7 @@ from octarm.ledger.domain.plans import (
     MAX_DEPENDANTS,
     MAX_DEPTH,
     MAX_DESCENDANTS,
+    Place,
     Plan,
     Relative,
 )
@@ -17,6 +18,8 @@ from octarm.models.errors import Conflict, InvalidRequest, NotFound, OctarmError
 from octarm.models.ids import new_id
 from octarm.models.states import TaskState
 from tests.support.ledger import a_new_task
+
+MOVED_ON = "INVALID_STATE_TRANSITION"
 
 
 def a_relative(task_id: str = "", **fields: Any) -> Relative:
@@ -102,14 +105,15 @@ class TestADependency:
 
     @pytest.mark.bad_input(14)
     def test_has_a_bounded_number_of_dependants(self) -> None:
-        need = a_relative(dependants=MAX_DEPENDANTS - 1)
+        need = a_relative(dependants=MAX_DEPENDANTS - 2)
         plan = Plan([need])
-        first, second = (a_new_task(depends_on=[need.task_id]) for _ in range(2))
+        first, second, third = (a_new_task(depends_on=[need.task_id]) for _ in range(3))
 
-        plan.place([first, second])
+        plan.place([first, second, third])
 
-        assert [set(plan.places), set(plan.refused)] == [{first.task_id}, {second.task_id}]
-        assert plan.refused[second.task_id].code == "INVALID_PLAN"
+        assert set(plan.places) == {first.task_id, second.task_id}
+        assert set(plan.refused) == {third.task_id}
+        assert plan.refused[third.task_id].code == "INVALID_PLAN"
 
     @pytest.mark.parametrize(
         ("policy", "state", "may_run"),
@@ -160,20 +164,73 @@ class TestAParent:
         assert set(plan.places) == {child}
 
     @pytest.mark.parametrize(
-        ("fields", "kind"),
+        ("fields", "kind", "code", "said"),
         [
-            ({"tenant": "other"}, NotFound),
-            ({"state": TaskState.COMPLETED}, Conflict),
-            ({"cancelling": True}, Conflict),
-            ({"depth": MAX_DEPTH}, InvalidRequest),
-            ({"children": MAX_CHILDREN}, InvalidRequest),
-            ({"descendants": MAX_DESCENDANTS}, InvalidRequest),
+            ({"tenant": "other"}, NotFound, "TASK_NOT_FOUND", "parent tsk_"),
+            ({"state": TaskState.COMPLETED}, Conflict, MOVED_ON, "parent is completed already"),
+            ({"cancelling": True}, Conflict, MOVED_ON, "parent is being cancelled"),
+            ({"depth": MAX_DEPTH}, InvalidRequest, "INVALID_PLAN", f"at most {MAX_DEPTH} deep"),
+            ({"children": MAX_CHILDREN}, InvalidRequest, "INVALID_PLAN", "children"),
+            ({"descendants": MAX_DESCENDANTS}, InvalidRequest, "INVALID_PLAN", "descendants"),
         ],
     )
-    def test_takes_no_child(self, fields: dict[str, Any], kind: type[OctarmError]) -> None:
+    def test_takes_no_child(
+        self, fields: dict[str, Any], kind: type[OctarmError], code: str, said: str
+    ) -> None:
         parent = a_relative(**fields)
 
-        assert isinstance(refusal(a_new_task(parent_task_id=parent.task_id), parent), kind)
+        found = refusal(a_new_task(parent_task_id=parent.task_id), parent)
+
+        assert isinstance(found, kind)
+        assert (found.code, said in found.message) == (code, True)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"depth": MAX_DEPTH - 1},
+            {"children": MAX_CHILDREN - 1},
+            {"descendants": MAX_DESCENDANTS - 1},
+        ],
+    )
+    def test_takes_the_last_child_that_it_may(self, fields: dict[str, Any]) -> None:
+        parent = a_relative(**fields)
+        plan, last = Plan([parent]), a_new_task(parent_task_id=parent.task_id)
+
+        plan.place([last])
+
+        assert set(plan.places) == {last.task_id}
+
+    def test_stands_at_the_root_of_its_own_tree(self) -> None:
+        plan, task = Plan([]), a_new_task()
+
+        plan.place([task])
+
+        assert plan.places[task.task_id] == Place(task.task_id, 0)
+
+    def test_counts_the_descendants_of_a_root_in_one_commit(self) -> None:
+        root = a_relative(descendants=MAX_DESCENDANTS - 3)
+        below = a_relative(root_id=root.task_id, depth=1, descendants=MAX_DESCENDANTS - 3)
+        parents = [root.task_id, below.task_id] * 2
+        plan = Plan([root, below])
+
+        plan.place([a_new_task(parent_task_id=parent) for parent in parents])
+
+        assert (len(plan.places), len(plan.refused)) == (3, 1)
+
+    def test_counts_the_descendants_of_a_root_that_came_in_the_same_commit(self) -> None:
+        root, *below = (a_new_task(task_id=task_id) for task_id in ids(11))
+        chain = [root]
+        tasks = [root]
+        for number, one in enumerate(below):
+            parent = chain[0] if number % 2 else chain[-1]
+            tasks.append(a_new_task(task_id=one.task_id, parent_task_id=parent.task_id))
+            chain = [root, tasks[-1]] if number % 2 else chain
+        plan = Plan([])
+
+        plan.place(tasks)
+
+        assert plan.refused == {}
+        assert plan._descendants == {root.task_id: 10}
 
     def test_must_exist(self) -> None:
         assert isinstance(refusal(a_new_task(parent_task_id=new_id("tsk"))), NotFound)

@@ -1,5 +1,6 @@
 """Leases: renewed in batches, and nobody is judged silent by one who was deaf."""
 
+import asyncio
 from collections.abc import Sequence
 
 from octarm.common.bus.topology import HANDED_ON_S
@@ -8,6 +9,7 @@ from octarm.models.errors import Unavailable
 from octarm.models.hot import Heartbeat, RunningAttempt
 from octarm.models.ids import new_id
 from octarm.orchestrator.usecases.leases import KeepLeases
+from tests.support.wait import wait_until
 
 TASK = new_id("tsk")
 
@@ -76,3 +78,15 @@ async def test_judges_nobody_before_beats_and_old_results_came_after_start_or_ou
     assert not leases.hears_beats()
     clock.advance(3)
     assert leases.hears_beats()
+
+
+async def test_renews_all_the_time_until_it_is_to_stop() -> None:
+    ledger, stop = RecordingRenewals(), asyncio.Event()
+    leases = KeepLeases(ledger, FakeClock())
+    running = asyncio.create_task(leases.run(stop))
+
+    await leases(a_beat(TASK))
+    await wait_until(lambda: ledger.renewed)
+    stop.set()
+
+    await running

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from octarm.common.bus.publisher import Outgoing
 from octarm.common.clock import set_within
 from octarm.common.failpoints import failpoint
+from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
 from octarm.ledger.domain.changes import Announce, Entry, Moved, Woken
 from octarm.ledger.hops import RECONCILE, traced
@@ -150,5 +151,6 @@ class Reconcile:
         reminded, entry = await self.endings.remind(self._tells.ready)
         if reminded:
             log.info("queued_tasks_told_again", number=len(reminded))
+            metrics.inc("octarm_orchestrator_told_again_total", len(reminded))
         self.mended["forgotten tasks told again"] += len(reminded)
         self.relay.hand_in(entry)

@@ -12,9 +12,10 @@ from urllib.parse import parse_qs, urlsplit
 import nats
 from nats.aio.client import Client as NATS
 from nats.errors import Error as NatsError
-from nats.errors import NoServersError
+from nats.errors import NoServersError, SlowConsumerError
 
 from octarm.common.bus.wire import with_fast_headers
+from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import Unavailable
 from octarm.models.ids import is_token
@@ -92,6 +93,8 @@ async def connect(
                 return
             quiet_until = time.monotonic() + AWAY_SAID_EVERY_S
         log.warning("nats_error", error=str(error) or type(error).__name__)
+        if isinstance(error, SlowConsumerError):
+            metrics.inc("octarm_bus_slow_reader_total")
         if "permissions violation" in str(error).lower():
             await connection.close()
 

@@ -47,6 +47,7 @@ BUS_COUNTERS: Final = (
 
 METRICS: Final = (
     *BUS_COUNTERS,
+    Metric("octarm_bus_slow_reader_total", "counter", "Times that we read too slowly and lost"),
     Metric("octarm_gateway_requests_total", "counter", "HTTP requests", ("route", "status")),
     Metric(
         "octarm_gateway_request_seconds", "histogram", "Until an HTTP answer begins", ("route",)
@@ -63,6 +64,7 @@ METRICS: Final = (
         ("completed", "failed", "cancelled", "timed_out", "rejected"),
     ),
     Metric("octarm_orchestrator_late_results_total", "counter", "Results that came too late"),
+    Metric("octarm_orchestrator_told_again_total", "counter", "Tasks whose message was lost"),
     Metric("octarm_orchestrator_tasks_retired_total", "counter", "Old tasks deleted"),
     Metric("octarm_orchestrator_outbox_rows", "gauge", "Outbox rows not yet published"),
     Metric("octarm_orchestrator_waiting_tasks", "gauge", "Tasks waiting or queued"),
