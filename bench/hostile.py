@@ -1,11 +1,16 @@
 """What hostile scripts cost: throughput from the moment that one is deployed, on the real stack.
 
-Run: python -m bench.hostile [tasks] [--rounds N]; a JSON line for each script comes out. Rounds
-with and without it take turns, and medians of pairs are given: `throughput` by the wall clock,
-`cpu` by the processor time that a task costs all processes, which other work on the machine
-disturbs less. A script is deployed while tasks come; what became of it is told, too. To start
-its processes and to fail thrice costs the same however long a round is: some six seconds by
-default, so that all nine scripts take about seven minutes.
+Run: python -m bench.hostile [tasks] [--rounds N] [--script NAME …]; a JSON line for each script
+comes out. Rounds with and without it take turns, and medians of pairs are given. A script is
+deployed while tasks come; what became of it is told, too. To start its processes and to fail
+thrice costs the same however long a round is: some six seconds by default, so that all nine
+scripts take about seven minutes.
+
+`throughput` compares rounds by the wall clock and `cpu` by the processor time of all processes.
+Two rounds of the same kind differ by 20 to 40 % in both, so neither can tell a tenth. What can is
+`share`: a script can only cost what the scheduler and the processes of policies, its children,
+use more (`extra_s`, processor seconds), and `share` is what is left of a round's processor time.
+`children_s` of it is counted exactly, by the system, for the processes of policies alone.
 """
 
 import argparse
@@ -14,7 +19,8 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -47,26 +53,48 @@ HOSTILE: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Tasks a second; processor seconds of all, of the scheduler alone, of its children."""
+
+    per_s: float
+    all_s: float
+    scheduler_s: float
+    children_s: float
+    because: str = ""
+
+
 class Stand:
     """A stack under load, its policies, and what its processes have used."""
 
-    def __init__(self, client: Client, store: PolicyStore, pids: Callable[[], list[int]]) -> None:
+    def __init__(
+        self, client: Client, store: PolicyStore, pids: Callable[[], Mapping[str, int]]
+    ) -> None:
         self._client = client
         self._store = store
         self._pids = pids
 
-    async def round(self, count: int) -> tuple[float, float]:
-        """Give tasks a second, and processor milliseconds a task."""
-        before = self._cpu_s()
+    async def round(self, count: int) -> Round:
+        """Run tasks; gives what it took."""
+        before = self._used_s()
         rate = await throughput(self._client, count)
-        return rate, (self._cpu_s() - before) / count * 1000
+        all_s, scheduler_s, children_s = (
+            after - at for after, at in zip(self._used_s(), before, strict=True)
+        )
+        return Round(rate, all_s, scheduler_s, children_s)
 
-    async def hostile_round(self, count: int, source: str) -> tuple[float, float, str]:
-        """The same with a script that is deployed while tasks come; and what became of it."""
+    async def hostile_round(self, count: int, source: str) -> Round:
+        """The same with a script that is deployed while tasks come; and what became of it.
+
+        Until it is taken back its processes are counted, also those of the tasks that that takes.
+        """
+        before = self._used_s()
         deploying = asyncio.create_task(self._deploy(source))
-        rate, cpu_ms = await self.round(count)
+        found = await self.round(count)
         await deploying
-        return rate, cpu_ms, await self._taken_back()
+        because = await self._taken_back()
+        children_s = self._used_s()[2] - before[2]
+        return replace(found, children_s=children_s, because=because)
 
     async def _deploy(self, source: str) -> None:
         wanted = SavePolicy(name="bad", kind="starlark", source=source, by="bench")
@@ -80,13 +108,26 @@ class Stand:
                 await throughput(self._client, 10)
         return book.deployments[0].because
 
-    def _cpu_s(self) -> float:
-        """Count what ended children have used, too: those of policies live short."""
-        return sum(sum(psutil.Process(pid).cpu_times()[:4]) for pid in self._pids())
+    def _used_s(self) -> tuple[float, float, float]:
+        """Give what all, the scheduler alone and its children, living or not, have used."""
+        pids = self._pids()
+        of_all = {role: psutil.Process(pid).cpu_times() for role, pid in pids.items()}
+        scheduler = of_all["scheduler"]
+        ended_s = scheduler.children_user + scheduler.children_system
+        living_s = sum(map(_own_s, psutil.Process(pids["scheduler"]).children()))
+        own_s = sum(it.user + it.system for it in of_all.values())
+        return own_s, scheduler.user + scheduler.system, ended_s + living_s
 
 
-async def measure(count: int, rounds: int) -> None:
-    """Measure every script, and print a line for each."""
+def _own_s(process: psutil.Process) -> float:
+    try:
+        return float(sum(process.cpu_times()[:2]))
+    except psutil.NoSuchProcess:
+        return 0.0  # It is counted with those that have ended at the next look.
+
+
+async def measure(count: int, rounds: int, names: Sequence[str]) -> None:
+    """Measure these scripts, and print a line for each."""
     arms = {"noop": (sys.executable, "-m", "bench.noop_arm")}
     with tempfile.TemporaryDirectory(prefix="octarm-hostile-") as folder:
         async with (
@@ -95,30 +136,39 @@ async def measure(count: int, rounds: int) -> None:
             connected_to(stack.urls.nats, name="bench") as nc,
         ):
             publisher = Publisher(nc)
-            stand = Stand(client, PolicyStore(nc, publisher), lambda: [*stack.pids().values()])
+            stand = Stand(client, PolicyStore(nc, publisher), stack.pids)
             await stand.round(min(count, 2000))
-            for kind, body in HOSTILE.items():
-                source = f"def schedule(ctx):\n    {body}\n    return []\n"
+            for kind in names:
+                source = f"def schedule(ctx):\n    {HOSTILE[kind]}\n    return []\n"
                 found = await _pairs(stand, source, count, rounds)
                 print(json.dumps({"script": kind} | found), flush=True)
             await publisher.close()
 
 
 async def _pairs(stand: Stand, source: str, count: int, rounds: int) -> dict[str, object]:
-    pairs = []
+    pairs: list[tuple[Round, Round]] = []
     for number in range(rounds):
         if number % 2:
             hostile, platform = await stand.hostile_round(count, source), await stand.round(count)
         else:
             platform, hostile = await stand.round(count), await stand.hostile_round(count, source)
         pairs.append((platform, hostile))
+    extra_s = [bad.scheduler_s + bad.children_s - good.scheduler_s for good, bad in pairs]
+    whole_s = [good.all_s for good, _ in pairs]
     return {
-        "throughput": round(statistics.median(bad[0] / good[0] for good, bad in pairs), 3),
-        "cpu": round(statistics.median(good[1] / bad[1] for good, bad in pairs), 3),
-        "platform_per_s": [round(good[0]) for good, _ in pairs],
-        "hostile_per_s": [round(bad[0]) for _, bad in pairs],
-        "because": pairs[-1][1][2],
+        "share": _median(whole / (whole + it) for whole, it in zip(whole_s, extra_s, strict=True)),
+        "extra_s": _median(extra_s),
+        "children_s": _median(bad.children_s for _, bad in pairs),
+        "throughput": _median(bad.per_s / good.per_s for good, bad in pairs),
+        "cpu": _median(good.all_s / (bad.all_s + bad.children_s) for good, bad in pairs),
+        "platform_per_s": [round(good.per_s) for good, _ in pairs],
+        "hostile_per_s": [round(bad.per_s) for _, bad in pairs],
+        "because": pairs[-1][1].because,
     }
+
+
+def _median(figures: Iterable[float]) -> float:
+    return round(statistics.median(figures), 3)
 
 
 def _act() -> Act:
@@ -130,8 +180,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("tasks", type=int, nargs="?", default=30_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--script", action="append", choices=HOSTILE)
     given = parser.parse_args()
-    asyncio.run(measure(given.tasks, given.rounds))
+    asyncio.run(measure(given.tasks, given.rounds, given.script or list(HOSTILE)))
 
 
 if __name__ == "__main__":
