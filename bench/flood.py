@@ -1,7 +1,7 @@
 """What a flood of one tenant costs another under `fair_share`, on the real stack.
 
-Run: python -m bench.flood [tasks] [--bursts] [--equal] [--keep-free SHARE] [--catch-up ROUNDS];
-one JSON line comes out.
+Run: python -m bench.flood [tasks] [--long] [--bursts] [--equal] [--keep-free SHARE]
+[--catch-up ROUNDS]; one JSON line comes out.
 A quiet tenant submits ten tasks a second to twenty slots: alone, while another submits its flood
 as fast as it can, and while that waits. Waits count from asking to placing, acceptance included.
 
@@ -12,7 +12,9 @@ slots, at once. Half of the slots for twice as long is what two equal shares wou
 keeps its wait short is that it may catch up on what it had not used (--catch-up 0: it may not).
 
 Naps have mixed lengths, so that slots come free one after another. With --equal all take the
-same time: they start and end together.
+same time: they start and end together. They are short, so that the flood runs 400 of them a second,
+and what is measured is above all how busy that makes the machine. With --long they take half a
+second to a second on a hundred slots, as what calls a model does: then the policy is measured.
 """
 
 import argparse
@@ -34,9 +36,11 @@ from octarm.sdk import Client, Task
 
 MIXED_S: Final = (0.02, 0.08)
 EQUAL_S: Final = (0.05, 0.05)
+LONG_S: Final = (0.5, 1.0)
+SLOTS: Final = 20
+LONG_SLOTS: Final = 100
 PROBES: Final = 150
 EVERY_S: Final = (0.05, 0.15)
-BURST: Final = 40
 BURSTS: Final = 50
 BURST_EVERY_S: Final = (0.4, 0.8)
 GIVE_UP_S: Final = 120.0
@@ -137,9 +141,11 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)], 1)
 
 
-async def measure(count: int, load: Load, env: dict[str, str]) -> dict[str, object]:
+async def measure(
+    count: int, load: Load, env: dict[str, str], slots: int = SLOTS
+) -> dict[str, object]:
     """Measure on a stack of its own."""
-    arms = {"napper": (sys.executable, "-m", "bench.nap_arm")}
+    arms = {"napper": (sys.executable, "-m", "bench.nap_arm", str(slots))}
     with tempfile.TemporaryDirectory(prefix="octarm-flood-") as folder:
         async with running_stack(Path(folder), extra_arms=arms, env=ENV | env) as stack:
             return await flooded(stack, count, load)
@@ -150,18 +156,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("tasks", type=int, nargs="?", default=50_000)
     parser.add_argument("--bursts", action="store_true", help="forty tasks at once, not one")
-    parser.add_argument("--equal", action="store_true", help="all naps take the same time")
+    lengths = parser.add_mutually_exclusive_group()
+    lengths.add_argument("--equal", action="store_true", help="all naps take the same time")
+    lengths.add_argument("--long", action="store_true", help="longer naps, more slots")
     parser.add_argument("--keep-free", type=float, help="share of slots, instead of the default")
     parser.add_argument("--catch-up", type=float, help="times all slots, instead of the default")
     given = parser.parse_args()
-    length_s = EQUAL_S if given.equal else MIXED_S
+    length_s = EQUAL_S if given.equal else LONG_S if given.long else MIXED_S
+    slots = LONG_SLOTS if given.long else SLOTS
     load = Load(length_s, 1, PROBES, EVERY_S)
     if given.bursts:
-        load = Load(length_s, BURST, BURSTS, BURST_EVERY_S)
+        load = Load(length_s, 2 * slots, BURSTS, BURST_EVERY_S)
     said = {"keep_free": given.keep_free, "catch_up": given.catch_up}
     env = {f"OCTARM_{name.upper()}": str(it) for name, it in said.items() if it is not None}
-    found = asyncio.run(measure(given.tasks, load, env))
-    said |= {"bursts": given.bursts, "equal": given.equal}
+    found = asyncio.run(measure(given.tasks, load, env, slots))
+    said |= {"bursts": given.bursts, "equal": given.equal, "long": given.long}
     print(json.dumps({**said, **found}))
 
 

@@ -1,12 +1,16 @@
-"""An arm of twenty slots whose tasks take as long as they say."""
+"""An arm whose tasks take as long as they say.
+
+Run: python -m bench.nap_arm [SLOTS], twenty by default.
+"""
 
 import asyncio
+import sys
 from collections.abc import Mapping
 
 from octarm.sdk import Arm, TaskContract
 
 SLOTS = 20
-arm = Arm("napper", capabilities={"nap"}, slots=SLOTS)
+arm = Arm("napper", capabilities={"nap"}, slots=int(sys.argv[1]) if sys.argv[1:] else SLOTS)
 
 
 @arm.run

@@ -26,6 +26,7 @@ from octarm.policies.queue.arms import Arms
 from octarm.policies.queue.limits import Limits
 from octarm.policies.queue.queue import Rules
 from octarm.policies.queue.shares import Shares
+from octarm.policies.remembering import Remembering
 from octarm.scheduler.domain.fleet import Fleet
 from octarm.scheduler.domain.queue import OVERDUE_AFTER_S, ShardQueue
 from octarm.scheduler.routes import Endings, questions
@@ -139,8 +140,8 @@ class ShardLeader:
     async def _place_until(self, lost: asyncio.Event, fence: Fence) -> None:
         desk = self.desk
         dispatch = Dispatch(desk, self._publisher, fence, connection=self._connection)
-        settings, accounts = self._settings, self._accounts
-        decide = Decide(desk, settings.builtin(), self._scripts, settings.config(), accounts)
+        settings, known = self._settings, self._remembering()
+        decide = Decide(desk, settings.builtin(), self._scripts, settings.config(), known)
         reject = RejectTasks(desk, self._ledger)
         placer = PlaceTasks(desk, dispatch, decide, reject)
         runner = PullRunner(
@@ -166,11 +167,14 @@ class ShardLeader:
                 )
         finally:
             await reject.aclose()
-            if accounts.asking is not None:
-                await end(accounts.asking)
+            await end(*known.under_way())
             if self._nc.is_connected:
                 with suppress(NatsError):
                     await self._nc.flush(timeout=ROUND_TRIP_S)
+
+    def _remembering(self) -> Remembering:
+        estimates, now = self.desk.recent.estimates, self._clock.now
+        return Remembering(self._accounts, self._ledger.decisions, estimates, now)
 
     def _admitting(self, lost: asyncio.Event) -> AskFirst:
         desk, ledger = self.desk, self._ledger

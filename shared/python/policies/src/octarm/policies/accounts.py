@@ -42,7 +42,9 @@ class Accounts:
         if self._day is not None and today > self._day:
             self._known = {}
         wait_s = FRESH_S if self._known.keys() >= set(tenants) else SOON_S
-        if tenants and self.asking is None and now - self._asked_at >= wait_s:
+        # One that was cancelled before it began has not run at all.
+        free = self.asking is None or self.asking.done()
+        if tenants and free and now - self._asked_at >= wait_s:
             self._asked_at = now
             self.asking = asyncio.create_task(self._learn(tenants[:MAX_TENANTS]))
         return self._known

@@ -35,9 +35,10 @@ On a running scheduler; a simulated load tells policies everything at once.
 - **The last change in the registry**, milliseconds ago: an arm's `status`, `labels`,
   `capabilities`, `cost_tier`.
 - **The last result**: `task.est_ms`, `task.est_cost`, `arm.observed`. They are smoothed means over
-  attempts that needed the same; the newest counts for at least a twentieth. They are 0, and empty,
-  until results have come since a script first decided or shadowed at this leader. Of arms the
-  1,024 means are shown that changed last.
+  attempts that needed the same; the newest counts for at least a twentieth. When a script first
+  decides or shadows at a leader they are made of what the ledger has of the last hour, which takes
+  some cycles; of what never ran they are 0, and empty. Of arms the 1,024 means are shown that
+  changed last.
 - **Ten seconds**: `spent_today`, `tokens_today` and `limits` of a tenant, while the ledger answers;
   where a day has millions of tasks, twenty times as long as the ledger takes to add them up.
   They are 0, and without limits, in the first cycle that shows a tenant. `limits.running` is the
