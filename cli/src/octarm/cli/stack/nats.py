@@ -11,8 +11,9 @@ from octarm.cli.stack.ports import LOOPBACK, ask
 
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 # Go's collector waits until the heap has doubled; without a limit the server grew by 40 MiB and
-# more a minute under load, most of it buffers of 256 KiB.
-MEMORY_LIMIT = {"GOMEMLIMIT": "256MiB"}
+# more a minute under load, most of it buffers of 256 KiB. And it shares the machine with Postgres
+# and the fleet: on all processors, a quarter of its time is threads that look for work.
+LIMITS = {"GOMEMLIMIT": "256MiB", "GOMAXPROCS": str(max(1, (os.cpu_count() or 1) // 4))}
 
 
 class NatsRecipe:
@@ -45,7 +46,7 @@ class NatsRecipe:
         return Command(
             argv=[str(program.path), "-c", str(config)],
             log=self._data / "logs" / "nats.log",
-            env=MEMORY_LIMIT | os.environ,
+            env=LIMITS | os.environ,
         )
 
     async def answers(self, port: int, pid: int) -> bool:
