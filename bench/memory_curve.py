@@ -11,6 +11,7 @@ import asyncio
 import json
 import statistics
 import tempfile
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,8 +130,9 @@ def draw(points: list[dict[str, Any]], to: Path = PLOT) -> None:
     panels = figure.subplots(1, len(PANELS), squeeze=False)[0]
     for panel, (title, lines) in zip(panels, PANELS, strict=True):
         for line in lines:
-            some = [(point["rows"], point[line]) for point in points if line in point]
-            panel.plot(*zip(*some, strict=True), "o-", label=line)
+            some = [point for point in points if line in point]
+            rows = [point["rows"] for point in some]
+            panel.plot(rows, [point[line] for point in some], "o-", label=line)
         panel.set_xscale("log")
         panel.set_ylim(bottom=0)
         panel.set_xlabel("rows")
@@ -146,16 +148,13 @@ async def curve(rows: int, queries: int) -> None:
     """Measure both memories, print and draw."""
     points: list[dict[str, Any]] = list(await with_a_stack(rows))
     print(json.dumps(points), flush=True)
-    for figures in await search(sizes(rows), queries):
-        ours = figures["ours"]
-        points.append(
-            {
-                "rows": figures["rows"],
-                "search p50": ours["p50_ms"],
-                "search p95": ours["p95_ms"],
-            }
-        )
     draw(points)
+    async with aclosing(search(sizes(rows), queries)) as found:
+        async for figures in found:
+            p50, p95 = (figures["ours"][name] for name in ("p50_ms", "p95_ms"))
+            points.append({"rows": figures["rows"], "search p50": p50, "search p95": p95})
+            # The next size may take an hour: what is known is drawn now.
+            draw(points)
 
 
 def main() -> None:

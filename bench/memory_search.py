@@ -12,11 +12,12 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
@@ -37,6 +38,9 @@ from octarm.memory.usecases.knowledge import Audited
 from octarm.memory.usecases.pacing import Pace
 from octarm.models.ids import typeid, uuid7
 from octarm.models.semantic import SearchMemory
+
+# What a vector of 256 halves takes in the index while it is built, rather more.
+GRAPH_BYTES: Final = 2048
 
 # A third of the words of any English text, the most frequent first.
 FUNCTION_WORDS = (
@@ -125,7 +129,9 @@ def fill(url: str, number: int, *, flat: bool = False) -> dict[str, float]:
         with connection.cursor() as cursor:
             copy_rows(cursor, language, number)
         copied = time.perf_counter()
-        connection.execute("set maintenance_work_mem = '512MB'")
+        # Once the graph no longer fits, each further row costs many times as much.
+        memory_mb = max(512, number * GRAPH_BYTES // 1024**2)
+        connection.execute(f"set maintenance_work_mem = '{memory_mb:d}MB'".encode())
         connection.execute(definition.encode())
         built = time.perf_counter()
         connection.execute("vacuum analyze memory.semantic")
@@ -213,20 +219,28 @@ async def measure(url: str, number: int, queries: int, *, flat: bool) -> dict[st
     return figures
 
 
-async def run(rows_wanted: list[int], queries: int, *, flat: bool = False) -> list[dict[str, Any]]:
-    """Measure each size on one Postgres of our own, and print a line of JSON for each."""
-    found = []
+async def run(
+    rows_wanted: list[int], queries: int, *, flat: bool = False
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Measure each size on one Postgres of our own; prints a line of JSON for each and gives it."""
     with tempfile.TemporaryDirectory(prefix="octarm-bench-") as folder:
         server = postgres_server(Path(folder), durable=False)
         await server.start()
         try:
             upgrade(server.url, MIGRATIONS, SCHEMA)
             for number in rows_wanted:
-                found.append(await measure(server.url, number, queries, flat=flat))
-                print(json.dumps(found[-1]), flush=True)
+                figures = await measure(server.url, number, queries, flat=flat)
+                print(json.dumps(figures), flush=True)
+                yield figures
         finally:
             await server.stop()
-    return found
+
+
+async def alone(rows_wanted: int, queries: int, *, flat: bool) -> None:
+    """Measure one size."""
+    async with aclosing(run([rows_wanted], queries, flat=flat)) as found:
+        async for _ in found:
+            pass
 
 
 def main() -> None:
@@ -236,7 +250,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--flat", action="store_true", help="a language without function words")
     given = parser.parse_args()
-    asyncio.run(run([given.rows], given.queries, flat=given.flat))
+    asyncio.run(alone(given.rows, given.queries, flat=given.flat))
 
 
 if __name__ == "__main__":
