@@ -143,7 +143,7 @@ def _shown(given: object) -> str:
 
 
 def not_carried_out(actions: Iterable[Action]) -> list[Dropped]:
-    """Drop what holds, and what nobody can do yet: it is never taken for done."""
+    """Drop what holds and is not for the scheduler to do: it is never taken for done."""
     return [
         Dropped("unsupported", _UNSUPPORTED[type(it)], repr(it)[:200])
         for it in actions
@@ -152,8 +152,8 @@ def not_carried_out(actions: Iterable[Action]) -> list[Dropped]:
 
 
 _UNSUPPORTED: Final[dict[type[Action], str]] = {
-    Evict: "nothing drains a single instance yet; `octarm arms drain` drains an arm",
-    Start: "nothing starts instances yet; that is up to who runs the arm",
+    Evict: "ending an instance is up to who runs the arm; `octarm arms drain` drains an arm",
+    Start: "starting instances is up to who runs the arm",
 }
 
 
