@@ -12,6 +12,8 @@ import uvloop
 from bench.noop_arm import noop
 from octarm.sdk import Arm, TaskContract
 
+BETWEEN_S = 0.05
+
 
 async def work(task: TaskContract) -> object:
     """Nap where the task says so; give its context back."""
@@ -29,7 +31,12 @@ async def serve(url: str, count: int, slots: int) -> None:
     arms = [Arm(f"noop-{number}", capabilities={"noop"}, slots=slots) for number in range(count)]
     for arm in arms:
         arm.run(work)
-    await asyncio.gather(*(arm.serve(nats_url=url, stop=stop, drain_s=5) for arm in arms))
+    serving = []
+    for arm in arms:
+        serving.append(asyncio.create_task(arm.serve(nats_url=url, stop=stop, drain_s=5)))
+        # What asks all at once is answered after it has stopped waiting, and asks again.
+        await asyncio.sleep(BETWEEN_S)
+    await asyncio.gather(*serving)
 
 
 if __name__ == "__main__":

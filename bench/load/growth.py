@@ -28,7 +28,7 @@ RUNS: Final = 3
 SLOTS: Final = 16
 SIZES: Final = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 ARMS: Final = (1, 10, 100, 500)
-ONLINE_S: Final = 120.0
+ONLINE_S: Final = 240.0
 IDLE_S: Final = 5.0
 TOLD_S: Final = 1.5
 

@@ -300,3 +300,12 @@ def test_an_attempt_that_still_waits_is_nobodys() -> None:
     assert stray(TaskState.WAITING, 2).is_foreign_to("one")
     assert not stray(TaskState.WAITING, 1).is_foreign_to("one")
     assert not stray(TaskState.QUEUED, 2).is_foreign_to("one")
+
+
+def test_an_attempt_of_another_arm_or_that_is_still_to_come_is_foreign() -> None:
+    def stray(attempt: int, arm_id: str) -> Stray:
+        return Stray(TASK, attempt, TaskState.RUNNING, 2, None, arm_id=arm_id)
+
+    assert stray(3, "one").is_foreign_to("one")
+    assert stray(2, "another").is_foreign_to("one")
+    assert not stray(2, "one").is_foreign_to("one")

@@ -8,7 +8,7 @@ from octarm.common.testing import FakeClock
 from octarm.models.errors import Unavailable
 from octarm.models.hot import Heartbeat, RunningAttempt
 from octarm.models.ids import new_id
-from octarm.orchestrator.usecases.leases import KeepLeases
+from octarm.orchestrator.usecases.leases import FIRST_GRACE_S, KeepLeases
 from tests.support.wait import wait_until
 
 TASK = new_id("tsk")
@@ -68,7 +68,9 @@ async def test_judges_nobody_before_beats_and_old_results_came_after_start_or_ou
     leases = KeepLeases(RecordingRenewals(), clock, lambda: connected)
 
     assert not leases.hears_beats()
-    clock.advance(16)
+    clock.advance(FIRST_GRACE_S)
+    assert not leases.hears_beats()
+    clock.advance(1)
     assert leases.hears_beats()
     connected = False
     assert not leases.hears_beats()
