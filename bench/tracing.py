@@ -1,18 +1,20 @@
-"""`python -m bench.tracing`: what tracing costs, all shares in the same run on the same machine.
+"""`python -m bench.tracing`: what tracing costs, all shares in the same stack by turns.
 
-For each share of sampled tasks a stack is started and measured, one after the other and in
-several rounds, so that what else happens on the machine meets all of them. Spans go to files, or
-with `--export otlp` to a collector that only reads them. The CPU time of each process is given
-too: it says where the cost is, and what else runs here disturbs it least.
+In each round every share of sampled tasks is measured for a few seconds, one after the other, and
+every other round the other way round: what else happens on the machine meets all of them. Spans go
+to files, or with `--export otlp` to a collector that only takes them. The CPU time of our own
+processes says most: what else runs here hardly disturbs it.
 """
 
 import argparse
 import asyncio
 import json
+import os
+import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -30,27 +32,36 @@ from octarm.sdk import Client
 
 SHARES: Final = (0.0, 0.01, 1.0)
 WARM_UP: Final = 2_000
-SETTLE_S: Final = 2.0
+SETTLE_S: Final = 1.5
 """For this long memory and exporters may finish what they do after the last result."""
+CONFIG: Final = "octarm.toml"
 SERVERS: Final = ("nats", "postgres", "redis")
 OUT: Final = Path(__file__).parent / "out" / "tracing.json"
 Figures = dict[str, Any]
 
 
-async def measured(folder: Path, share: float, given: argparse.Namespace) -> Figures:
-    """Start a stack that samples `share` of its tasks; give its tasks a second, and its CPU."""
+async def measured(folder: Path, given: argparse.Namespace) -> Figures:
+    """Start a stack; give the rounds of each share of sampled tasks, and how many spans came."""
     noop = (sys.executable, "-m", "bench.noop_arm")
+    sampling(folder, 0.0)
     with exported(folder, given.export) as (export, count):
         env = {
             "OCTARM_TRACE_EXPORT": export,
-            "OCTARM_TRACE_SAMPLE": str(share),
+            "OCTARM_CONFIG": str(folder / CONFIG),
+            # Empty is absent: the file says it.
+            "OCTARM_TRACE_SAMPLE": "",
             "OCTARM_LOG_LEVEL": "warning",
         }
+        sized = ("--n", str(given.n), "--rounds", str(given.rounds))
         async with running_stack(folder, extra_arms={"noop": noop}, env=env):
-            figures: Figures = await figures_of(
-                "bench.tracing", "--n", str(given.n), "--client", str(folder / "up.json")
-            )
+            client = ("--client", str(folder / "up.json"))
+            figures: Figures = await figures_of("bench.tracing", *sized, *client)
         return figures | {"spans": count()}
+
+
+def sampling(folder: Path, share: float) -> None:
+    """Write down how many tasks are to be sampled, for who reads it at SIGHUP."""
+    (folder / CONFIG).write_text(f"[common]\ntrace_sample = {share}\n")
 
 
 @contextmanager
@@ -70,18 +81,29 @@ def exported(folder: Path, export: str) -> Iterator[tuple[str, Any]]:
     )
 
 
-async def load(up: Figures, n: int) -> Figures:
-    """Be the client: warm up, then send `n` tasks and await every result."""
+async def load(up: Figures, folder: Path, given: argparse.Namespace) -> Figures:
+    """Be the client: warm up, then measure every share by turns."""
     pids = own_processes(up["pids"])
+    found: dict[float, list[Figures]] = {share: [] for share in SHARES}
     async with Client(up["nats"]) as client:
-        await throughput(client, min(n, WARM_UP))
-        await settled(client)
-        await asyncio.sleep(SETTLE_S)
-        before = cpu_s(pids)
-        rate = await throughput(client, n)
-        await settled(client)
-        await asyncio.sleep(SETTLE_S)
-        after = cpu_s(pids)
+        await throughput(client, min(given.n, WARM_UP))
+        for number in range(given.rounds):
+            for share in SHARES if number % 2 == 0 else reversed(SHARES):
+                sampling(folder, share)
+                os.kill(pids["orchestrator"], signal.SIGHUP)
+                await settled(client)
+                await asyncio.sleep(SETTLE_S)
+                found[share].append(await turn(client, pids, given.n))
+    return {"shares": [{"share": share, "turns": turns} for share, turns in found.items()]}
+
+
+async def turn(client: Client, pids: Mapping[str, int], n: int) -> Figures:
+    """Send `n` tasks and await every result; give tasks a second, and the CPU of each process."""
+    before = cpu_s(pids)
+    rate = await throughput(client, n)
+    await settled(client)
+    await asyncio.sleep(SETTLE_S)
+    after = cpu_s(pids)
     return {
         "tasks_per_s": round(rate, 1),
         "cpu_us_a_task": {role: round((after[role] - before[role]) / n * 1e6, 1) for role in pids},
@@ -90,43 +112,54 @@ async def load(up: Figures, n: int) -> Figures:
 
 def main(given: argparse.Namespace) -> None:
     """Measure, write `bench/out/tracing.json`, show a table."""
-    found: dict[float, list[Figures]] = {share: [] for share in SHARES}
-    for number in range(given.rounds):
-        # Every other round the other way round: the machine may grow warmer, or emptier.
-        for share in SHARES if number % 2 == 0 else reversed(SHARES):
-            with tempfile.TemporaryDirectory(prefix="octarm-tracing-") as name:
-                found[share].append(asyncio.run(measured(Path(name), share, given)))
-    base = _median(found[0.0], "tasks_per_s")
-    rows = [_row(share, figures, base) for share, figures in found.items()]
+    with tempfile.TemporaryDirectory(prefix="octarm-tracing-") as name:
+        found = asyncio.run(measured(Path(name), given))
+    (base, *_) = (each["turns"] for each in found["shares"])
+    rows = [_row(each["share"], each["turns"], base) for each in found["shares"]]
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps({"n_tasks": given.n, "rows": rows}, indent=2) + "\n")
-    show(rows)
+    document = {"n_tasks": given.n, "export": given.export, "spans": found["spans"], "rows": rows}
+    OUT.write_text(json.dumps(document, indent=2) + "\n")
+    show(rows, found["spans"])
 
 
-def _row(share: float, rounds: list[Figures], base: float) -> Figures:
-    rate = _median(rounds, "tasks_per_s")
-    by_role = [figures["cpu_us_a_task"] for figures in rounds]
-    cpu = {role: round(_median(by_role, role), 1) for role in by_role[0]}
+def _row(share: float, turns: list[Figures], base: list[Figures]) -> Figures:
+    roles = turns[0]["cpu_us_a_task"]
+    by_role = {
+        role: round(statistics.median(it["cpu_us_a_task"][role] for it in turns), 1)
+        for role in roles
+    }
+    both = list(zip(turns, base, strict=True))
     return {
         "share": share,
-        "tasks_per_s": round(rate, 1),
-        "cost_percent": round((1 - rate / base) * 100, 1),
-        "all": [figures["tasks_per_s"] for figures in rounds],
-        "spans": rounds[-1]["spans"],
-        "cpu_us_a_task": cpu
-        | {"processes of ours": round(sum(v for k, v in cpu.items() if k not in SERVERS), 1)},
+        "tasks_per_s": statistics.median(it["tasks_per_s"] for it in turns),
+        "all": [it["tasks_per_s"] for it in turns],
+        # Each turn against that of its own round.
+        "cost_percent": _percent([1 - one["tasks_per_s"] / no["tasks_per_s"] for one, no in both]),
+        "cpu_us": round(statistics.median(map(_ours, turns)), 1),
+        "cpu_cost_percent": _percent([_ours(one) / _ours(no) - 1 for one, no in both]),
+        "cpu_us_a_task": by_role,
     }
 
 
-def _median(figures: list[Figures], name: str) -> float:
-    return float(statistics.median(each[name] for each in figures))
+def _ours(turn: Figures) -> float:
+    spent: dict[str, float] = turn["cpu_us_a_task"]
+    return sum(value for role, value in spent.items() if role not in SERVERS)
 
 
-def show(rows: list[Figures]) -> None:
+def _percent(shares: list[float]) -> float:
+    return round(statistics.median(shares) * 100, 1)
+
+
+def show(rows: list[Figures], spans: int) -> None:
     """Print the figures as tables."""
-    table = Table("sampled", "tasks/s (median)", "cost %", "rounds", "spans", title="Tracing")
+    title = f"Tracing, {spans:,} spans exported"
+    table = Table(
+        *("sampled", "tasks/s (median)", "cost %", "our CPU µs a task", "CPU cost %", "turns"),
+        title=title,
+    )
     for row in rows:
-        table.add_row(*(str(value) for name, value in row.items() if name != "cpu_us_a_task"))
+        names = ("share", "tasks_per_s", "cost_percent", "cpu_us", "cpu_cost_percent", "all")
+        table.add_row(*(str(row[name]) for name in names))
     costs = Table("CPU µs a task", *(f"{row['share']:.0%}" for row in rows))
     for role in rows[0]["cpu_us_a_task"]:
         costs.add_row(role, *(str(row["cpu_us_a_task"][role]) for row in rows))
@@ -135,13 +168,13 @@ def show(rows: list[Figures]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--n", type=int, default=5_000)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--export", choices=("file", "otlp"), default="file")
     parser.add_argument("--client", default="")
     arguments = parser.parse_args()
     if arguments.client:
-        stack = json.loads(Path(arguments.client).read_text())
-        print(json.dumps(uvloop.run(load(stack, arguments.n))))
+        file = Path(arguments.client)
+        print(json.dumps(uvloop.run(load(json.loads(file.read_text()), file.parent, arguments))))
     else:
         main(arguments)

@@ -16,8 +16,11 @@ from octarm.models.subjects import SUBMIT_TASK
 SECONDS: Final = 60
 STOPPED: Final = (20, 38)
 """Seconds between which the arm stands still: long enough that it is missed."""
+SHED: Final = (44, 52)
+"""Seconds between which fresh batch tasks are refused on purpose."""
 TICKS_A_S: Final = 4
 TASKS_A_TICK: Final = 5
+INTERACTIVE: Final = 2
 ONE_FAILS_OF: Final = 50
 NOTE: Final = "The bridge in the north is closed on every Monday of the year"
 
@@ -39,6 +42,7 @@ class Load:
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(self._fault())
+            tasks.create_task(_shed(http))
             for tick in range(SECONDS * TICKS_A_S):
                 tasks.create_task(_submit(http, tick))
                 if tick % TICKS_A_S == 0:
@@ -61,7 +65,7 @@ class Load:
 
         async def follow() -> None:
             while True:
-                answer = await http.post("/v1/tasks", json=_task(0))
+                answer = await http.post("/v1/tasks", json=_task(INTERACTIVE))
                 path = f"/v1/tasks/{answer.json()['task_id']}/events"
                 async with http.stream("GET", path) as events:
                     async for _ in events.aiter_lines():
@@ -89,6 +93,17 @@ def _task(number: int) -> dict[str, Any]:
         "context": {"ms": 20 + 7 * (number % 20), "fails": number % ONE_FAILS_OF == 1},
         "budget": {"max_retries": 1},
     }
+
+
+async def _shed(http: httpx.AsyncClient) -> None:
+    begin, end = SHED
+    await asyncio.sleep(begin)
+    wanted = {
+        "mode": "shed-batch",
+        "reason": "while the queue is worked off",
+        "seconds": end - begin,
+    }
+    (await http.put("/v1/shedding", json=wanted)).raise_for_status()
 
 
 async def _submit(http: httpx.AsyncClient, tick: int) -> None:

@@ -77,9 +77,11 @@ async def test_a_bad_reload_keeps_the_old_settings_and_a_good_one_applies(
         config.write_text('[toy]\nlog_level = "shouting"\n')
         process.send_signal(signal.SIGHUP)
         assert "log_level" in await log_line(process, "reload_refused")
-        config.write_text('[toy]\nlog_level = "info"\n')
+        config.write_text('[toy]\nlog_level = "info"\ntrace_sample = 0.5\n')
         process.send_signal(signal.SIGHUP)
-        assert '"log_level": "info"' in await log_line(process, "reloaded")
+        reloaded = await log_line(process, "reloaded")
+        assert '"log_level": "info"' in reloaded
+        assert '"trace_sample": 0.5' in reloaded
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
 

@@ -46,8 +46,8 @@ called like its variable in lower case (`octarm_nats_url`); they win over a TOML
 holds for every process that knows the key, the table with a service's name (`[arm]` for every arm)
 for that service; keys are the names below in lower case without `OCTARM_`. An unknown key in a
 service's table, a missing or a wrong value refuse to start with one line and exit code 78. An empty
-variable counts as absent. SIGHUP reads everything again and applies the log level and the rules of
-tenants.
+variable counts as absent. SIGHUP reads everything again and applies log level, sampling and the
+rules of tenants.
 
 This page is written from the code by `make schemas`; a test compares the two.
 

@@ -16,7 +16,7 @@ from tests.support.manifests.patching import Doc
 from tests.support.sources import ROOT
 
 K8S: Final = ROOT / "deploy/k8s"
-OVERLAYS: Final = ("dev", "prod", "prod-managed")
+OVERLAYS: Final = ("dev", "prod", "prod-managed", "prod-managed-nats")
 WORKLOADS: Final = ("Deployment", "StatefulSet", "Job")
 NAME: Final = "app.kubernetes.io/name"
 SECRETS: Final = "/run/secrets/octarm"

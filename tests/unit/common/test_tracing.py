@@ -28,6 +28,13 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     tracing.shutdown()
 
 
+def test_how_many_traces_are_recorded_may_change_while_it_runs(folder: Path) -> None:
+    before = tracing.root()
+    tracing.sample(1.0)
+
+    assert (before[-2:], tracing.root()[-2:]) == ("00", "01")
+
+
 def test_a_span_hangs_below_the_hop_before(folder: Path) -> None:
     with tracing.span("one.step", PARENT, task_id="t") as span:
         pass

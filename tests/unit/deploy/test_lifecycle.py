@@ -14,6 +14,10 @@ from tests.support.manifests.processes import READ_BY
 SERVICE_DRAIN_S = 15
 
 every_overlay = pytest.mark.parametrize("name", OVERLAYS)
+with_a_bus = pytest.mark.parametrize(
+    "name",
+    [name for name in OVERLAYS if any(one.name == "nats" for one in workloads(name))],
+)
 
 
 def pre_stop_s(workload: Workload) -> int:
@@ -68,7 +72,7 @@ def test_a_rollout_never_takes_a_service_away(name: str) -> None:
             }
 
 
-@every_overlay
+@with_a_bus
 def test_streams_fit_on_the_disk_of_a_server(name: str) -> None:
     (nats,) = [one for one in workloads(name) if one.name == "nats"]
     (claim,) = nats.doc["spec"]["volumeClaimTemplates"]
@@ -88,7 +92,7 @@ def test_streams_fit_on_the_disk_of_a_server(name: str) -> None:
     assert store_gb < disk_gib
 
 
-@every_overlay
+@with_a_bus
 def test_the_provision_job_asks_for_as_many_copies_as_there_are_servers(name: str) -> None:
     (job,) = [one for one in workloads(name) if one.name == "provision-bus"]
     (nats,) = [one for one in workloads(name) if one.name == "nats"]

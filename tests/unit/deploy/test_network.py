@@ -175,6 +175,15 @@ def test_managed_servers_are_reached_by_whom_the_servers_here_were() -> None:
     }
 
 
+def test_a_managed_bus_is_reached_by_whom_the_bus_here_was() -> None:
+    name, nats = "prod-managed-nats", Peer("nats", address="10.20.2.9")
+
+    assert allowed(name, pods(name), [(nats, 4222)]) == {
+        edge for edge in allowed_in_prod() if edge[1] == "nats" and edge[0] != "nats"
+    }
+    assert not [one for one in workloads(name) if one.name in ("nats", "postgres", "redis")]
+
+
 def allowed_in_prod() -> set[Edge]:
     here = [
         (Peer(one.name, labels=one.labels), port)

@@ -20,12 +20,13 @@ from tests.support.manifests.references import references
 
 # The oldest that knows all we use, one between, and the newest that the schemas are there for.
 VERSIONS = ("1.32", "1.34", "1.37")
+MANAGED = ("prod-managed", "prod-managed-nats")
 OWN_KINDS = ("ScaledObject", "TriggerAuthentication")
 
 
 @pytest.mark.parametrize(
     ("name", "version"),
-    [*itertools.product(("dev", "prod"), VERSIONS), ("prod-managed", VERSIONS[-1])],
+    [*itertools.product(("dev", "prod"), VERSIONS), *itertools.product(MANAGED, VERSIONS[-1:])],
 )
 def test_kubernetes_takes_every_object(name: str, version: str) -> None:
     for doc in overlay(name):

@@ -72,7 +72,10 @@ class ServiceSettings(BaseSettings):
         description="Where spans go: none, console, file:FOLDER or otlp:URL",
     )
     trace_sample: float = Field(
-        default=0.01, ge=0, le=1, description="Share of traces begun here that are recorded"
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of traces begun here that are recorded; read again at SIGHUP",
     )
     instance: str = Field(
         default_factory=_instance,
@@ -154,9 +157,9 @@ def run(main: Main[S], settings: type[S], name: str) -> NoReturn:
     """Run a process to its end and exit with its code.
 
     The first SIGTERM or SIGINT sets the event that `main` gets, so that it drains; a second
-    one exits at once with 130. SIGHUP reads the settings again and applies the log level and what
-    `when_reloaded` asked for; a bad reload keeps the old ones. A refusal to start is one line on
-    stderr and exit code 78.
+    one exits at once with 130. SIGHUP reads the settings again and applies log level, sampling
+    and what `when_reloaded` asked for; a bad reload keeps the old ones. A refusal to start is one
+    line on stderr and exit code 78.
     """
     try:
         values = read_settings(settings)
@@ -214,9 +217,10 @@ async def _supervised(main: Main[S], values: S, name: str) -> None:
             log.error("reload_refused", error=error.message)
             return
         setup_logs(name, again.log_level)
+        tracing.sample(again.trace_sample)
         for take in _reloads:
             take(again)
-        log.info("reloaded", log_level=again.log_level)
+        log.info("reloaded", log_level=again.log_level, trace_sample=again.trace_sample)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask_to_stop)

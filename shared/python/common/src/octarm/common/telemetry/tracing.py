@@ -28,6 +28,7 @@ __all__ = [
     "is_sampled",
     "record",
     "root",
+    "sample",
     "setup_tracing",
     "shutdown",
     "span",
@@ -74,6 +75,11 @@ def setup_tracing(service: str, export: str, *, sample: float, instance: str = "
     _state.sample = sample
     exporter = exporter_for(service, export, instance=instance)
     _state.outbox = None if exporter is None else Outbox(exporter)
+
+
+def sample(share: float) -> None:
+    """Record this share of the traces that begin here from now on."""
+    _state.sample = share
 
 
 def shutdown() -> None:
