@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from octarm.common.storage import transaction
 from octarm.ledger.domain.tenants import TenantRules, Tenants
 from octarm.ledger.storage.backlog import PostgresBacklog
 from octarm.ledger.storage.quotas import PostgresQuotas
@@ -84,6 +85,19 @@ async def test_what_is_queued_for_longer_is_listed_and_ends_like_others(ledger: 
     await record(ledger, *news(a_result(late)))
     assert await ledger.state_of(late) == ("completed", 1)
     assert await listed(ledger, late) == (None, False)
+
+
+async def test_a_row_that_somebody_holds_keeps_nobody_waiting(ledger: Ledger) -> None:
+    """A process that is paused in a transaction holds its rows for up to fifteen seconds."""
+    task_id = await accept(ledger)
+    async with transaction(ledger.pool) as paused:
+        await paused.execute("select from ledger.task for update")
+
+        await pass_by(ledger)
+
+        assert (await listed(ledger, task_id), await commits(ledger)) == ((None, False), 1)
+    await pass_by(ledger)
+    assert (await listed(ledger, task_id), await commits(ledger)) == (("queued", True), 0)
 
 
 async def test_nobody_is_listed_before_that(ledger: Ledger) -> None:

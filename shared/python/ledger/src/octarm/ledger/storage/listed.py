@@ -5,7 +5,10 @@ all of them complete as such, and their end changes no indexed column. They are 
 of ids that their commit left in `ledger.fresh`; whoever is queued for longer is listed.
 """
 
+from contextlib import suppress
 from typing import Final
+
+from psycopg.errors import LockNotAvailable
 
 from octarm.common.storage import Pool, connected
 
@@ -19,8 +22,8 @@ QUEUED: Final = """
 t.state = 'queued' and (t.queued_since is not null
     or t.id >= (select min(f.first_id) from ledger.fresh f))
 """
-# Rows are locked in the order of their ids, and waited for: a transition that is not committed
-# may yet be undone.
+# Rows are locked in the order of their ids, and waited for a moment: a transition that is not
+# committed may yet be undone.
 _LIST: Final = f"""
 with old as (
     delete from ledger.fresh where first_id in (
@@ -38,7 +41,16 @@ update ledger.task t set fresh = false from late where t.id = late.id
 """
 
 
+_SOON: Final = "set local lock_timeout = '200ms'"
+
+
 async def list_late(pool: Pool) -> None:
-    """Let queued tasks be listed that were accepted some seconds ago; again does nothing."""
+    """Let queued tasks be listed that were accepted some seconds ago; again does nothing.
+
+    While somebody holds one of their rows, who was paused perhaps, they stay as they are.
+    """
     async with connected(pool) as connection:
-        await connection.execute(_LIST)
+        with suppress(LockNotAvailable):
+            async with connection.transaction():
+                await connection.execute(_SOON)
+                await connection.execute(_LIST)
