@@ -14,9 +14,11 @@ from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news
 pytestmark = pytest.mark.integration
 
 MANY_THAT_COMPLETED = """
-insert into ledger.task select (r).* from (
-    select jsonb_populate_record(t, jsonb_build_object('id', t.id || '-' || n)) as r
-    from ledger.task t, generate_series(1, 10000) n where t.id = %s) as copies
+insert into ledger.task (id, tenant, req_hash, state, event_seq, timeout_s, max_retries, priority,
+    tier, root_id, contract, created_at, terminal_at)
+select t.id || '-' || n, tenant, req_hash, state, event_seq, timeout_s, max_retries, priority,
+    tier, root_id, contract, created_at, terminal_at
+from ledger.task t, generate_series(1, 10000) n where t.id = %s
 """
 MADE_OTHERWISE = """
 update ledger.task t set state = %s, lease_until = case when open then now() end,
