@@ -159,11 +159,14 @@ class TestTasks:
         ran = cli("tasks", "explain", TASK_ID)
 
         assert "every arm is full" in ran.out
+        assert "3 tasks" in ran.out
         assert "  llm: no free slot" in ran.out
         assert "mine@aa" not in ran.out
 
     def test_says_what_placed_a_task_that_has_ended(self, cli: Cli, gateway: FakeGateway) -> None:
-        placed = {"policy": "mine@aa", "reason": "cheap", "attempts": list[object]()}
+        scores = [{"arm_id": "llm", "score": 0.75, "note": "cost tier 1"}]
+        attempts = [{"attempt": 1, "arm_id": "llm", "decision": {"scores": scores}}]
+        placed = {"policy": "mine@aa", "reason": "cheap", "attempts": attempts}
         answer = {"task_id": TASK_ID, "state": "completed", "waiting": None, **placed}
         gateway.on(f"GET /v1/tasks/{TASK_ID}/explain", Reply(body=answer))
 
@@ -171,6 +174,7 @@ class TestTasks:
 
         assert "mine@aa" in ran.out
         assert "cheap" in ran.out
+        assert "  llm: 0.75 (cost tier 1)" in ran.out
 
 
 @pytest.mark.usefixtures("url")

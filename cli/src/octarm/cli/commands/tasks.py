@@ -127,15 +127,31 @@ def explain(session: Session, task_id: TaskId) -> None:
         [
             ("task", task_id),
             ("state", state_text(str(why["state"])) if why.get("state") else None),
-            ("position", why.get("position")),
-            ("reason", why.get("reason")),
+            ("ahead of it", _ahead(why.get("position"))),
+            ("waits" if waiting else "placed", why.get("reason")),
             ("policy", why.get("policy") or None),
             ("starts", _guess(why.get("starts_in_s"))),
         ]
     )
     for name, reason in (why.get("arms") or {}).items():
-        print_lines(f"  {name}: {reason}")
+        print_lines(f"  {name}: {reason.removeprefix(f'{name} ')}")
+    if not waiting:
+        _show_scores(why.get("attempts") or [])
     _attempt_table(why.get("attempts") or [])
+
+
+def _show_scores(attempts: list[dict[str, Any]]) -> None:
+    """Show how much the best arms were liked when the last attempt was placed."""
+    decision = (attempts[-1].get("decision") if attempts else None) or {}
+    for it in decision.get("scores") or []:
+        note = f" ({it['note']})" if it.get("note") else ""
+        print_lines(f"  {it['arm_id']}: {it.get('score', 0):g}{note}")
+
+
+def _ahead(position: int | None) -> str | None:
+    if not position:
+        return None if position is None else "nothing"
+    return "1 task" if position == 1 else f"{position} tasks"
 
 
 def _guess(starts_in_s: float | None) -> str | None:
