@@ -164,7 +164,10 @@ class TestTasks:
         assert "mine@aa" not in ran.out
 
     def test_says_what_placed_a_task_that_has_ended(self, cli: Cli, gateway: FakeGateway) -> None:
-        scores = [{"arm_id": "llm", "score": 0.75, "note": "cost tier 1"}]
+        scores = [
+            {"arm_id": "llm", "score": 0.75, "note": "cost tier 1"},
+            {"arm_id": "big", "score": 0.5},
+        ]
         attempts = [{"attempt": 1, "arm_id": "llm", "decision": {"scores": scores}}]
         placed = {"policy": "mine@aa", "reason": "cheap", "attempts": attempts}
         answer = {"task_id": TASK_ID, "state": "completed", "waiting": None, **placed}
@@ -174,7 +177,7 @@ class TestTasks:
 
         assert "mine@aa" in ran.out
         assert "cheap" in ran.out
-        assert "  llm: 0.75 (cost tier 1)" in ran.out
+        assert "  llm: 0.75 (cost tier 1)\n  big: 0.5\n" in ran.out
 
 
 @pytest.mark.usefixtures("url")

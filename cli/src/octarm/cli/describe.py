@@ -39,6 +39,27 @@ def percent(data: dict[str, Any]) -> str:
     return f"{100 * float(data.get('fraction') or 0):.0f} %"
 
 
+def ahead(position: int | None) -> str | None:
+    """How many tasks stand before one."""
+    if not position:
+        return None if position is None else "nothing"
+    return "1 task" if position == 1 else f"{position} tasks"
+
+
+def guess(starts_in_s: float | None) -> str | None:
+    """When a task may start, by the pace of late."""
+    return None if starts_in_s is None else f"in about {starts_in_s:.1f} s"
+
+
+def score_lines(attempts: list[dict[str, Any]]) -> list[str]:
+    """How much the best arms were liked when the last attempt was placed, a line each."""
+    decision = (attempts[-1].get("decision") if attempts else None) or {}
+    return [
+        f"  {it['arm_id']}: {it.get('score', 0):g}" + (f" ({it['note']})" if it.get("note") else "")
+        for it in decision.get("scores") or []
+    ]
+
+
 def output_text(output: Any) -> str:
     """An output as a person reads it: its text when it is one, else JSON."""
     if isinstance(output, str):

@@ -7,7 +7,7 @@ import typer
 
 from octarm.cli.command import Session, command, sub_app
 from octarm.cli.commands.cancel import Reason, Wait, WaitSeconds, call_off, proof_text
-from octarm.cli.describe import age, budget_pairs, lasted, short_time
+from octarm.cli.describe import age, ahead, budget_pairs, guess, lasted, score_lines, short_time
 from octarm.cli.follow import ended_badly, follow, print_result, result_of
 from octarm.cli.http import Gateway
 from octarm.cli.output import note, pairs, print_json, print_lines, state_text, stdout, table
@@ -127,35 +127,18 @@ def explain(session: Session, task_id: TaskId) -> None:
         [
             ("task", task_id),
             ("state", state_text(str(why["state"])) if why.get("state") else None),
-            ("ahead of it", _ahead(why.get("position"))),
+            ("ahead of it", ahead(why.get("position"))),
             ("waits" if waiting else "placed", why.get("reason")),
             ("policy", why.get("policy") or None),
-            ("starts", _guess(why.get("starts_in_s"))),
+            ("starts", guess(why.get("starts_in_s"))),
         ]
     )
     for name, reason in (why.get("arms") or {}).items():
         print_lines(f"  {name}: {reason.removeprefix(f'{name} ')}")
     if not waiting:
-        _show_scores(why.get("attempts") or [])
+        for line in score_lines(why.get("attempts") or []):
+            print_lines(line)
     _attempt_table(why.get("attempts") or [])
-
-
-def _show_scores(attempts: list[dict[str, Any]]) -> None:
-    """Show how much the best arms were liked when the last attempt was placed."""
-    decision = (attempts[-1].get("decision") if attempts else None) or {}
-    for it in decision.get("scores") or []:
-        note = f" ({it['note']})" if it.get("note") else ""
-        print_lines(f"  {it['arm_id']}: {it.get('score', 0):g}{note}")
-
-
-def _ahead(position: int | None) -> str | None:
-    if not position:
-        return None if position is None else "nothing"
-    return "1 task" if position == 1 else f"{position} tasks"
-
-
-def _guess(starts_in_s: float | None) -> str | None:
-    return None if starts_in_s is None else f"in about {starts_in_s:.1f} s"
 
 
 def task_path(task_id: str) -> str:
