@@ -29,6 +29,8 @@ NOOP = (sys.executable, "-m", "bench.noop_arm")
 async def run(given: argparse.Namespace) -> Any:
     """Start the stack, let the loading client run, stop the stack."""
     env = {"OCTARM_TRACE_SAMPLE": "0", "OCTARM_LOG_LEVEL": "warning"}
+    if given.scenario == "many-arms":
+        env["OCTARM_POLICY"] = "fair_share"
     extra = {} if given.scenario in FLEETS else {"noop": NOOP}
     with tempfile.TemporaryDirectory(prefix="octarm-load-") as folder:
         async with running_stack(Path(folder), extra_arms=extra, env=env):

@@ -21,7 +21,14 @@ from octarm.ledger.domain.messages import (
     unpack,
 )
 from octarm.ledger.domain.news import Gathering, Step
-from octarm.ledger.domain.tasks import new_task, ready_again, ready_task, with_left
+from octarm.ledger.domain.tasks import (
+    FARTHEST_START,
+    START_GRACE,
+    new_task,
+    ready_again,
+    ready_task,
+    with_left,
+)
 from octarm.models import hot
 from octarm.models.contracts import TaskContract, TaskSubmission
 from octarm.models.errors import InvalidRequest
@@ -309,3 +316,56 @@ def test_an_attempt_of_another_arm_or_that_is_still_to_come_is_foreign() -> None
     assert stray(3, "one").is_foreign_to("one")
     assert stray(2, "another").is_foreign_to("one")
     assert not stray(2, "one").is_foreign_to("one")
+
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (NOON + FARTHEST_START, NOON + FARTHEST_START),
+        (NOON + SECOND, NOON + SECOND),
+        (NOON, None),
+        (NOON - START_GRACE, None),
+    ],
+)
+def test_a_start_that_has_passed_not_long_ago_is_now(
+    asked: datetime, given: datetime | None
+) -> None:
+    task = new_task(
+        TaskSubmission(goal="g", not_before=asked),
+        task_id=TASK,
+        tenant="a",
+        traceparent="",
+        now=NOON,
+    )
+
+    assert task.not_before == given
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [(NOON + FARTHEST_START + SECOND, "a year ahead"), (NOON - START_GRACE - SECOND, "the past")],
+)
+def test_a_start_long_ago_or_far_ahead_is_refused(asked: datetime, said: str) -> None:
+    submission = TaskSubmission(goal="g", not_before=asked)
+
+    with pytest.raises(InvalidRequest, match=said) as refused:
+        new_task(submission, task_id=TASK, tenant="a", traceparent="", now=NOON)
+
+    assert refused.value.code == "INVALID_PARAMETER"
+
+
+@pytest.mark.parametrize(
+    ("fields", "retries"),
+    [
+        ({}, 3),
+        ({"retry": {"max_attempts": 2}}, 1),
+        ({"budget": {"max_retries": 0}, "retry": {"max_attempts": 5}}, 0),
+    ],
+)
+def test_the_smaller_of_what_budget_and_policy_allow_is_tried(
+    fields: dict[str, Any], retries: int
+) -> None:
+    assert a_new_task(**fields).max_retries == retries
