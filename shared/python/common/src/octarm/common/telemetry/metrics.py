@@ -156,6 +156,8 @@ _OWNERS: Final = {
     **{name: name for name in ("gateway", "orchestrator", "scheduler", "memory")},
     "arm-registry": "registry",
 }
+# Whoever is on the bus counts these.
+BUS: Final = "bus"
 registry: Final = CollectorRegistry()
 _made: dict[str, Counter | Gauge | Histogram] = {}
 
@@ -214,7 +216,7 @@ def begin(service: str) -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     owner = _OWNERS.get(service, "arm")
     for metric in METRICS:
-        if metric.name.split("_")[1] == owner:
+        if metric.name.split("_")[1] in (owner, BUS):
             if not metric.labels:
                 _get(metric.name)
             if len(metric.labels) == 1:
