@@ -1,4 +1,4 @@
-"""Schemathesis on the gateway's own OpenAPI document: no 5xx, and no answer breaks its schema.
+"""Schemathesis on the gateway's own OpenAPI document: no 500, and no answer breaks its schema.
 
 `python -m tests.fuzz.http_api` does it for ten minutes, against a stack of its own.
 """

@@ -9,7 +9,7 @@ from octarm.models.errors import Unavailable
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.verify.check import Sources, verify
 from octarm.verify.invariants import INVARIANTS, Mode
-from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news
+from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, accept_plainly, news
 
 pytestmark = pytest.mark.integration
 
@@ -51,6 +51,21 @@ async def test_open_work_is_broken_when_idle_and_fine_when_live(
     live = await verify(Sources(postgres_url), mode=Mode.LIVE)
 
     assert (idle.broken, live.broken) == ({"I1"}, set())
+
+
+async def test_finds_a_queued_task_that_nobody_would_look_for(
+    ledger: Ledger, postgres_url: str
+) -> None:
+    await accept_plainly(ledger)
+    assert (await verify(Sources(postgres_url), mode=Mode.LIVE)).ok
+    await ledger.execute("delete from ledger.fresh")
+
+    (violation,) = (await verify(Sources(postgres_url), mode=Mode.LIVE)).violations
+
+    assert (violation.invariant, violation.rule) == (
+        "I1",
+        "a task is queued where nobody looks for it",
+    )
 
 
 async def test_names_the_first_of_many_and_counts_all(ledger: Ledger, postgres_url: str) -> None:

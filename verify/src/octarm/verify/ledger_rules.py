@@ -75,6 +75,17 @@ LEDGER_RULES: Final = (
     ),
     LedgerRule(
         "I1",
+        "a task is queued where nobody looks for it",
+        "Neither listed nor in a range of fresh tasks: should it be lost, nobody would notice.",
+        """
+        select t.id, t.created_at::text from ledger.task t
+        where t.state = 'queued' and t.queued_since is null
+            and not exists (select from ledger.fresh f where f.first_id <= t.id)
+        """,
+        tables=("fresh",),
+    ),
+    LedgerRule(
+        "I1",
         "state and end do not agree",
         "A transition wrote one without the other.",
         f"select id, state from ledger.task where (terminal_at is null) <> (state in {_OPEN})",
