@@ -102,7 +102,7 @@ class ResultsConsumer:
 
     async def __call__(self, batch: list[Delivery]) -> list[Outcome]:
         """Handle one batch; placements that were read together with it go first."""
-        if not batch[0].subject.startswith(_COMMANDS):
+        if self._patience_s and not batch[0].subject.startswith(_COMMANDS):
             await asyncio.sleep(0)
         gathering = Gathering()
         outcomes: list[Outcome] = [ACK] * len(batch)
