@@ -2,6 +2,7 @@
 
 import pytest
 
+from octarm.policies.queue.groups import FEW
 from octarm.policies.queue.lanes import Blocker
 from octarm.policies.queue.orders import Order
 from octarm.policies.queue.queue import Rules
@@ -266,3 +267,30 @@ def test_a_blocker_says_itself_when_it_has_room() -> None:
         blocker.has_room(NOW)
     with pytest.raises(NotImplementedError):
         blocker.look_again_at(a_task(), 60, now=NOW)
+
+
+def test_under_shares_whose_turn_it_is_has_to_be_looked_up() -> None:
+    queue = a_queue("fair_share")
+    task = a_task()
+    queue.add(task, now=NOW)
+    lane = task.lane
+    assert lane is not None
+
+    assert lane.order is not None
+    assert not lane.order.holds_only(lane)
+
+
+def test_what_one_group_learned_of_many_arms_serves_the_next() -> None:
+    queue = a_queue()
+    arms = [an_arm(queue.arms, f"arm-{number:02}", "x y") for number in range(2 * FEW)]
+    for number in range(4 * FEW):
+        for needs in ("x", "y"):
+            queue.add(a_task(f"{number:02}-{needs}", needs=needs), now=NOW)
+    first = placed(queue)
+
+    for decision in first:
+        queue.land(decision.task.task_id, 1)
+    again = placed(queue)
+
+    assert {it.arm for it in first} == {it.arm for it in again} == set(arms)
+    assert {it.task.task_id[-1] for it in first + again} == {"x", "y"}

@@ -1,5 +1,6 @@
 """The cycle collector looks when it is told to, and then at everything."""
 
+import asyncio
 import gc
 import weakref
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ import pytest
 
 from octarm.policies import collecting
 from octarm.policies.collecting import ALL_AFTER, ALL_AT_REST, BetweenCycles
+from tests.support.wait import wait_until
 
 ENOUGH = 1_000
 
@@ -72,6 +74,35 @@ def test_what_has_outlived_a_look_is_looked_at_again(
     tidy(resting=resting)
 
     assert knot() is None
+
+
+def test_a_call_looks_for_nothing_when_little_is_new(tidy: BetweenCycles) -> None:
+    knot = a_knot()
+
+    tidy(resting=False)
+
+    assert knot() is not None
+
+
+def test_while_it_is_not_open_a_call_does_nothing() -> None:
+    frozen = gc.get_freeze_count()
+
+    BetweenCycles()(resting=True)
+
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == frozen
+
+
+async def test_it_looks_by_itself_too(tidy: BetweenCycles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "EVERY_S", 0.0)
+    knot = a_knot()
+    made = many()
+
+    looking = asyncio.create_task(tidy.run())
+    await wait_until(lambda: knot() is None)
+    looking.cancel()
+
+    assert made
 
 
 def test_the_interpreter_collects_again_afterwards(tidy: BetweenCycles) -> None:
