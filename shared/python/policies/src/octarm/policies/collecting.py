@@ -26,8 +26,10 @@ class BetweenCycles:
 
     def __init__(self) -> None:
         self._looks = 0
+        self._open = False
 
     def __enter__(self) -> Self:
+        self._open = True
         gc.disable()
         return self
 
@@ -37,14 +39,15 @@ class BetweenCycles:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._open = False
         gc.enable()
 
     def __call__(self, *, resting: bool) -> None:
         """Look for garbage if it is time to; `resting` says that nothing is to be done now.
 
-        While it is not open it does nothing: the interpreter collects.
+        While it is not open it does nothing: whoever owns the process decides.
         """
-        if gc.isenabled():
+        if not self._open:
             return
         if self._looks >= (ALL_AT_REST if resting else ALL_AFTER):
             self._looks = 0
