@@ -94,7 +94,7 @@ async def test_what_was_accepted_is_told_though_its_neighbours_found_nobody() ->
     body = {"tenant": "default", "submissions": [{"submission": {}}] * 2}
     message = Msg(cast(NATS, nc), "subject", "reply", msgspec.json.encode(body))
 
-    SubmitResponder(cast(NATS, nc), Batcher(flush)).asked(message)
+    await SubmitResponder(cast(NATS, nc), Batcher(flush))._asked(message)
     await wait_until(lambda: nc.published)
 
     first, second = read_reply(nc.published[0], SubmitAnswers).answers
@@ -114,10 +114,9 @@ async def test_while_too_much_waits_a_request_is_refused_as_a_whole_and_unread()
     nc = FakeConnection()
     responder = SubmitResponder(cast(NATS, nc), Batcher(flush, max_items=1, max_waiting=1))
     body = msgspec.json.encode({"tenant": "default", "submissions": [{"submission": {}}] * 2})
-    responder.asked(Msg(cast(NATS, nc), "subject", "reply", body))
+    await responder._asked(Msg(cast(NATS, nc), "subject", "reply", body))
 
-    responder.asked(Msg(cast(NATS, nc), "subject", "reply", b"not so much as JSON"))
-    await wait_until(lambda: nc.published)
+    await responder._asked(Msg(cast(NATS, nc), "subject", "reply", b"not so much as JSON"))
 
     with pytest.raises(Backpressure, match="too much is waiting"):
         read_reply(nc.published[0], SubmitAnswers)
@@ -158,7 +157,7 @@ async def test_a_thousand_long_refusals_fit_into_one_answer() -> None:
     body = {"tenant": "default", "submissions": [{"submission": {}}] * 1000}
     message = Msg(cast(NATS, nc), "subject", "reply", msgspec.json.encode(body))
 
-    responder.asked(message)
+    await responder._asked(message)
     await wait_until(lambda: nc.published)
 
     assert len(nc.published[0]) < nc.max_payload
@@ -181,7 +180,7 @@ async def test_a_plan_is_accepted_whole_however_much_else_waits() -> None:
     loose = [{"submission": {"depends_on": [first]}}] * 500
     for submissions in (plan, loose):
         body = msgspec.json.encode({"tenant": "default", "submissions": submissions})
-        responder.asked(Msg(cast(NATS, nc), "subject", "reply", body))
+        await responder._asked(Msg(cast(NATS, nc), "subject", "reply", body))
     await wait_until(lambda: len(nc.published) == 2)
 
     assert sorted(groups) == [100, 200, 200, 500]

@@ -14,7 +14,6 @@ from nats.errors import Error as NatsError
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.letters import first_place
 from octarm.common.bus.requests import ok, problem
-from octarm.common.bus.wire import listen
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Batcher
 from octarm.common.telemetry import metrics
@@ -100,21 +99,20 @@ class SubmitResponder:
 
     async def start(self) -> None:
         """Subscribe, sharing the work with the other replicas."""
-        await listen(self.nc, SUBMIT_TASKS.at(), self.asked, queue=QUEUE)
+        await self.nc.subscribe(SUBMIT_TASKS.at(), queue=QUEUE, cb=self._asked)
         await self.nc.flush()
 
-    def asked(self, msg: Msg) -> None:
-        """Take a request; its answer follows when everything in it has been decided."""
+    async def _asked(self, msg: Msg) -> None:
         full = self.accepting.refusal()
         if full is not None:
             # Unread: under a load that cannot be taken, refusing must cost next to nothing.
             metrics.inc("octarm_orchestrator_requests_refused_total")
-            self._reply_soon(msg, problem(full))
+            await self._reply(msg, problem(full))
             return
         try:
             request = _submissions(msg.data)
         except NOT_UNDERSTOOD as error:
-            self._reply_soon(msg, problem(InvalidRequest(f"not a submission: {error}")))
+            await self._reply(msg, problem(InvalidRequest(f"not a submission: {error}")))
             return
         failpoint("submit_received")
         group = [Submitted(request.tenant, item) for item in request.submissions]
@@ -122,6 +120,7 @@ class SubmitResponder:
             whole = self.planning.put_nowait(group)
             whole.add_done_callback(lambda done: self._answer_later(msg, _each(done, len(group))))
             return
+        # The reply follows the commit; the subscription must not wait for it.
         accepting = self.accepting.put_many_nowait(group)
         accepting.add_done_callback(lambda done: self._answer_later(msg, done.result()))
 
@@ -129,7 +128,10 @@ class SubmitResponder:
         # Some may have been accepted, and without a key asking again would double them.
         away = [answer for answer in answers if isinstance(answer, Unavailable | Backpressure)]
         whole = len(away) == len(answers) and len({refusal.code for refusal in away}) == 1
-        self._reply_soon(msg, problem(away[0]) if whole else self._answers(answers))
+        body = problem(away[0]) if whole else self._answers(answers)
+        sending = asyncio.ensure_future(self._reply(msg, body))
+        _sending.add(sending)
+        sending.add_done_callback(_sending.discard)
 
     def _answers(self, answers: Sequence[AcceptAnswer | BaseException]) -> bytes:
         body = ok(_encode(hot.SubmitAnswers(_listed(answers))))
@@ -138,11 +140,6 @@ class SubmitResponder:
             brief = [_answer(_brief(item)) for item in answers]
             body = ok(_encode(hot.SubmitAnswers(brief)))
         return body
-
-    def _reply_soon(self, msg: Msg, body: bytes) -> None:
-        sending = asyncio.ensure_future(self._reply(msg, body))
-        _sending.add(sending)
-        sending.add_done_callback(_sending.discard)
 
     async def _reply(self, msg: Msg, body: bytes) -> None:
         failpoint("submit_before_reply")
