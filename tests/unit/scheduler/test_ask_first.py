@@ -158,6 +158,19 @@ async def test_what_comes_again_after_it_was_settled_is_asked_about() -> None:
     assert waits(first, 1) == [False]
 
 
+async def test_what_a_consumer_made_anew_gives_again_is_asked_about() -> None:
+    ledger = FakeLedger(an_outcome(1, TaskState.COMPLETED))
+    first = asking(ledger)
+    assert await first([FakeDelivery(ready(2), seq=8)]) == [HELD]
+    assert not ledger.is_up_to_date
+
+    again = FakeDelivery(ready(1), seq=7)
+    assert await first([again]) == [HELD]
+
+    assert (ledger.is_up_to_date, again.acked) == (True, 1)
+    assert waits(first, 1, 2) == [False, True]
+
+
 async def test_what_waits_by_another_message_is_settled_when_the_ledger_saw_it_placed() -> None:
     ledger = FakeLedger(an_outcome(1, TaskState.COMPLETED))
     first = asking(ledger)

@@ -3,7 +3,8 @@
 That can be of what READY held before we led, for an earlier leader may have died between
 DISPATCH and the acknowledgement of READY; and of copies: the ledger reminds of tasks that have
 been queued for long, and publishes again what nobody acknowledged. A restarted nats-server has
-forgotten the Msg-Ids of what was read and removed. And it delivers again what was settled late.
+forgotten the Msg-Ids of what was read and removed. It delivers again what was settled late. And
+our own request to make the consumer anew may be carried out once more, long after we sent it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -41,7 +42,7 @@ class Ledger(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AskFirst:
     """Admit READY messages; of those up to `until_seq` only what the ledger has not seen placed.
 
@@ -54,6 +55,8 @@ class AskFirst:
     ledger: Ledger
     until_seq: int
     up_to_date: Callable[[], Awaitable[None]]
+    read_seq: int = 0
+    """The last message that was read; an earlier one comes again, whatever its consumer says."""
 
     async def __call__(self, deliveries: Sequence[ReadyDelivery]) -> list[Outcome]:
         """Handle a batch of messages; gives one outcome each."""
@@ -61,6 +64,7 @@ class AskFirst:
             it.stream_seq: _read(it) for it in deliveries if it.stream_seq not in self.desk.holds
         }
         copies = {it.stream_seq for it in deliveries if self._is_copy(it, read)}
+        self.read_seq = max(self.read_seq, *read, 0)
         asked = {seq for seq in read if seq <= self.until_seq} | copies
         # At once: what is held or waits now may have been placed when the ledger has answered.
         fresh = [it for it in deliveries if it.stream_seq not in asked]
@@ -101,7 +105,7 @@ class AskFirst:
         seq = delivery.stream_seq
         if seq <= self.until_seq or not (tasks := read.get(seq)):
             return False
-        is_first = delivery.deliveries == 1
+        is_first = delivery.deliveries == 1 and seq > self.read_seq
         if is_first and tasks[0].queued_at > delivery.published_at - COPY_AFTER:
             return False
         return any(self.desk.queue.get(ready.task_id) is None for ready in tasks)
