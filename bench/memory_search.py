@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -174,6 +175,11 @@ def shares(times: list[float]) -> dict[str, float]:
     return {"p50_ms": round(cuts[9], 2), "p95_ms": round(cuts[18], 2)}
 
 
+def bound(ask: Callable[[str], Awaitable[Any]], some: list[str]) -> list[Any]:
+    """Give a call for each question."""
+    return [partial(ask, question) for question in some]
+
+
 async def measure(url: str, number: int, queries: int, *, flat: bool) -> dict[str, Any]:
     """Fill the table and ask: ours, plain SQL, and exact search for the recall."""
     filled = await asyncio.to_thread(lambda: fill(url, number, flat=flat))
@@ -202,9 +208,6 @@ async def measure(url: str, number: int, queries: int, *, flat: bool) -> dict[st
         async with pool.connection() as connection:
             cursor = await connection.execute(EXACT.encode(), [as_vector(hashed(question))])
             return [row[0] for row in await cursor.fetchall()]
-
-    def bound(ask: Callable[[str], Awaitable[Any]], some: list[str]) -> list[Any]:
-        return [lambda question=question: ask(question) for question in some]
 
     await timed(bound(ours, questions[:20]))
     figures["ours"] = shares((await timed(bound(ours, questions)))[0])

@@ -125,12 +125,13 @@ def decided(
             if not tasks:
                 break
     gc.unfreeze()
-    took_ms.sort()
+    given: Row = {"policy": name, "arms": arms, "queued": length, "reload_s": round(filled_s, 3)}
+    return given | figures_of(sorted(took_ms), tidied_ms, count)
+
+
+def figures_of(took_ms: Sequence[float], tidied_ms: float, count: int) -> Row:
+    """Say what cycles took, sorted, and collecting after them, while so many were placed."""
     return {
-        "policy": name,
-        "arms": arms,
-        "queued": length,
-        "reload_s": round(filled_s, 3),
         "placements_per_s": round(count / (sum(took_ms) + tidied_ms) * 1000),
         "decision_p50_ms": round(took_ms[len(took_ms) // 2], 3),
         "decision_p99_ms": round(took_ms[len(took_ms) * 99 // 100], 3),

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
+from pydantic import JsonValue
 
 from octarm.clients.episodes import EpisodeWriter
 from octarm.clients.memory import MemoryClient
@@ -73,6 +75,18 @@ def episode(memory: Recall) -> OpenEpisode:
     return memory.resume(new_id("epi"), durability="fast")
 
 
+async def one_more(
+    service: FakeService, episode: OpenEpisode, taken: Sequence[object], late: str
+) -> "asyncio.Task[object]":
+    """Have entries taken that nobody answers yet, and begin one more."""
+    service.open.clear()
+    for body in taken:
+        await episode.observe(cast(JsonValue, body))
+    begun = asyncio.create_task(episode.observe(late))
+    await wait_until(lambda: service.requests)
+    return cast("asyncio.Task[object]", begun)
+
+
 class TestFastEntries:
     async def test_are_taken_before_anybody_answers_and_travel_together(
         self, service: FakeService, episode: OpenEpisode
@@ -94,12 +108,7 @@ class TestFastEntries:
     async def test_wait_once_the_window_is_full(
         self, service: FakeService, episode: OpenEpisode
     ) -> None:
-        service.open.clear()
-        for number in range(MAX_ENTRIES):
-            await episode.observe(number)
-
-        late = asyncio.create_task(episode.observe("late"))
-        await wait_until(lambda: service.requests)
+        late = await one_more(service, episode, range(MAX_ENTRIES), "late")
         full = not late.done()
         service.open.set()
         await late
@@ -111,12 +120,7 @@ class TestFastEntries:
     async def test_wait_once_a_mebibyte_is_on_its_way(
         self, service: FakeService, episode: OpenEpisode
     ) -> None:
-        service.open.clear()
-        for _ in range(17):
-            await episode.observe("x" * 60_000)
-
-        late = asyncio.create_task(episode.observe("x" * 60_000))
-        await wait_until(lambda: service.requests)
+        late = await one_more(service, episode, ["x" * 60_000] * 17, "x" * 60_000)
         full = not late.done()
         service.open.set()
         await late
@@ -127,11 +131,7 @@ class TestFastEntries:
     async def test_one_that_is_cancelled_in_front_of_a_full_window_is_not_taken(
         self, service: FakeService, episode: OpenEpisode
     ) -> None:
-        service.open.clear()
-        for number in range(MAX_ENTRIES):
-            await episode.observe(number)
-        late = asyncio.create_task(episode.observe("late"))
-        await wait_until(lambda: service.requests)
+        late = await one_more(service, episode, range(MAX_ENTRIES), "late")
 
         late.cancel()
         await asyncio.gather(late, return_exceptions=True)

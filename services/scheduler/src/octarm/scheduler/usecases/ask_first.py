@@ -8,7 +8,7 @@ our own request to make the consumer anew may be carried out once more, long aft
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -55,7 +55,7 @@ class AskFirst:
     ledger: Ledger
     until_seq: int
     up_to_date: Callable[[], Awaitable[None]]
-    read_seq: int = 0
+    _read_seq: int = field(default=0, init=False)
     """The last message that was read; an earlier one comes again, whatever its consumer says."""
 
     async def __call__(self, deliveries: Sequence[ReadyDelivery]) -> list[Outcome]:
@@ -64,7 +64,7 @@ class AskFirst:
             it.stream_seq: _read(it) for it in deliveries if it.stream_seq not in self.desk.holds
         }
         copies = {it.stream_seq for it in deliveries if self._is_copy(it, read)}
-        self.read_seq = max(self.read_seq, *read, 0)
+        self._read_seq = max(self._read_seq, *read, 0)
         asked = {seq for seq in read if seq <= self.until_seq} | copies
         # At once: what is held or waits now may have been placed when the ledger has answered.
         fresh = [it for it in deliveries if it.stream_seq not in asked]
@@ -105,7 +105,7 @@ class AskFirst:
         seq = delivery.stream_seq
         if seq <= self.until_seq or not (tasks := read.get(seq)):
             return False
-        is_first = delivery.deliveries == 1 and seq > self.read_seq
+        is_first = delivery.deliveries == 1 and seq > self._read_seq
         if is_first and tasks[0].queued_at > delivery.published_at - COPY_AFTER:
             return False
         return any(self.desk.queue.get(ready.task_id) is None for ready in tasks)

@@ -11,8 +11,7 @@ from octarm.models.scalars import Instant, Stored
 
 MAX_SECONDS: Final = 7 * 24 * 3600
 MAX_PAST: Final = 50
-Actor = Annotated[Stored, StringConstraints(max_length=1000)]
-Reason = Annotated[Stored, StringConstraints(max_length=1000)]
+Text = Annotated[Stored, StringConstraints(max_length=1000)]
 
 
 class ShedMode(StrEnum):
@@ -28,7 +27,7 @@ class Switching(Message):
 
     tenant: Tenant | None = Field(default=None, description="Of one tenant; none: of the fleet")
     mode: ShedMode
-    reason: Reason = Field(default="", description="Everybody who is refused reads it")
+    reason: Text = Field(default="", description="Everybody who is refused reads it")
     seconds: int | None = Field(
         default=None, ge=1, le=MAX_SECONDS, strict=True, description="Opens by itself after these"
     )
@@ -37,7 +36,7 @@ class Switching(Message):
 class SwitchShedding(Switching):
     """Put the switch so; the same again is noted again, and changes nothing."""
 
-    by: Actor
+    by: Text
 
 
 class Switched(Message):
@@ -46,7 +45,7 @@ class Switched(Message):
     tenant: Tenant | None = None
     mode: ShedMode
     reason: Stored = ""
-    by: Actor
+    by: Text
     at: Instant
     until: Instant | None = None
 

@@ -9,6 +9,7 @@ import msgspec
 from octarm.common.redaction import redact
 from octarm.common.telemetry import conventions
 from octarm.common.telemetry.conventions import Attribute
+from octarm.common.telemetry.traceparents import is_sampled
 
 MOST_TEXT: Final = 500
 MOST_ERROR: Final = 100
@@ -48,7 +49,7 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_sampled(self) -> bool:
         """Whether its trace is; else it is told for its error alone."""
-        return self.parent[-1] == "1"
+        return is_sampled(self.parent)
 
 
 def shown(name: str, value: Attribute) -> tuple[str, Attribute]:

@@ -4,7 +4,7 @@ from typing import Final
 
 from octarm.common.bus.cloud_events import cloud_event
 from octarm.common.bus.publisher import Outgoing
-from octarm.common.storage import Pool, connected
+from octarm.common.storage import Pool, connected, transaction
 from octarm.ledger.domain.changes import Entry
 from octarm.ledger.domain.shedding import Sheds, Switch
 from octarm.ledger.storage.outbox import write_entry
@@ -44,7 +44,7 @@ class PostgresShedding:
 
         Gives what is to be told of it, which is in the outbox already.
         """
-        async with connected(self._pool) as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             cursor = await connection.execute(_PUT, wanted.model_dump(mode="json"))
             row = await cursor.fetchone()
             assert row is not None

@@ -59,6 +59,12 @@ class Arm:
         self.entry: Ranked = (-1, self)
         self.groups: dict[Group, None] = {}
 
+    def recount(self) -> None:
+        """Note that it has changed, and how much of it is free now."""
+        self.version += 1
+        free = self.slots - self.used
+        self.free = free if free > 0 and not self.paused_until else 0
+
     def seen(
         self,
         *,

@@ -105,9 +105,7 @@ class Arms:
         self._turn += 1
         arm.turn = self._turn
         arm.used += slots
-        arm.version += 1
-        free = arm.slots - arm.used
-        arm.free = free if free > 0 and not arm.paused_until else 0
+        arm.recount()
         if arm.governor is None:
             return 0
         thought = arm.governor.take(tokens, now)
@@ -117,9 +115,7 @@ class Arms:
     def hold(self, arm: Arm, slots: int) -> None:
         """Count slots that others have placed on, or that were found in use."""
         arm.used += slots
-        arm.version += 1
-        free = arm.slots - arm.used
-        arm.free = free if free > 0 and not arm.paused_until else 0
+        arm.recount()
 
     def give_back(self, arm: Arm, slots: int) -> None:
         """Give slots back when an attempt has ended."""
@@ -207,9 +203,7 @@ class Arms:
         self._improved(arm)
 
     def _improved(self, arm: Arm) -> None:
-        arm.version += 1
-        free = arm.slots - arm.used
-        arm.free = free if free > 0 and not arm.paused_until else 0
+        arm.recount()
         self.freed[arm] = None
         self._log.append(arm)
         self.log_end += 1

@@ -50,9 +50,8 @@ def place(queue: Queue, homes: Homes, *, now: float, window: int = WINDOW) -> li
     board = queue.board
     decisions: list[Decision] = []
     lane: Lane | None = None
-    fair = queue.policy.fair
     while len(decisions) < window:
-        if lane is None or fair or not board.stands_alone(lane):
+        if lane is None or not board.stands_alone(lane):
             board.wake(now)
             lane = board.awake.first(now)
             if lane is None:

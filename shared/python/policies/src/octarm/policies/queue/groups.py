@@ -154,13 +154,10 @@ class Group(Blocker):
     def _replace(self, changed: "dict[Arm, None]") -> None:
         """Put many arms where they belong now; what is sorted already costs the sort nothing."""
         ranked = [one for one in self._ranked if one[-1] not in changed]
-        entries, slots, by_needs = self._entries, self.task.slots, self._arms.by_needs
+        entries, slots = self._entries, self.task.slots
         for arm in changed:
             if self in arm.groups and self.free(arm) >= slots:
-                entry = arm.entry
-                if entry[-2] != arm.version or by_needs:
-                    entry = self._entry(arm)
-                entries[arm] = entry
+                entries[arm] = entry = self._entry(arm)
                 ranked.append(entry)
             else:
                 entries.pop(arm, None)
@@ -175,10 +172,7 @@ class Group(Blocker):
 
     def _insert(self, arm: "Arm") -> None:
         if self.free(arm) >= self.task.slots:
-            entry = arm.entry
-            if entry[-2] != arm.version or self._arms.by_needs:
-                entry = self._entry(arm)
-            self._entries[arm] = entry
+            entry = self._entries[arm] = self._entry(arm)
             insort(self._ranked, entry)
         else:
             self._entries.pop(arm, None)

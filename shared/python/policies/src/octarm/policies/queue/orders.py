@@ -128,14 +128,6 @@ class _Fair:
                 return lane
         return None
 
-    def holds_only(self, lane: Lane) -> bool:
-        """Say no: whose turn it is has to be looked up."""
-        return False
-
-    def holds_none(self) -> bool:
-        """Whether nothing stands here."""
-        return not self.parts
-
     def lanes(self) -> list[Lane]:
         """Give the lanes that stand here, in no order."""
         return [lane for part in self.parts.values() for lane in part.lanes()]
@@ -180,17 +172,18 @@ class _Fair:
 class Order:
     """Lanes of both tiers, interactive ones first."""
 
-    __slots__ = ("_shares", "_tiers", "patience_s")
+    __slots__ = ("_leaves", "_shares", "_tiers", "patience_s")
 
     def __init__(self, *, fair: bool, patience_s: float) -> None:
         self.patience_s = patience_s
         self._tiers: tuple[_Fair | _Leaf, _Fair | _Leaf]
         self._shares: tuple[dict[Share, _Fair | _Leaf], ...] = ()
+        self._leaves: tuple[_Leaf, ...] = ()
         if fair:
             self._tiers = interactive, batch = _Fair(self, 0.0), _Fair(self, 0.0)
             self._shares = interactive.parts, batch.parts
         else:
-            self._tiers = _Leaf(self, 0.0), _Leaf(self, 0.0)
+            self._tiers = self._leaves = _Leaf(self, 0.0), _Leaf(self, 0.0)
 
     def add(self, lane: Lane) -> None:
         """Let a lane stand here and nowhere else, or tell that its first task is another."""
@@ -202,10 +195,10 @@ class Order:
         return self._tiers[0].first(now) or self._tiers[1].first(now)
 
     def holds_only(self, lane: Lane) -> bool:
-        """Whether that lane certainly goes first; false when that has to be looked up."""
-        if not lane.live or lane.order is not self:
+        """Whether that lane certainly goes first; false when it has to be looked up: by shares."""
+        if not self._leaves or not lane.live or lane.order is not self:
             return False
-        first, second = self._tiers
+        first, second = self._leaves
         return first.holds_only(lane) or (first.holds_none() and second.holds_only(lane))
 
     def served(self, tenant: Share, tier: int, now: float) -> None:
