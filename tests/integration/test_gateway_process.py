@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import nats
 import pytest
+from nats.aio.msg import Msg
 
 from octarm.cli.stack.ports import free_port
+from octarm.common.bus.requests import problem
+from octarm.models import subjects
+from octarm.models.errors import NotFound
+from octarm.models.ids import new_id
 from octarm.models.states import TaskState
 from tests.support.fleet import FakeTasks
 from tests.support.gateway import an_orchestrator
@@ -189,3 +195,44 @@ class TestTracing:
 
 async def _refused(client: httpx.AsyncClient) -> bool:
     return not await is_up(client)
+
+
+@asynccontextmanager
+async def a_slow_memory(nats_url: str, answers_after_s: float) -> AsyncGenerator[None, None]:
+    """Whoever is asked for an episode, and takes that long to say that there is none."""
+    nc = await nats.connect(nats_url)
+
+    async def answer(msg: Msg) -> None:
+        await asyncio.sleep(answers_after_s)
+        await msg.respond(problem(NotFound("no such episode", code="EPISODE_NOT_FOUND")))
+
+    try:
+        await nc.subscribe(subjects.GET_EPISODE.at(), cb=answer)
+        await nc.flush()
+        yield
+    finally:
+        await nc.close()
+
+
+class TestMemoryThatIsSlow:
+    async def test_is_waited_for_longer_than_the_others(self, nats_url: str) -> None:
+        async with (
+            a_slow_memory(nats_url, 0.5),
+            a_gateway_process(nats_url, answer_s="0.1", memory_s="10") as (_, client),
+        ):
+            response = await client.get(f"/v1/memory/episodes/{new_id('epi')}")
+
+        assert response.status_code == 404
+        assert response.json()["code"] == "EPISODE_NOT_FOUND"
+
+    async def test_and_does_not_answer_is_a_504_that_says_what_to_do(self, nats_url: str) -> None:
+        async with (
+            a_slow_memory(nats_url, 60),
+            a_gateway_process(nats_url, memory_s="0.2") as (_, client),
+        ):
+            response = await client.get(f"/v1/memory/episodes/{new_id('epi')}")
+
+        assert response.status_code == 504
+        assert response.headers["retry-after"] == "1"
+        assert "in 0.2 s" in response.json()["detail"]
+        assert "again with the same id" in response.json()["recovery_hint"]

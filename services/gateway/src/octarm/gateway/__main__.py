@@ -30,15 +30,16 @@ from octarm.models.ids import new_id
 log = get_logger()
 
 
-def fleet_on(nc: Client, publisher: Publisher, answer_s: float) -> Fleet:
+def fleet_on(nc: Client, publisher: Publisher, settings: Settings) -> Fleet:
     """Everything behind the API, reached over one connection."""
+    answer_s, memory_s = settings.answer_s, settings.memory_s
     return Fleet(
         tasks=OrchestratorClient(nc, answer_s),
         queue=SchedulerClient(nc, answer_s),
         arms=ArmRegistryClient(nc, answer_s),
-        episodes=MemoryClient(nc, answer_s),
-        knowledge=SemanticClient(nc, answer_s),
-        upkeep=UpkeepClient(nc, answer_s),
+        episodes=MemoryClient(nc, memory_s),
+        knowledge=SemanticClient(nc, memory_s),
+        upkeep=UpkeepClient(nc, memory_s),
         events=BusTaskEvents(nc),
         letters=DeadLetterBox(nc, publisher),
         policies=PolicyClient(nc, timeout_s=answer_s),
@@ -77,7 +78,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         ) as nc:
             await introduce(nc, "gateway", settings.instance)
             publisher = Publisher(nc)
-            fleet = fleet_on(nc, publisher, settings.answer_s)
+            fleet = fleet_on(nc, publisher, settings)
             app = make_app(fleet, surroundings(settings, nc, stop))
             log.info("listening", port=listener.getsockname()[1])
             await serve(

@@ -35,6 +35,12 @@ class Settings(ServiceSettings):
     answer_s: float = Field(
         default=2.0, gt=0, le=60, description="Seconds for the services behind it to answer in"
     )
+    memory_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=60,
+        description="Seconds for memory to answer in; twice that to remember or count many",
+    )
     max_connections: int = Field(
         default=2_000, ge=1, le=100_000, description="Open connections; more get 503"
     )

@@ -22,12 +22,13 @@ from octarm.models.episodes import (
 class MemoryClient:
     """Requests to the memory service over a connection that somebody else closes.
 
-    Each method raises the `OctarmError` that was answered, or `Unavailable` when nobody
-    answers within `timeout_s` seconds.
+    Each method raises the `OctarmError` that was answered, `Unavailable` when nobody answers,
+    or `TimedOut` after `timeout_s` seconds: memory itself waits up to four for what is on its
+    way to Postgres, before it says that an answer may lack it.
     """
 
     nc: Client
-    timeout_s: float = 5.0
+    timeout_s: float = 10.0
 
     async def get_episode(self, tenant: str, episode_id: str) -> EpisodeFound:
         """Show one episode and where it came from.

@@ -25,9 +25,9 @@ from octarm.models.semantic import (
 class SemanticClient:
     """Requests about semantic memory over a connection that somebody else closes.
 
-    Each method raises the `OctarmError` that was answered, or `Unavailable` when nobody
-    answers within `timeout_s` seconds. `arm_id` is who reads: what that arm may see is all it
-    is shown; None is the tenant itself.
+    Each method raises the `OctarmError` that was answered, `Unavailable` when nobody answers,
+    or `TimedOut` after `timeout_s` seconds; to remember many may take twice that. `arm_id` is
+    who reads: what that arm may see is all it is shown; None is the tenant itself.
     """
 
     nc: Client
@@ -38,7 +38,7 @@ class SemanticClient:
     ) -> list[RememberAnswer]:
         """Keep up to 500; one answer each, in order. Idempotent by id, else by content."""
         message = Remember(tenant=tenant, source=source, memories=list(memories))
-        answer = await ask(self.nc, subjects.REMEMBER, message, timeout_s=self.timeout_s)
+        answer = await ask(self.nc, subjects.REMEMBER, message, timeout_s=2 * self.timeout_s)
         return answer.answers
 
     async def search(self, query: SearchMemory) -> MemoriesFound:

@@ -14,8 +14,8 @@ from octarm.models.upkeep import CountMemories, ListMemories, MemoriesListed, Me
 class UpkeepClient:
     """Requests about all of a tenant's memory over a connection that somebody else closes.
 
-    Each method raises the `OctarmError` that was answered, or `Unavailable` when nobody
-    answers within `timeout_s` seconds.
+    Each method raises the `OctarmError` that was answered, `Unavailable` when nobody answers,
+    or `TimedOut` after `timeout_s` seconds; to count all may take twice that.
     """
 
     nc: Client
@@ -28,7 +28,7 @@ class UpkeepClient:
     async def count(self, tenant: str) -> MemoryCounts:
         """Count what a tenant's memory holds."""
         message = CountMemories(tenant=tenant)
-        return await ask(self.nc, subjects.COUNT_MEMORIES, message, timeout_s=self.timeout_s)
+        return await ask(self.nc, subjects.COUNT_MEMORIES, message, timeout_s=2 * self.timeout_s)
 
     async def erase(self, tenant: str, subject: Subject) -> Erasure:
         """Begin to erase all about a subject; while one is under way it is given again."""

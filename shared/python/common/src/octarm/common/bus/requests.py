@@ -31,6 +31,10 @@ from octarm.models.subjects import Query, Subject
 
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
+_MAYBE_DONE: Final = (
+    "It may have been carried out. Send it again with the same id or key, or look first; if it"
+    " persists, the service has too much to do."
+)
 NO_PARAMETERS: Final[Mapping[str, str | int]] = {}
 
 log = get_logger()
@@ -74,7 +78,8 @@ async def ask_raw(
     except NoRespondersError as error:
         raise Unavailable(f"nobody answers {subject} now", retry_after_s=1) from error
     except TimeoutError as error:
-        raise TimedOut(f"no answer to {subject} in {timeout_s:g} s", retry_after_s=1) from error
+        late = f"no answer to {subject} in {timeout_s:g} s"
+        raise TimedOut(late, _MAYBE_DONE, retry_after_s=1) from error
     except (NatsError, OSError) as error:
         raise Unavailable(f"NATS: {error}", retry_after_s=1) from error
     return reply.data
