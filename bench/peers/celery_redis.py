@@ -10,7 +10,8 @@ from bench.peers.checked import check
 from bench.peers.harness import Setting
 
 REQUIRES = "celery"
-CONDITIONS = "Redis broker and results (AOF every second), acks_late, JSON, no events"
+STORE = "Redis"
+CONDITIONS = "Redis broker and results, acks_late, JSON, no events"
 _WORKER = ("-m", "celery", "-A", "bench.peers.celery_redis", "worker", "-l", "error")
 _QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 SETTINGS = (

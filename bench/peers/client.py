@@ -16,7 +16,8 @@ def main(name: str, verb: str) -> None:
     module = peer(name)
     if verb == "describe":
         settings = [asdict(setting) for setting in module.SETTINGS]
-        print(json.dumps({"settings": settings, "conditions": module.CONDITIONS}))
+        said = {"settings": settings, "conditions": module.CONDITIONS, "store": module.STORE}
+        print(json.dumps(said))
     elif verb == "prepare":
         getattr(module, "prepare", lambda: None)()
     else:

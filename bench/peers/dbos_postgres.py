@@ -13,6 +13,7 @@ from bench.peers.checked import check
 from bench.peers.harness import Setting
 
 REQUIRES = "dbos"
+STORE = "Postgres"
 CONDITIONS = "Postgres (fsync on), workflows and results kept"
 _WORKER = ("-m", "bench.peers.dbos_postgres")
 SETTINGS = (

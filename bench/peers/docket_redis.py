@@ -12,7 +12,8 @@ from bench.peers.checked import check
 from bench.peers.harness import Setting
 
 REQUIRES = "docket"
-CONDITIONS = "Redis streams and results (AOF every second), acks after the work"
+STORE = "Redis"
+CONDITIONS = "Redis streams and results, acks after the work"
 _WORKER = ("-m", "bench.peers.docket_redis")
 SETTINGS = (
     Setting("2 processes, 100 at once", [[*_WORKER, "100"]] * 2),

@@ -13,7 +13,8 @@ from bench.peers.checked import check
 from bench.peers.harness import Setting
 
 REQUIRES = "dramatiq"
-CONDITIONS = "Redis broker and results (AOF every second), acks after the work, JSON"
+STORE = "Redis"
+CONDITIONS = "Redis broker and results, acks after the work, JSON"
 _WORKER = ("-m", "dramatiq", "bench.peers.dramatiq_redis", "--skip-logging")
 SETTINGS = (
     Setting("2 processes, 8 threads", [[*_WORKER, "-p", "2", "-t", "8"]]),

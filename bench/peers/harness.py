@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 import nats
 import psycopg
@@ -31,8 +31,9 @@ NAMES: Final = (
 NOT_MEASURED: Final = {
     "temporal": "its server is no package of any registry used here, and its SDKs would download it"
 }
-# What JetStream and a Redis in production do: written at once, synced within a second or later.
-REDIS_DURABILITY: Final = {"appendonly": "yes", "appendfsync": "everysec", "save": ""}
+# How often Redis syncs its log: within a second (its default), or before it answers.
+Fsync = Literal["everysec", "always"]
+SYNCS: Final[Sequence[Fsync]] = ("everysec", "always")
 WARM_UP: Final = 100
 TRY_SHARE: Final = 5
 ROOT: Final = Path(__file__).parents[2]
@@ -64,6 +65,7 @@ class Peer(Protocol):
     """What a peer's module has."""
 
     REQUIRES: str
+    STORE: Literal["Redis", "Postgres", "JetStream", "memory"]
     CONDITIONS: str
     SETTINGS: Sequence[Setting]
 
@@ -74,9 +76,10 @@ class Peer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What one peer came to."""
+    """What one peer came to; `durable` is whether a task is on the disk before it is accepted."""
 
     peer: str
+    durable: bool
     tasks_per_s: float
     setting: str
     conditions: str
@@ -95,20 +98,27 @@ def is_installed(name: str) -> bool:
     return importlib.util.find_spec(required) is not None
 
 
-def measured(name: str, servers: Servers, n: int) -> Figure:
+def syncs(name: str, servers: Servers) -> Sequence[Fsync]:
+    """Tell how Redis is to sync in the runs of this peer; others have one run."""
+    return SYNCS if described(name, servers)["store"] == "Redis" else SYNCS[:1]
+
+
+def measured(name: str, servers: Servers, n: int, fsync: Fsync) -> Figure:
     """Try every setting with a part of `n`, then the best one with all of it.
 
     Raises:
         RuntimeError: a result was missing or wrong, or a process failed.
     """
+    said = described(name, servers)
     settings = settings_of(name, servers)
     tried: dict[str, float] = {}
     if len(settings) > 1:
         few = max(n // TRY_SHARE, 1)
-        tried = {it.name: round(rate(name, servers, it, n=few), 1) for it in settings}
+        tried = {it.name: rate(name, servers, it, n=few, fsync=fsync) for it in settings}
     best = max(settings, key=lambda it: tried.get(it.name, 0))
-    tasks_per_s = round(rate(name, servers, best, n=n), 1)
-    return Figure(name, tasks_per_s, best.name, described(name, servers)["conditions"], tried)
+    tasks_per_s = rate(name, servers, best, n=n, fsync=fsync)
+    durable = fsync == "always" or said["store"] == "Postgres"
+    return Figure(name, durable, tasks_per_s, best.name, said["conditions"], tried)
 
 
 def settings_of(name: str, servers: Servers) -> list[Setting]:
@@ -116,13 +126,15 @@ def settings_of(name: str, servers: Servers) -> list[Setting]:
     return [Setting(**setting) for setting in described(name, servers)["settings"]]
 
 
-def rate(name: str, servers: Servers, setting: Setting, *, n: int) -> float:
+def rate(
+    name: str, servers: Servers, setting: Setting, *, n: int, fsync: Fsync = "everysec"
+) -> float:
     """Run `n` tasks in one setting, on empty servers; gives tasks a second."""
-    asyncio.run(emptied(servers))
+    asyncio.run(emptied(servers, fsync))
     env = os.environ | servers.environment() | dict(setting.env) | {"BENCH_N": str(n)}
     _client(name, "prepare", env)
     with _running(setting.workers, env):
-        return float(_client(name, "measure", env))
+        return round(float(_client(name, "measure", env)), 1)
 
 
 def described(name: str, servers: Servers) -> dict[str, Any]:
@@ -170,8 +182,8 @@ def _running(commands: Sequence[Sequence[str]], env: Mapping[str, str]) -> Itera
             worker.wait()
 
 
-async def emptied(servers: Servers) -> None:
-    """Begin anew: empty streams, an empty and durable Redis, an empty database."""
+async def emptied(servers: Servers, fsync: Fsync = "everysec") -> None:
+    """Begin anew: empty streams, an empty Redis with a log, an empty database."""
     nc = await nats.connect(servers.nats)
     js = nc.jetstream()
     for stream in await js.streams_info():
@@ -180,7 +192,7 @@ async def emptied(servers: Servers) -> None:
     await nc.close()
     with redis.Redis.from_url(servers.redis) as connection:
         connection.flushall()
-        for name, value in REDIS_DURABILITY.items():
+        for name, value in {"appendonly": "yes", "appendfsync": fsync, "save": ""}.items():
             connection.config_set(name, value)
     admin, _, database = servers.postgres.rpartition("/")
     with psycopg.connect(f"{admin}/postgres", autocommit=True) as connection_pg:

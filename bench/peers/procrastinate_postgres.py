@@ -9,6 +9,7 @@ import procrastinate
 from bench.peers.harness import Setting
 
 REQUIRES = "procrastinate"
+STORE = "Postgres"
 CONDITIONS = "Postgres (fsync on), jobs kept; it has no results: finished jobs are counted"
 _WORKER = ("-m", "procrastinate", "--app=bench.peers.procrastinate_postgres.app", "worker")
 SETTINGS = (

@@ -8,6 +8,7 @@ from bench.peers.checked import check
 from bench.peers.harness import Setting
 
 REQUIRES = "ray"
+STORE = "memory"
 CONDITIONS = "in memory, not durable: tasks and results are gone with the process"
 SETTINGS = (
     Setting(

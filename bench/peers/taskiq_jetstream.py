@@ -11,7 +11,8 @@ from bench.peers import taskiq_client
 from bench.peers.harness import Setting
 
 REQUIRES = "taskiq_nats"
-CONDITIONS = "JetStream (file storage), results in Redis (AOF every second), acks after saving"
+STORE = "JetStream"
+CONDITIONS = "JetStream (file storage), results in Redis, acks after saving"
 _WORKER = ("-m", "taskiq", "worker", "bench.peers.taskiq_jetstream:broker", "--log-level", "ERROR")
 SETTINGS = (
     Setting("2 processes, fetch 100", [[*_WORKER, "--workers", "2"]]),

@@ -9,7 +9,8 @@ from bench.peers import taskiq_client
 from bench.peers.harness import Setting
 
 REQUIRES = "taskiq_redis"
-CONDITIONS = "Redis streams and results (AOF every second), acks after the result is saved"
+STORE = "Redis"
+CONDITIONS = "Redis streams and results, acks after the result is saved"
 _MODULE = "bench.peers.taskiq_redis_streams:broker"
 _WORKER = ("-m", "taskiq", "worker", _MODULE, "--log-level", "ERROR")
 SETTINGS = (
