@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest_asyncio
 
 from octarm.models.contracts import TaskContract
 from octarm.models.errors import Forbidden, Unavailable
-from octarm.sdk import Arm, Context
+from octarm.sdk import Arm, Context, serve_together
 from tests.support.arm_stage import ArmStage, a_command, a_task, an_arm_stage
 from tests.support.wait import wait_until
 
@@ -249,3 +250,75 @@ class TestComingAndGoing:
 
         with pytest.raises(Forbidden):
             await an_arm(echo).serve(nats_url=stage.url, stop=asyncio.Event())
+
+
+def some_arms(handler: Any, count: int) -> list[Arm]:
+    arms = [Arm(f"arm-{n}", capabilities={"work"}, slots=4) for n in range(count)]
+    for arm in arms:
+        arm.run(handler)
+    return arms
+
+
+@asynccontextmanager
+async def serving_together(
+    stage: ArmStage, *arms: Arm, drain_s: float = 5.0
+) -> AsyncGenerator[asyncio.Task[None], None]:
+    stop = asyncio.Event()
+    served = serve_together(*arms, nats_url=stage.url, stop=stop, heartbeat_s=0.2, drain_s=drain_s)
+    serving = asyncio.create_task(served)
+    try:
+        await wait_until(lambda: {it.arm_id for it in stage.beats} == {a.arm_id for a in arms})
+        yield serving
+    finally:
+        stop.set()
+        await serving
+
+
+class TestTogether:
+    async def test_each_runs_its_own_over_one_connection(self, stage: ArmStage) -> None:
+        commands = {f"arm-{n}": [a_command(a_task()) for _ in range(3)] for n in range(5)}
+
+        async with serving_together(stage, *some_arms(echo, 5)):
+            for arm_id, some in commands.items():
+                await stage.dispatch(arm_id, *some)
+            results = [await stage.result_of(it) for some in commands.values() for it in some]
+
+        assert [it.arm_id for it in results] == [name for name in commands for _ in range(3)]
+        assert len({beat.instance_id for beat in stage.beats}) == 5
+        info = await stage.nc.jetstream().stream_info("OCTARM_RESULTS")
+        assert info.state.messages <= 15
+
+    async def test_all_finish_what_runs_before_they_leave(self, stage: ArmStage) -> None:
+        began = asyncio.Event()
+
+        async def nap(task: TaskContract) -> None:
+            began.set()
+            await asyncio.sleep(0.5)
+
+        commands = [a_command(a_task()) for _ in range(3)]
+        async with serving_together(stage, *some_arms(nap, 3)):
+            for n, command in enumerate(commands):
+                await stage.dispatch(f"arm-{n}", command)
+            await began.wait()
+
+        results = [await stage.result_of(command) for command in commands]
+        assert [it.status for it in results] == ["success"] * 3
+
+    async def test_one_that_is_refused_ends_all_and_says_why(self, stage: ArmStage) -> None:
+        stage.owned.add("arm-1")
+        stop = asyncio.Event()
+
+        with pytest.raises(Forbidden):
+            await serve_together(*some_arms(echo, 3), nats_url=stage.url, stop=stop, drain_s=1)
+
+        assert stop.is_set()
+
+    async def test_all_register_again_soon_when_the_registry_has_forgotten_them(
+        self, stage: ArmStage
+    ) -> None:
+        async with serving_together(stage, *some_arms(echo, 12)):
+            assert len(stage.known) == 12
+
+            stage.known.clear()
+
+            await wait_until(lambda: len(stage.known) == 12, 10)

@@ -30,7 +30,7 @@ from octarm.models.subjects import (
     RESULT,
     result_msg_id,
 )
-from octarm.sdk.instance import IDLE_HEARTBEAT_S
+from octarm.sdk.line import IDLE_HEARTBEAT_S
 from tests.simulation.timeline import Process, VirtualClock
 from tests.simulation.wires import URL
 

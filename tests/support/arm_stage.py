@@ -18,7 +18,7 @@ from octarm.models import subjects
 from octarm.models.arms import ArmRecord, Heartbeat
 from octarm.models.commands import AttemptsUpdated, CancelAttempt, Chunk, ResultsReported, RunTask
 from octarm.models.contracts import TaskContract
-from octarm.models.errors import NotFound, OctarmError
+from octarm.models.errors import Forbidden, NotFound, OctarmError
 from octarm.models.ids import new_id
 from octarm.models.queries import ArmKey, RegisterArm
 from octarm.models.results import ExecutionResult
@@ -57,6 +57,7 @@ class ArmStage:
     publisher: Publisher
     known: dict[str, ArmRecord] = field(default_factory=dict)
     refusal: OctarmError | None = None
+    owned: set[str] = field(default_factory=set)
     registrations: int = 0
     beats: list[Heartbeat] = field(default_factory=list)
     results: list[ExecutionResult] = field(default_factory=list)
@@ -85,6 +86,9 @@ class ArmStage:
             await msg.respond(problem(self.refusal))
             return
         arm = RegisterArm.model_validate_json(msg.data).arm
+        if arm.arm_id in self.owned:
+            await msg.respond(problem(Forbidden("another key owns this arm")))
+            return
         await ensure_arm_consumer(self.nc.jetstream(), arm.arm_id)
         now = datetime.now(UTC)
         record = ArmRecord(arm=arm, status="online", registered_at=now, changed_at=now)

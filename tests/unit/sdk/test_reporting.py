@@ -16,7 +16,7 @@ from octarm.models.arms import ArmCapability, ArmRecord
 from octarm.models.commands import AttemptsUpdated
 from octarm.models.errors import Forbidden, NotFound, OctarmError, PayloadTooLarge, Unavailable
 from octarm.models.ids import new_id
-from octarm.models.subjects import RESULTS_REPORTED
+from octarm.models.subjects import RESULT, RESULTS_REPORTED
 from octarm.sdk.bundles import MAX_BYTES, bundles
 from octarm.sdk.chunks import Chunks
 from octarm.sdk.outbox import MAX_HINTS, Outbox
@@ -37,7 +37,7 @@ class TestOutbox:
     async def test_publishes_until_it_is_acknowledged(self) -> None:
         publisher = RecordingPublisher()
         publisher.refused["results"] = Unavailable("away")
-        outbox = Outbox(publisher, "one", first_backoff_s=0.001)
+        outbox = Outbox(publisher, first_backoff_s=0.001)
         running = asyncio.create_task(outbox.run())
         outbox.put(a_message(1))
         outbox.put_hint(a_message(2, "hints"))
@@ -54,7 +54,7 @@ class TestOutbox:
     async def test_what_the_bus_will_never_take_holds_nothing_up(self) -> None:
         publisher = RecordingPublisher()
         publisher.refused["large"] = PayloadTooLarge("it does not fit the bus")
-        outbox = Outbox(publisher, "one", first_backoff_s=0.001)
+        outbox = Outbox(publisher, first_backoff_s=0.001)
         running = asyncio.create_task(outbox.run())
         for number, subject in ((1, "large"), (2, "s")):
             # Too large for a bundle: each goes alone.
@@ -78,7 +78,7 @@ class TestOutbox:
                 await gate.wait()
                 return [PubAck("S", 1, duplicate=False) for _ in messages]
 
-        outbox = Outbox(Slow(), "one")
+        outbox = Outbox(Slow())
         running = asyncio.create_task(outbox.run())
         outbox.put(a_message(0))
         await wait_until(lambda: windows)
@@ -94,7 +94,7 @@ class TestOutbox:
         publisher = RecordingPublisher()
         subject = RESULTS_REPORTED.at(arm_id="one")
         publisher.refused[subject] = Unavailable("the bus is away")
-        outbox = Outbox(publisher, "one", first_backoff_s=0.001)
+        outbox = Outbox(publisher, first_backoff_s=0.001)
         for n in range(100):
             outbox.put(a_message(n))
         running = asyncio.create_task(outbox.run())
@@ -111,20 +111,35 @@ class TestOutbox:
 
     def test_traces_travel_with_their_results_and_what_is_large_goes_alone(self) -> None:
         traceparent = f"00-{'a' * 32}-{'b' * 16}-01"
-        traced = Outgoing("s", b"{}", "traced", trace_head(traceparent))
-        large = Outgoing("s", b"x" * (MAX_BYTES + 1), "large")
+        traced = Outgoing("results", b"{}", "traced", trace_head(traceparent))
+        large = Outgoing("results", b"x" * (MAX_BYTES + 1), "large")
         plain = [a_message(n) for n in range(3)]
 
-        made = list(bundles([plain[0], traced, plain[1], large, plain[2]], "one"))
-        without = list(bundles(plain, "one"))
+        made = list(bundles([plain[0], traced, plain[1], large, plain[2]]))
+        without = list(bundles(plain))
 
         assert [len(bundle.results) for bundle in made] == [1, 4]
         written = msgspec.json.decode(made[1].message.payload)
         assert written["traceparents"] == ["", traceparent, "", ""]
         assert "traceparents" not in msgspec.json.decode(without[0].message.payload)
 
+    def test_results_of_several_arms_travel_by_arm(self) -> None:
+        results = [Outgoing(RESULT.at(arm_id=f"arm-{n % 2}"), b"{}", f"m{n}") for n in range(6)]
+
+        made = list(bundles(results))
+
+        assert [bundle.message.subject for bundle in made] == [
+            RESULTS_REPORTED.at(arm_id="arm-0"),
+            RESULTS_REPORTED.at(arm_id="arm-1"),
+        ]
+        assert [msgspec.json.decode(it.message.payload)["arm_id"] for it in made] == [
+            "arm-0",
+            "arm-1",
+        ]
+        assert [bundle.results for bundle in made] == [tuple(results[::2]), tuple(results[1::2])]
+
     async def test_hints_give_way_when_too_many_wait(self) -> None:
-        outbox = Outbox(RecordingPublisher(), "one")
+        outbox = Outbox(RecordingPublisher())
         for n in range(MAX_HINTS + 5):
             outbox.put_hint(a_message(n))
 
@@ -269,7 +284,7 @@ async def test_chunks_are_sent_in_order() -> None:
 class FakeRegistry:
     def __init__(self, *answers: OctarmError | None) -> None:
         self.answers = list(answers)
-        self.registered = 0
+        self.registered = self.forgotten = self.asked = 0
         self.known: OctarmError | None = None
 
     async def register(self, arm: ArmCapability, key: str = "") -> ArmRecord:
@@ -280,13 +295,16 @@ class FakeRegistry:
         return ArmRecord(arm=arm, status="online", registered_at=NOON, changed_at=NOON)
 
     async def get(self, arm_id: str) -> ArmRecord:
+        self.asked += 1
         if self.known is not None:
             raise self.known
         arm = ArmCapability(arm_id=arm_id, name="x", capabilities=frozenset({"work"}))
         return ArmRecord(arm=arm, status="online", registered_at=NOON, changed_at=NOON)
 
 
-def a_presence(registry: FakeRegistry, sent: list[str], *, interval_s: float = 0.001) -> Presence:
+def a_presence(
+    registry: FakeRegistry, sent: list[str], *, interval_s: float = 0.001, beats_per_check: int = 6
+) -> Presence:
     async def send(subject: str, payload: bytes) -> None:
         sent.append(subject)
 
@@ -297,6 +315,7 @@ def a_presence(registry: FakeRegistry, sent: list[str], *, interval_s: float = 0
         state=lambda: hot.Heartbeat("worker", "i-1", 1, "ready", 1, []),
         send=send,
         interval_s=interval_s,
+        beats_per_check=beats_per_check,
     )
 
 
@@ -326,6 +345,20 @@ class TestPresence:
 
         assert sent[0] == "octarm.v1.hb.worker.i-1"
         assert registry.registered >= 1
+
+    async def test_asks_at_once_when_another_arm_of_the_process_was_forgotten(self) -> None:
+        registry, sent = FakeRegistry(), list[str]()
+        beating = asyncio.create_task(a_presence(registry, sent, beats_per_check=10_000).run())
+        await wait_until(lambda: len(sent) > 3)
+        asked_before = registry.asked
+
+        registry.forgotten += 1
+        await wait_until(lambda: registry.asked)
+        beats = len(sent)
+        await wait_until(lambda: len(sent) > beats + 3)
+        beating.cancel()
+
+        assert (asked_before, registry.asked) == (0, 1)
 
 
 class TestRecent:

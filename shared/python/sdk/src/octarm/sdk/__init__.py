@@ -3,7 +3,7 @@
 from octarm.models.contracts import ResourceBudget, TaskContract, TaskSubmission
 from octarm.models.errors import BudgetExceeded, OctarmError, TaskFailed
 from octarm.models.results import ExecutionResult, ProvenanceMetadata
-from octarm.sdk.arm import Arm
+from octarm.sdk.arm import Arm, serve_together
 from octarm.sdk.client import Client
 from octarm.sdk.context import Context
 from octarm.sdk.event_streams import StreamedEvent
@@ -28,4 +28,5 @@ __all__ = [
     "TaskContract",
     "TaskFailed",
     "TaskSubmission",
+    "serve_together",
 ]

@@ -13,7 +13,7 @@ from octarm.common.telemetry import get_logger
 from octarm.models.arms import ArmCapability
 from octarm.models.errors import InvalidRequest, field_errors
 from octarm.sdk.handlers import Handler, Runnable, runnable
-from octarm.sdk.instance import Surroundings, serve
+from octarm.sdk.instance import Surroundings, serve, serve_all
 from octarm.sdk.settings import ArmSettings, ClientSettings, find_nats
 
 H = TypeVar("H", bound=Handler)
@@ -112,7 +112,7 @@ class Arm:
         """
         around = Surroundings(
             nats_url=nats_url,
-            instance_id=instance or f"i-{uuid.uuid4().hex[:12]}",
+            instance_id=instance or _an_instance(),
             heartbeat_s=heartbeat_s,
             drain_s=drain_s,
             key=self._key or "",
@@ -139,3 +139,35 @@ class Arm:
         if self._handler is None:
             raise TypeError(f"arm {self.arm_id!r} has no handler: decorate one with @arm.run")
         return self._handler
+
+
+async def serve_together(
+    *arms: Arm,
+    nats_url: str,
+    stop: asyncio.Event,
+    heartbeat_s: float = 5.0,
+    drain_s: float = 30.0,
+) -> None:
+    """Serve several arms of this process over one connection until `stop` is set, then drain.
+
+    That costs less than a connection for each: what they send travels together, and an arm that
+    waits hardly costs anything. The user of `nats_url` must be allowed to be all of them. When
+    one of them fails, `stop` is set and the others drain.
+
+    Raises:
+        Unavailable: NATS does not answer, or the connection was lost for good.
+        OctarmError: the registry refuses an arm.
+    """
+    served = [
+        (
+            arm.capability,
+            arm._ready(),
+            Surroundings(nats_url, _an_instance(), heartbeat_s, drain_s, arm._key or ""),
+        )
+        for arm in arms
+    ]
+    await serve_all(served, stop)
+
+
+def _an_instance() -> str:
+    return f"i-{uuid.uuid4().hex[:12]}"

@@ -19,12 +19,20 @@ class Bundle:
     results: tuple[Outgoing, ...]
 
 
-def bundles(results: Iterable[Outgoing], arm_id: str) -> Iterator[Bundle]:
-    """Put results together, at most 64 and 256 KiB; each of them once.
+def bundles(results: Iterable[Outgoing]) -> Iterator[Bundle]:
+    """Put results of the same arm together, at most 64 and 256 KiB; each of them once.
 
     A result that is alone goes as it is. A bundle that is made again is another message to the
     stream: the ledger tells its results by task and attempt.
     """
+    of_arm: dict[str, list[Outgoing]] = {}
+    for result in results:
+        of_arm.setdefault(result.subject.rpartition(".")[2], []).append(result)
+    for arm_id, some in of_arm.items():
+        yield from _bundles(some, arm_id)
+
+
+def _bundles(results: list[Outgoing], arm_id: str) -> Iterator[Bundle]:
     gathered: list[Outgoing] = []
     size = 0
     for result in results:

@@ -4,23 +4,21 @@ import asyncio
 import itertools
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
 
-from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
-from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
 from octarm.clients.orchestrator import OrchestratorClient
-from octarm.common.bus.connection import connected_to, must_be_connected
+from octarm.common.bus.connection import must_be_connected
 from octarm.common.bus.identity import introduce
-from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.runner import ConsumerRef, PullRunner
 from octarm.common.bus.topology import arm_durable
 from octarm.common.cancelling import end
@@ -34,7 +32,7 @@ from octarm.models.subjects import CONTROL, DISPATCH
 from octarm.sdk.chunks import Chunks
 from octarm.sdk.doubts import Doubts
 from octarm.sdk.handlers import Runnable
-from octarm.sdk.outbox import Outbox
+from octarm.sdk.line import Line, a_line
 from octarm.sdk.presence import Presence
 from octarm.sdk.recall import Recall
 from octarm.sdk.throttle import Throttle
@@ -43,8 +41,6 @@ from octarm.sdk.worker import Identity, Worker
 
 LAST_WORDS_S: Final = 5
 ASK_S: Final = 2.0
-# Of a fleet most arms wait: each would be told every second that there is nothing to do.
-IDLE_HEARTBEAT_S: Final = 2.0
 
 log = get_logger()
 
@@ -64,29 +60,20 @@ class Surroundings:
 
 
 class Instance:
-    """Serves one arm over one connection, which it is given and does not close.
-
-    `lost` is set when the connection will not come back.
-    """
+    """Serves one arm over a line, which it is given and may share with others."""
 
     def __init__(
-        self,
-        nc: NATS,
-        arm: ArmCapability,
-        handler: Runnable,
-        around: Surroundings,
-        *,
-        lost: asyncio.Event,
+        self, line: Line, arm: ArmCapability, handler: Runnable, around: Surroundings
     ) -> None:
+        nc = line.nc
         self._nc = nc
+        self._line = line
         self._arm = arm
         self._around = around
-        self._lost = lost
         self._beats = itertools.count()
         self._status: Literal["ready", "draining"] = "ready"
         self._host = socket.gethostname()[:255]
-        self._publisher = Publisher(nc)
-        self._outbox = Outbox(self._publisher, arm.arm_id)
+        self._outbox = line.outbox
         me = Identity(arm.arm_id, around.instance_id)
         self._chunks = Chunks(self._send)
         self._throttle = Throttle(self._beat_soon)
@@ -113,21 +100,23 @@ class Instance:
         consumer = ConsumerRef(DISPATCH, arm_durable(arm.arm_id))
         self._runner = PullRunner(
             nc,
-            self._publisher,
+            line.publisher,
             consumer,
             self._doubts,
             batch=max(2, -(-arm.slots // bundle_size(arm.slots))),
             capacity=self.worker.capacity,
-            idle_heartbeat_s=IDLE_HEARTBEAT_S,
+            idle_heartbeat_s=line.idle_heartbeat_s,
         )
         self.worker.wake = self._runner.wake
         self._presence = Presence(
-            ArmRegistryClient(nc),
+            line.desk,
             arm,
             key=around.key,
             state=self._heartbeat,
             send=self._send,
             interval_s=around.heartbeat_s,
+            beats_per_check=line.beats_per_check,
+            beats_before=line.beats_before,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -138,21 +127,19 @@ class Instance:
         """
         subject = CONTROL.at(arm_id=self._arm.arm_id)
         control = await self._nc.subscribe(subject, cb=self._controlled)
-        sending = asyncio.create_task(self._outbox.run())
         try:
             async with self._health():
-                await self._serve(stop, sending)
+                await self._serve(stop)
         finally:
             self._updates.close()
-            await end(sending)
             if not self._nc.is_closed:
                 await control.unsubscribe()
-            await self._publisher.close()
 
-    async def _serve(self, stop: asyncio.Event, sending: asyncio.Task[None]) -> None:
+    async def _serve(self, stop: asyncio.Event) -> None:
         stopped = asyncio.create_task(stop.wait())
-        lost = asyncio.create_task(self._lost.wait())
-        work: list[asyncio.Task[None]] = [sending, asyncio.create_task(self._presence.register())]
+        lost = asyncio.create_task(self._line.lost.wait())
+        registering = asyncio.create_task(self._presence.register())
+        work: list[asyncio.Task[None]] = [self._line.sending, registering]
         try:
             await _first_of(stopped, lost, *work)
             if self._presence.registered and not stop.is_set():
@@ -265,17 +252,36 @@ async def serve(
         Unavailable: NATS does not answer, or the connection was lost for good.
         OctarmError: the registry refuses the arm.
     """
-    lost = asyncio.Event()
-    async with connected_to(
+    return await serve_all([(arm, handler, around)], stop)
+
+
+async def serve_all(
+    arms: Sequence[tuple[ArmCapability, Runnable, Surroundings]], stop: asyncio.Event
+) -> bool:
+    """Serve several arms over one connection, that of the first; see `serve`.
+
+    One that fails takes the others with it, drained.
+    """
+    first, _, around = arms[0]
+    async with a_line(
         around.nats_url,
-        name=f"arm-{arm.arm_id}",
+        name=f"arm-{first.arm_id}",
+        arms=len(arms),
         expect_cluster=around.nats_cluster,
-        on_closed=lost.set,
-    ) as nc:
-        instance = Instance(nc, arm, handler, around, lost=lost)
-        await introduce(nc, f"arm-{arm.arm_id}", around.instance_id)
-        await instance.run(stop)
-    return not instance.worker.abandoned()
+    ) as line:
+        instances = [Instance(line, *one) for one in arms]
+        for arm, _, around in arms:
+            await introduce(line.nc, f"arm-{arm.arm_id}", around.instance_id)
+        serving = [asyncio.create_task(instance.run(stop)) for instance in instances]
+        try:
+            await asyncio.wait(serving, return_when=asyncio.FIRST_EXCEPTION)
+            stop.set()
+            await asyncio.gather(*serving, return_exceptions=True)
+            for served in serving:
+                served.result()
+        finally:
+            await end(*serving)
+    return not any(instance.worker.abandoned() for instance in instances)
 
 
 async def _first_of(*tasks: asyncio.Task[Any]) -> None:

@@ -21,16 +21,15 @@ log = get_logger()
 class Outbox:
     """Gathers messages while a window is on its way, then publishes them together.
 
+    All arms on one connection share one, so that a window carries what all of them have.
+
     Messages are tried again, with growing pauses, until the stream has them; what it can never
     take (too large) is dropped, and the ledger's lease on that attempt runs out. Hints (started,
     progress) give way when more than 1,000 wait; results never do.
     """
 
-    def __init__(
-        self, publisher: Publishes, arm_id: str, *, first_backoff_s: float = FIRST_BACKOFF_S
-    ) -> None:
+    def __init__(self, publisher: Publishes, *, first_backoff_s: float = FIRST_BACKOFF_S) -> None:
         self._publisher = publisher
-        self._arm_id = arm_id
         self._first_backoff_s = first_backoff_s
         self._backoff_s = 0.0
         self._results: list[Outgoing] = []
@@ -83,7 +82,7 @@ class Outbox:
         del self._results[: len(results)]
         del self._hints[: len(hints)]
         self._sending = results + hints
-        sent = [*bundles(results, self._arm_id), *(Bundle(hint, (hint,)) for hint in hints)]
+        sent = [*bundles(results), *(Bundle(hint, (hint,)) for hint in hints)]
         answers = await self._publisher.publish_many([bundle.message for bundle in sent])
         refused = {
             message.msg_id: answer

@@ -16,7 +16,6 @@ from octarm.models.subjects import HEARTBEAT
 
 FIRST_BACKOFF_S: Final = 0.2
 MAX_BACKOFF_S: Final = 5.0
-BEATS_PER_CHECK: Final = 6
 GATHER_S: Final = 0.05
 
 log = get_logger()
@@ -32,6 +31,11 @@ class Registry(Protocol):
 
     async def get(self, arm_id: str) -> ArmRecord:
         """Show one arm; raises NotFound when nobody registered it."""
+        ...
+
+    @property
+    def forgotten(self) -> int:
+        """How many arms of this process it has not known, each time one has asked."""
         ...
 
 
@@ -50,6 +54,8 @@ class Presence:
         state: Callable[[], hot.Heartbeat],
         send: Callable[[str, bytes], Awaitable[None]],
         interval_s: float,
+        beats_per_check: int = 6,
+        beats_before: int = 0,
     ) -> None:
         self._registry = registry
         self._arm = arm
@@ -57,6 +63,8 @@ class Presence:
         self._state = state
         self._send = send
         self._interval_s = interval_s
+        self._beats_per_check = beats_per_check
+        self._beats = beats_before
         self._hurry = asyncio.Event()
         self.registered = False
 
@@ -82,12 +90,17 @@ class Presence:
                 return
 
     async def run(self) -> None:
-        """Beat until cancelled; every sixth beat asks whether the registry knows the arm."""
-        beats = 0
+        """Beat until cancelled; now and then ask whether the registry knows the arm.
+
+        That is after each `beats_per_check`, of which `beats_before` are left out at first, and
+        with the next beat once it has not known another arm of this process.
+        """
+        forgotten = self._registry.forgotten
         while True:
             await self.beat()
-            beats += 1
-            if beats % BEATS_PER_CHECK == 0:
+            self._beats += 1
+            if self._beats % self._beats_per_check == 0 or forgotten != self._registry.forgotten:
+                forgotten = self._registry.forgotten
                 await self._check()
             if await set_within(self._hurry, self._interval_s):
                 # What comes within this time goes with one beat.

@@ -128,7 +128,7 @@ class PullRunner:
                 await self._watch()
                 await self._top_up()
                 self._start_batches()
-                await set_within(self._arrived, 1.0)
+                await set_within(self._arrived, min(2.0, max(1.0, self._silent_s / 6)))
         finally:
             stopped.cancel()
             self._draining = True
