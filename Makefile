@@ -14,9 +14,9 @@ SEEDS ?= 2000
 FIRST ?= 1
 FUZZ_S ?= 600
 PEERS_N ?= 5000
-# 2: the tests on two processes, a whole file on one of them, each with servers of its own.
-WORKERS ?=
-SPREAD := $(if $(WORKERS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
+# How many processes the tests run on, a whole file on one of them, each with servers of its own.
+WORKERS ?= 2
+SPREAD := $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 .PHONY: help sync sandbox promtool fmt lint types layers render k8s images test unit integration e2e chaos crashpoints storms fuzz coverage upgrade restore scaling machines mutants sim bench bench-tracing panels overload bench-peers schemas reference demo check up clean
 
@@ -110,7 +110,7 @@ render: sync ## Render the manifests of deploy/k8s and validate them; `test` che
 k8s: render promtool ## Render the manifests of deploy/k8s and check them, without a cluster
 	$(RUN) pytest -q tests/unit/deploy
 
-test: sandbox promtool coverage ## Run all tests, those of units and contracts as `coverage` does (WORKERS=2)
+test: sandbox promtool coverage ## Run all tests, those of units and contracts as `coverage` does (WORKERS=1)
 	$(RUN) pytest $(SPREAD) --durations=20 --ignore=tests/unit --ignore=tests/contract
 
 mutants: sync ## Change the rules of ledger, budgets and leases one by one: 85 % must be noticed (10 min; NAMES=budgets)
