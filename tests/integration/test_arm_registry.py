@@ -21,7 +21,7 @@ from octarm.arm_registry.settings import Settings
 from octarm.arm_registry.usecases import watch
 from octarm.cli.stack.servers import nats_server
 from octarm.clients.arm_registry import ArmRegistryClient
-from octarm.common.bus.topology import arm_durable, provision
+from octarm.common.bus.topology import arm_durable, consumer_names, provision
 from octarm.models.errors import Conflict, Forbidden, InvalidRequest, NotFound, OctarmError
 from octarm.models.subjects import DISPATCH, EVENTS, HEARTBEAT
 from tests.support.arms import an_arm, beat_bytes
@@ -110,6 +110,20 @@ async def event_types(bus: NATS) -> list[str]:
 
 
 class TestArmRegistry:
+    async def test_answers_all_of_a_fleet_that_registers_at_once(
+        self, nats_url: str, bus: NATS
+    ) -> None:
+        client, names = ArmRegistryClient(bus, timeout_s=20), {f"arm-{n}" for n in range(200)}
+        async with a_registry(nats_url):
+            await wait_until(lambda: answering(client), 10)
+
+            records = await asyncio.gather(*(client.register(an_arm(name)) for name in names))
+
+            found = {record.arm.arm_id for record in await client.find()}
+        assert {record.arm.arm_id for record in records} == names
+        assert found >= names
+        assert await consumer_names(bus.jetstream(), DISPATCH) >= {arm_durable(n) for n in names}
+
     async def test_gives_arms_their_consumers_back_when_the_stream_is_made_anew(
         self, nats_url: str, bus: NATS, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -5,7 +5,12 @@ from functools import partial
 
 from nats.aio.client import Client as NATS
 
-from octarm.arm_registry.routes import UseCases, hear_beats, routes
+from octarm.arm_registry.routes import (
+    UseCases,
+    answer_registrations,
+    hear_beats,
+    routes,
+)
 from octarm.arm_registry.settings import Settings
 from octarm.arm_registry.storage import BusAnnouncer, BusConsumers, KvDirectory
 from octarm.arm_registry.usecases import (
@@ -49,7 +54,6 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
     watch = WatchArms(directory, announcer, clock, lambda: _hearing(nc), consumers=consumers)
     router = routes(
         UseCases(
-            register=RegisterArm(directory, consumers, announcer, clock),
             deregister=DeregisterArm(directory, announcer, clock),
             drain=DrainArm(directory, announcer, clock),
             get=GetArm(directory),
@@ -63,12 +67,15 @@ async def _serve(settings: Settings, nc: NATS, stop: asyncio.Event) -> None:
         live=lambda: not nc.is_closed and watch.healthy(),
         ready={"nats": partial(must_answer, nc), "directory": directory.check},
     )
+    register = RegisterArm(directory, consumers, announcer, clock)
     leadership = Leadership(nc, LEASE, holder=settings.instance)
+    registrations = await answer_registrations(nc, register, clock)
     async with health, control_plane(settings.nats_url, router, name="arm-registry"):
         beats = await hear_beats(nc, watch, clock)
         try:
             await until_stopped(stop, leadership.run(stop, watch.lead), announcer.run(stop))
         finally:
+            await registrations.close()
             if not nc.is_closed:
                 await beats.unsubscribe()
             await publisher.close()

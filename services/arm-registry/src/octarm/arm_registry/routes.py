@@ -11,6 +11,7 @@ from nats.aio.subscription import Subscription
 from octarm.arm_registry import usecases
 from octarm.arm_registry.domain.beats import NotABeat, read_beat
 from octarm.common.bus import flood
+from octarm.common.bus.newest_first import NewestFirst
 from octarm.common.bus.requests import answer, on
 from octarm.common.clock import Clock
 from octarm.common.telemetry import metrics
@@ -26,7 +27,6 @@ OTHERS_WRITE: Final = frozenset({"arm.registered", "arm.deregistered", "arm.drai
 class UseCases:
     """What the queries call."""
 
-    register: usecases.RegisterArm
     deregister: usecases.DeregisterArm
     drain: usecases.DrainArm
     get: usecases.GetArm
@@ -37,10 +37,6 @@ class UseCases:
 def routes(cases: UseCases) -> NatsRouter:
     """Give the control plane; nothing connects until a broker includes it."""
     router = NatsRouter()
-
-    @answer(router, subjects.REGISTER_ARM, queue=QUEUE)
-    async def register(command: queries.RegisterArm) -> ArmRecord:
-        return await cases.register(command)
 
     @answer(router, subjects.DEREGISTER_ARM, queue=QUEUE)
     async def deregister(command: queries.ArmKey) -> queries.Done:
@@ -64,6 +60,15 @@ def routes(cases: UseCases) -> NatsRouter:
             cases.watch.reread(event.arm_id)
 
     return router
+
+
+async def answer_registrations(
+    nc: NATS, register: usecases.RegisterArm, clock: Clock
+) -> NewestFirst:
+    """Let arms register, a whole fleet at the same moment too; the caller closes."""
+    answering = NewestFirst(nc, subjects.REGISTER_ARM, register, clock=clock)
+    await answering.open(queue=QUEUE)
+    return answering
 
 
 async def hear_beats(nc: NATS, watch: usecases.WatchArms, clock: Clock) -> Subscription:

@@ -18,7 +18,7 @@ from octarm.arm_registry.usecases.ports import ChangedMeanwhile
 from octarm.common import telemetry
 from octarm.common.bus.cloud_events import cloud_event
 from octarm.common.bus.publisher import Outgoing, PubAck
-from octarm.common.bus.topology import arm_durable, consumers_of, ensure_arm_consumer
+from octarm.common.bus.topology import arm_durable, consumer_names, ensure_arm_consumer
 from octarm.models.arms import ArmRecord
 from octarm.models.errors import OctarmError, Unavailable
 from octarm.models.events import ArmEvent
@@ -150,7 +150,7 @@ class BusConsumers:
     async def restore(self, arm_ids: Iterable[str]) -> list[str]:
         """Create the consumers that these arms lack; gives the arms that lacked one."""
         with _bus_errors("arm consumers"):
-            known = {consumer.name for consumer in await consumers_of(self._js, DISPATCH)}
+            known = await consumer_names(self._js, DISPATCH)
             missing = [arm_id for arm_id in arm_ids if arm_durable(arm_id) not in known]
             for arm_id in missing:
                 await ensure_arm_consumer(self._js, arm_id)

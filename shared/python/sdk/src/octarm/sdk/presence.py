@@ -82,7 +82,7 @@ class Presence:
                 if not error.retryable:
                     raise
                 log.warning("not_registered_yet", error=error.message, again_in_s=backoff_s)
-                await asyncio.sleep(backoff_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+                await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
             else:
                 self.registered = True

@@ -63,6 +63,19 @@ async def consumers_of(js: JetStreamContext, stream: str) -> list[ConsumerInfo]:
     return found
 
 
+async def consumer_names(js: JetStreamContext, stream: str) -> set[str]:
+    """Name a stream's consumers, all pages of them; far cheaper for the server than a list."""
+    found = set[str]()
+    total = 1
+    while len(found) < total:
+        page = await js._api_request(
+            f"{js._prefix}.CONSUMER.NAMES.{stream}", b'{"offset":%d}' % len(found), js._timeout
+        )
+        total = page["total"] if page["consumers"] else 0
+        found.update(page["consumers"] or ())
+    return found
+
+
 def arm_durable(arm_id: str) -> str:
     """Name the consumer of an arm's run commands."""
     return f"arm-run-{arm_id}"

@@ -47,6 +47,7 @@ BUS_COUNTERS: Final = (
 
 METRICS: Final = (
     *BUS_COUNTERS,
+    Metric("octarm_bus_stale_requests_total", "counter", "Requests nobody awaits any more"),
     Metric("octarm_bus_slow_reader_total", "counter", "Times that we read too slowly and lost"),
     Metric("octarm_gateway_requests_total", "counter", "HTTP requests", ("route", "status")),
     Metric(
