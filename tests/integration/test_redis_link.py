@@ -1,6 +1,7 @@
 """One connection to Redis with many calls under way: with a real server, and with a bad one."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
@@ -42,6 +43,26 @@ async def test_answers_of_all_kinds_come_in_the_order_of_the_calls(redis_url: st
     assert answers[3:6] == [[], [b"\r\n\xff", None], b"OK"]
     assert answers[6] == b"x" * 300_000
     assert answers[7] == [1, [b"a", None], b"ok"]
+    assert losses == []
+
+
+async def test_maps_of_any_texts_are_read_as_they_are(redis_url: str) -> None:
+    chance = random.Random(7)
+    pieces = [b"\r\n", b"$3", b"$", b"*2\r\n", b"x", b"\xff", b"", b"plain " * 50]
+    maps = [
+        {
+            b"%d" % field: b"".join(chance.choices(pieces if ends else pieces[4:], k=4))
+            for field in range(chance.randrange(1, 40))
+        }
+        for ends in [True, False] * 40
+    ]
+    async with linked(open_redis(redis_url, timeout_s=30)) as (link, losses):
+        for number, some in enumerate(maps):
+            parts = [part for pair in some.items() for part in pair]
+            await link.call("HSET", f"link:map:{number}", *parts)
+        numbers = range(len(maps))
+        found = await asyncio.gather(*(link.call("HGETALL", f"link:map:{n}") for n in numbers))
+    assert [dict(zip(one[::2], one[1::2], strict=True)) for one in found] == maps
     assert losses == []
 
 

