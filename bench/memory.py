@@ -140,7 +140,11 @@ async def reads(redis: Redis, plain: Plain, behind: Behind, ours: Ours, n: int) 
     for _ in range(10):
         await append(0)
     ways: dict[str, Call] = {"hot read plain": plain.read, "hot read": ours.read}
-    took = await by_turns(ways | {"hot read plain behind the bus": behind.read}, n)
+    others: dict[str, Call] = {
+        "hot read plain behind the bus": behind.read,
+        "nothing behind the bus": behind.nothing,
+    }
+    took = await by_turns(ways | others, n)
     figures = alone(took, "hot read plain")
     for name, call in ways.items():
         some, rate = await together(call, n, TOGETHER)

@@ -10,7 +10,8 @@ from nats.aio.client import Client as NATS
 from pydantic import JsonValue
 from redis.asyncio import Redis
 
-from bench.behind_bus import APPEND, READ
+from bench.behind_bus import APPEND, READ, THERE
+from octarm.common.bus.requests import ask_raw
 from octarm.models.episodes import Durability
 from octarm.sdk.episodes import OpenEpisode
 from octarm.sdk.recall import Recall
@@ -125,3 +126,7 @@ class Behind:
     async def read(self, _: int) -> None:
         """Read an episode."""
         await self._nc.request(READ, b"bench:read", timeout=5)
+
+    async def nothing(self, _: int) -> None:
+        """Ask for nothing, as our clients ask: what the hop alone takes."""
+        await ask_raw(self._nc, THERE, b"")

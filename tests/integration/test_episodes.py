@@ -82,13 +82,17 @@ class TestEpisodes:
             await episode.extend(7200)
             hot = await memory.episode(episode.episode_id)
             listed = await memory.recent(5, tag="docs")
+            begun = hot.episode.created_at
+            later = await memory.recent(5, tag="docs", since=begun)
+            earlier = await memory.recent(5, tag="docs", until=begun)
 
         assert (once.created, once.durable, twice.created) == (True, True, False)
         assert (hot.source, hot.degraded, hot.complete) == ("redis", False, True)
         assert hot.episode.observations == [{"line": n} for n in range(20)]
         assert (hot.episode.actions, hot.episode.outcomes) == ([{"tool": "read"}], ["done"])
         assert (hot.episode.closed, hot.episode.ttl_seconds) == (True, 7200)
-        assert listed == [hot.episode]
+        assert listed == later == [hot.episode]
+        assert earlier == []
 
     async def test_what_redis_lost_comes_from_postgres_and_is_put_back(
         self, bus: NATS, settings: Settings, redis_url: str

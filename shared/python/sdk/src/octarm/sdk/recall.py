@@ -83,10 +83,22 @@ class Recall:
         """Go on with an episode that was opened before."""
         return OpenEpisode(self.writer, episode_id, durability, self.behind)
 
-    async def recent(self, k: int = 10, *, tag: str | None = None) -> list[EpisodicMemory]:
-        """Give this arm's last `k` (1 – 500) episodes with the tenant, newest first."""
+    async def recent(
+        self,
+        k: int = 10,
+        *,
+        tag: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[EpisodicMemory]:
+        """Give this arm's last `k` (1 – 500) episodes with the tenant, newest first.
+
+        Only those begun at `since` or later, and before `until`, where these are given.
+        """
         await self.behind.flushed()
-        query = FindEpisodes(tenant=self.tenant, arm_id=self.arm_id, tag=tag, limit=k)
+        query = FindEpisodes(
+            tenant=self.tenant, arm_id=self.arm_id, tag=tag, since=since, until=until, limit=k
+        )
         return (await self.client.find_episodes(query)).episodes
 
     async def of_task(self, task_id: str) -> list[EpisodicMemory]:
