@@ -1,7 +1,5 @@
 """Admission on a real Postgres: refused work leaves nothing behind, known work is answered."""
 
-from collections.abc import AsyncGenerator
-
 import msgspec
 import pytest
 
@@ -15,15 +13,9 @@ from octarm.orchestrator.domain.admission import Gate
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 from octarm.orchestrator.usecases.admission import WatchBacklog
 from octarm.orchestrator.usecases.announce import Announcement
-from tests.support.ledger import Ledger, a_ledger, a_result, news
+from tests.support.ledger import Ledger, a_result, news
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 class Door:

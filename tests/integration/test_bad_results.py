@@ -1,7 +1,7 @@
 """Results that nobody should believe, on a real ledger: kept, counted, and never an end."""
 
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -29,7 +29,6 @@ from tests.support.ledger import (
     Ledger,
     a_command,
     a_failure,
-    a_ledger,
     a_new_task,
     a_result,
     news,
@@ -44,12 +43,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.bad_input(10)]
 
 async def revoke_nothing(_: object) -> None:
     return None
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 async def accepted(ledger: Ledger) -> str:

@@ -19,7 +19,7 @@ from octarm.models.subjects import SUBMIT_TASK, SUBMIT_TASKS
 from octarm.orchestrator.intake import IntakeConsumer, SubmitResponder, gathered
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 from tests.support.deliveries import a_delivery
-from tests.support.ledger import Ledger, a_ledger
+from tests.support.ledger import Ledger
 from tests.support.wait import PATIENCE_S
 
 pytestmark = [pytest.mark.integration, pytest.mark.bad_input(1, 2, 3, 6)]
@@ -51,12 +51,6 @@ REQUESTS = {
     "deep-beside-it": b'{"x":%b,"tenant":"acme","submissions":[{"submission":{}}]}' % DEEP,
     "no-end": b'{"tenant":"acme","submissions":[' + b"[" * 50_000,
 }
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 @pytest.fixture

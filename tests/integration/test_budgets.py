@@ -12,7 +12,6 @@ from octarm.common.bus.publisher import Outgoing
 from octarm.common.bus.task_history import events_in
 from octarm.common.storage import open_pool
 from octarm.ledger.domain.changes import AcceptAnswer, Known, Moved, Stopped, Woken
-from octarm.ledger.domain.news import AttemptNews
 from octarm.ledger.domain.tasks import NewTask
 from octarm.ledger.storage.intake import PostgresIntake
 from octarm.ledger.storage.spending import PostgresSpending
@@ -29,11 +28,11 @@ from octarm.verify.invariants import Mode
 from tests.support.ledger import (
     Ledger,
     a_failure,
-    a_ledger,
     a_new_task,
     a_result,
     news,
     placed,
+    record,
     started,
 )
 
@@ -44,9 +43,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
+async def ledger(ledger: Ledger, postgres_url: str) -> AsyncGenerator[Ledger, None]:
+    yield ledger
     report = await verify(Sources(postgres_url), mode=Mode.LIVE)
     assert report.ok, report
 
@@ -61,12 +59,6 @@ async def accept(ledger: Ledger, max_tokens: int | None = None, **fields: Any) -
     (answer,) = await answers_to(ledger, a_new_task(budget=budget, **fields))
     assert isinstance(answer, Known), answer
     return answer.task_id
-
-
-async def record(ledger: Ledger, *items: AttemptNews) -> list[Moved]:
-    announce = Announcement(list(items))
-    moved, _, _ = await ledger.attempts.record(list(items), [0.0] * len(items), announce)
-    return moved
 
 
 async def budget_of(ledger: Ledger, task_id: str, tenant: str = "default") -> BudgetView:

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator
 from typing import Any, LiteralString
 
 import pytest
@@ -13,7 +12,6 @@ from octarm.models import hot
 from tests.support.ledger import (
     Ledger,
     a_failure,
-    a_ledger,
     a_result,
     accept,
     accept_plainly,
@@ -27,12 +25,6 @@ pytestmark = pytest.mark.integration
 WAITING: LiteralString = (
     "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 )
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 async def rows(ledger: Ledger, query: LiteralString) -> list[tuple[Any, ...]]:

@@ -1,7 +1,6 @@
 """Fresh tasks are in no list, so that their end touches no index; nobody overlooks them."""
 
 import re
-from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -15,7 +14,6 @@ from octarm.models.states import TaskState
 from tests.support.ledger import (
     Ledger,
     a_failure,
-    a_ledger,
     a_result,
     news,
     record,
@@ -25,12 +23,6 @@ from tests.support.ledger import accept_plainly as accept
 pytestmark = pytest.mark.integration
 
 CHANGED_BY_THE_END = r"\b(?:state|event_seq|arm_id|instance_id|started_at|terminal_at|updated_at)\b"
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 async def listed(ledger: Ledger, task_id: str) -> tuple[str | None, bool]:

@@ -1,7 +1,7 @@
 """The ledger on a real Postgres: acceptance, transitions, fencing, endings."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
@@ -20,7 +20,6 @@ from octarm.orchestrator.usecases.record import UNKNOWN, RecordNews, Revocation
 from tests.support.ledger import (
     Ledger,
     a_failure,
-    a_ledger,
     a_new_task,
     a_result,
     accept,
@@ -32,12 +31,6 @@ from tests.support.ledger import (
 )
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 class Revoked(list[Revocation]):

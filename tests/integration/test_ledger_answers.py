@@ -1,15 +1,11 @@
 """What the ledger answers fits into one message, whatever was stored in it."""
 
-from collections.abc import AsyncGenerator
-from typing import Any
-
 import pytest
 
-from octarm.ledger.domain.changes import Known
 from octarm.ledger.storage.reading import finding
 from octarm.models.queries import FindTasks
 from octarm.models.states import TaskState
-from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news
+from tests.support.ledger import Ledger, a_result, accept, news, record
 
 pytestmark = pytest.mark.integration
 
@@ -27,27 +23,10 @@ from (select %s::boolean as open) as wanted where id = %s
 """
 
 
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
-
-
-async def accept(ledger: Ledger, **fields: Any) -> str:
-    (answer,), _ = await ledger.intake.accept([a_new_task(**fields)], lambda _: [])
-    assert isinstance(answer, Known), answer
-    return answer.task_id
-
-
-async def record(ledger: Ledger, *bodies: bytes) -> None:
-    items = news(*bodies)
-    await ledger.attempts.record(items, [0.0] * len(items), lambda _: [])
-
-
 async def test_leaves_out_results_that_no_message_could_carry_together(ledger: Ledger) -> None:
     task_ids = [await accept(ledger) for _ in range(12)]
     large = "x" * 120_000
-    await record(ledger, *[a_result(t, output=large) for t in task_ids])
+    await record(ledger, *news(*[a_result(t, output=large) for t in task_ids]))
 
     together = await ledger.tasks.outcomes("default", task_ids)
     (alone,) = await ledger.tasks.outcomes("default", task_ids[-1:])
@@ -61,7 +40,7 @@ async def test_leaves_out_results_that_no_message_could_carry_together(ledger: L
 async def test_an_unreadable_result_spoils_nobody_elses_answer(ledger: Ledger) -> None:
     good, bad = await accept(ledger), await accept(ledger)
     body = a_result(bad).replace(b'{"said":"hello"}', b"1e999")
-    await record(ledger, a_result(good), body)
+    await record(ledger, *news(a_result(good), body))
 
     outcomes = {o.task_id: o for o in await ledger.tasks.outcomes("default", [good, bad])}
 
@@ -85,7 +64,7 @@ async def test_a_page_of_large_tasks_fits_into_one_message(ledger: Ledger) -> No
 
 async def test_finds_tasks_of_a_state_without_reading_what_has_completed(ledger: Ledger) -> None:
     task_id = await accept(ledger)
-    await record(ledger, a_result(task_id))
+    await record(ledger, *news(a_result(task_id)))
     await ledger.execute(MANY_THAT_COMPLETED, task_id)
 
     for state in set(TaskState) - {TaskState.COMPLETED}:

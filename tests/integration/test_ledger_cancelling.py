@@ -1,7 +1,7 @@
 """Calling off whole subtrees on a real Postgres: at once, or with proof."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,6 @@ from octarm.orchestrator.usecases.record import RecordNews, Revocation
 from tests.support.ledger import (
     Ledger,
     a_failure,
-    a_ledger,
     a_new_task,
     a_result,
     accept,
@@ -29,12 +28,6 @@ from tests.support.ledger import (
 )
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 class Arms(list[Revocation]):

@@ -1,32 +1,18 @@
 """Attempts of the past, read from a real ledger as the simulator wants them."""
 
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from octarm.ledger.domain.changes import Known
 from octarm.ledger.storage import decisions
 from octarm.ledger.storage.decisions import PostgresDecisions
 from octarm.models.policies import FindDecisions
 from octarm.policies.simulator.records import parse
-from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news, placed
+from tests.support.ledger import Ledger, a_result, accept, news, placed
 
 pytestmark = pytest.mark.integration
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
-
-
-async def accept(ledger: Ledger, **fields: Any) -> str:
-    (answer,), _ = await ledger.intake.accept([a_new_task(**fields)], lambda _: [])
-    assert isinstance(answer, Known), answer
-    return answer.task_id
 
 
 def since_an_hour(**changed: Any) -> FindDecisions:

@@ -1,22 +1,14 @@
 """How much work there is for an arm, read from a real ledger."""
 
-from collections.abc import AsyncGenerator
-
 import pytest
 
 from octarm.ledger.storage.demand import PostgresDemand
 from octarm.models.scaling import GetDemand
-from tests.support.ledger import Ledger, a_ledger, a_result, accept, news, placed, record, started
+from tests.support.ledger import Ledger, a_result, accept, news, placed, record, started
 
 pytestmark = pytest.mark.integration
 WRITER = GetDemand(arm_id="writer", capabilities=["code", "write"])
 OTHER = GetDemand(arm_id="other", capabilities=["paint"], takes_any=False)
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 async def figures(ledger: Ledger, arm: GetDemand = WRITER) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Tasks that wait for others, or for a time, on a real Postgres."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +18,6 @@ from octarm.orchestrator.usecases.retrying import ChooseDelays
 from tests.support.ledger import (
     Ledger,
     a_failure,
-    a_ledger,
     a_new_task,
     a_result,
     accept,
@@ -29,12 +28,6 @@ from tests.support.ledger import (
 )
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 async def revoke(_: Sequence[Revocation]) -> None:

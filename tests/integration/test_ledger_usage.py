@@ -1,6 +1,5 @@
 """What tenants have used of the day, read from a real ledger."""
 
-from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 import pytest
@@ -10,16 +9,10 @@ from octarm.common.testing.fakes import FakeClock
 from octarm.ledger.domain.tenants import TenantRules, Tenants
 from octarm.ledger.storage.usage import PostgresUsage
 from octarm.models.usage import GetUsage, TenantUsage
-from tests.support.ledger import Ledger, a_ledger, a_result, accept, news, placed, record, started
+from tests.support.ledger import Ledger, a_result, accept, news, placed, record, started
 
 pytestmark = pytest.mark.integration
 RULES = Tenants({"default": TenantRules(max_in_flight=9)})
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Quotas of tenants on a real Postgres: held, not rejected; never more than allowed."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -20,16 +19,10 @@ from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.endings import Reconcile
 from octarm.orchestrator.usecases.quotas import ReleaseHeld
 from octarm.orchestrator.usecases.record import RecordNews
-from tests.support.ledger import Ledger, a_failure, a_ledger, a_result, news, placed
+from tests.support.ledger import Ledger, a_failure, a_result, news, placed
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 class Orchestrator:

@@ -1,7 +1,7 @@
 """No state is without an owner: each row of docs/architecture/owners.md; and a lost bus."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +22,6 @@ from octarm.orchestrator.usecases.recover import TOLD_AGAIN, Recover
 from tests.support.ledger import (
     Ledger,
     a_failure,
-    a_ledger,
     a_new_task,
     a_result,
     news,
@@ -33,12 +32,6 @@ from tests.support.ledger import (
 pytestmark = pytest.mark.integration
 
 PAST = "now() - interval '1 h'"
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 async def revoke(_: Sequence[Revocation]) -> None:

@@ -14,7 +14,6 @@ from octarm.verify.invariants import Mode
 from tests.support.ledger import (
     Ledger,
     a_failure,
-    a_ledger,
     a_result,
     accept,
     bodies,
@@ -29,12 +28,11 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
-        await SettleBudgets(PostgresSpending(ledger.pool))()
-        report = await verify(Sources(postgres_url), mode=Mode.LIVE)
-        assert report.ok, report
+async def ledger(ledger: Ledger, postgres_url: str) -> AsyncGenerator[Ledger, None]:
+    yield ledger
+    await SettleBudgets(PostgresSpending(ledger.pool))()
+    report = await verify(Sources(postgres_url), mode=Mode.LIVE)
+    assert report.ok, report
 
 
 async def reject(

@@ -1,7 +1,6 @@
 """History by month on a real Postgres: routed, kept while needed, dropped whole."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
 import pytest
@@ -14,17 +13,11 @@ from octarm.ledger.storage.partitions import TABLES, PostgresPartitions
 from octarm.models.errors import Unavailable
 from octarm.models.ids import derived_id
 from octarm.orchestrator.usecases.retention import KeepRetention
-from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news, placed
+from tests.support.ledger import Ledger, a_new_task, a_result, news, placed
 
 pytestmark = pytest.mark.integration
 
 MAY, JUNE = Month(2026, 5), Month(2026, 6)
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as opened:
-        yield opened
 
 
 def _id_of(month: Month, number: int) -> str:

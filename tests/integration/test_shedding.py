@@ -1,7 +1,6 @@
 """The load-shedding switch on a real Postgres: durable, and the same for every orchestrator."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import msgspec
 import pytest
@@ -18,7 +17,7 @@ from octarm.models.shedding import ShedMode, Switched, SwitchShedding
 from octarm.orchestrator.domain.admission import Gate
 from octarm.orchestrator.usecases.accept import AcceptTasks, Submitted
 from octarm.orchestrator.usecases.admission import FollowSwitches
-from tests.support.ledger import Ledger, a_ledger
+from tests.support.ledger import Ledger
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
@@ -26,12 +25,6 @@ pytestmark = pytest.mark.integration
 GOAL = '{"goal":"x"}'
 BATCH = '{"goal":"x","tier":"batch"}'
 KEYED = '{"goal":"x","idempotency_key":"k"}'
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 class Door:

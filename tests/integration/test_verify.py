@@ -1,7 +1,5 @@
 """The checker on a real Postgres: clean where the ledger is, and loud where it is not."""
 
-from collections.abc import AsyncGenerator
-
 import pytest
 
 from octarm.ledger.domain.changes import Known
@@ -9,15 +7,9 @@ from octarm.models.errors import Unavailable
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.verify.check import Sources, verify
 from octarm.verify.invariants import INVARIANTS, Mode
-from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, accept_plainly, news
+from tests.support.ledger import Ledger, a_new_task, a_result, accept_plainly, news
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 async def a_completed_task(ledger: Ledger) -> str:

@@ -1,6 +1,5 @@
 """The checker on budgets: clean after real work, and loud about every way to miscount."""
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -11,15 +10,9 @@ from octarm.models import hot
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.verify.check import Sources, verify
 from octarm.verify.invariants import Mode
-from tests.support.ledger import Ledger, a_ledger, a_new_task, a_result, news, placed
+from tests.support.ledger import Ledger, a_new_task, a_result, news, placed
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def ledger(postgres_url: str) -> AsyncGenerator[Ledger, None]:
-    async with a_ledger(postgres_url) as ledger:
-        yield ledger
 
 
 async def accept(ledger: Ledger, max_tokens: int | None, **fields: Any) -> str:
