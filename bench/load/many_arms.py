@@ -2,19 +2,26 @@
 
 What beats cost is the CPU of those who hear them with the fleet there, less what they took before.
 For the shares all slots are taken, half of the tenants hand in a lot, then the others half as much;
-who came first must not have more of what ends then.
+who came first must not have more of what ends then. At the end as many other arms ask to be
+registered in the same moment.
 """
 
 import asyncio
 import sys
+import time
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Final
+
+import nats
 
 from bench.load.growth import a_fleet, idle
 from bench.load.processes import own_processes
 from bench.load.scenarios import Json, Stage
+from octarm.clients.arm_registry import ArmRegistryClient
+from octarm.models.arms import ArmCapability
+from octarm.models.errors import OctarmError
 from octarm.sdk import Client
 
 ARMS: Final = 1_000
@@ -32,14 +39,37 @@ async def many_arms(stage: Stage) -> Json:
     """Let arms of one slot beat every five seconds; then let all tenants ask for them at once."""
     pids = own_processes(stage.up["pids"])
     before = await idle(pids, MEASURED_S)
+    began = time.monotonic()
     async with a_fleet(stage.up["nats"], ARMS, slots=1):
+        online_s = round(time.monotonic() - began, 1)
         await asyncio.sleep(SETTLED_S)
         after = await idle(pids, MEASURED_S)
         cores = {role: round(after[role] - before[role], 4) for role in HEARERS}
-        found: Json = {"arms": ARMS, "tenants": TENANTS, "heartbeat_cores": cores}
+        found: Json = {"arms": ARMS, "tenants": TENANTS, "online_s": online_s}
+        found["heartbeat_cores"] = cores
         found["heartbeat_cores_in_all"] = round(sum(cores.values()), 4)
         print(found, file=sys.stderr, flush=True)
-        return found | await _shares(stage.up["nats"])
+        found |= await _shares(stage.up["nats"])
+    return found | await _storm(stage.up["nats"])
+
+
+async def _storm(url: str) -> Json:
+    """Let so many arms ask to be registered in the same moment, each once."""
+    nc = await nats.connect(url)
+    try:
+        registry, began, took = ArmRegistryClient(nc), time.monotonic(), list[float]()
+
+        async def register(number: int) -> None:
+            name = f"storm-{number}"
+            arm = ArmCapability(arm_id=name, name=name, capabilities=frozenset({"storm"}))
+            with suppress(OctarmError):
+                await registry.register(arm)
+                took.append(time.monotonic() - began)
+
+        await asyncio.gather(*(register(number) for number in range(ARMS)))
+        return {"registered_with_first_try": len(took), "last_registered_s": round(max(took), 2)}
+    finally:
+        await nc.close()
 
 
 async def _shares(url: str) -> Json:

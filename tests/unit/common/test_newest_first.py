@@ -4,7 +4,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from octarm.common.bus.newest_first import AT_ONCE, MAX_WAITING, PATIENCE_S, NewestFirst
+from octarm.common.bus.newest_first import AT_ONCE, MAX_BYTES, MAX_WAITING, PATIENCE_S, NewestFirst
 from octarm.common.telemetry import metrics
 from octarm.common.testing import FakeClock
 from octarm.models.queries import ArmKey, Done
@@ -96,6 +96,18 @@ class TestNewestFirst:
 
         assert len(desk.answered) == AT_ONCE + MAX_WAITING
         assert "arm-0" not in desk.answered
+
+    async def test_keeps_no_more_bytes_than_it_may(self) -> None:
+        desk = Desk()
+        await desk.all_busy()
+        large: Any = SimpleNamespace(data=b" " * (MAX_BYTES // 2 + 1), reply="large")
+
+        for _ in range(3):
+            desk.answers.hear(large)
+        desk.may_go_on.set()
+        await desk.answers.close()
+
+        assert desk.answered.count("large") == 1
 
     async def test_what_cannot_be_read_is_answered_too(self) -> None:
         desk = Desk()

@@ -25,6 +25,7 @@ AT_ONCE: Final = 32
 # Our clients wait for five seconds; the answer takes its time too.
 PATIENCE_S: Final = 4.0
 MAX_WAITING: Final = 10_000
+MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class NewestFirst:
@@ -32,7 +33,7 @@ class NewestFirst:
 
     Who asked more than four seconds ago has stopped waiting and asks again: that request is
     dropped. In the order of arrival a storm would be answered too late, request by request, for as
-    long as all ask again. Of more than 10,000 requests that wait the oldest are dropped.
+    long as all ask again. Of more than 10,000 that wait, or 64 MiB, the oldest are dropped.
     """
 
     def __init__(
@@ -42,7 +43,8 @@ class NewestFirst:
         self._query = query
         self._handler = handler
         self._clock = clock
-        self._waiting: deque[tuple[float, Msg]] = deque(maxlen=MAX_WAITING)
+        self._waiting: deque[tuple[float, Msg]] = deque()
+        self._bytes = 0
         self._working: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
 
@@ -61,6 +63,10 @@ class NewestFirst:
     def hear(self, msg: Msg) -> None:
         """Take a request; returns at once."""
         self._waiting.append((self._clock.monotonic(), msg))
+        self._bytes += len(msg.data)
+        while len(self._waiting) > MAX_WAITING or self._bytes > MAX_BYTES:
+            self._bytes -= len(self._waiting.popleft()[1].data)
+            metrics.inc("octarm_bus_stale_requests_total")
         if len(self._working) < AT_ONCE:
             task = asyncio.create_task(self._work())
             self._working.add(task)
@@ -69,10 +75,12 @@ class NewestFirst:
     async def _work(self) -> None:
         while self._waiting:
             asked_at, msg = self._waiting.pop()
+            self._bytes -= len(msg.data)
             if self._clock.monotonic() - asked_at > PATIENCE_S:
                 # Those below it have waited for longer.
                 stale = 1 + len(self._waiting)
                 self._waiting.clear()
+                self._bytes = 0
                 metrics.inc("octarm_bus_stale_requests_total", stale)
                 return
             reply = await reply_of(self._handle, msg.data, self._query.template)
