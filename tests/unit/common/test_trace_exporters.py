@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from opentelemetry.sdk.resources import Resource
 
 from octarm.common.telemetry import conventions, tracing
 from octarm.common.telemetry.conventions import Attribute
-from octarm.common.telemetry.exporters import ANY, readable
+from octarm.common.telemetry.exporters import ANY, AT_ONCE, Outbox, readable
 from octarm.common.telemetry.otlp import OtlpExporter, endpoint
 from octarm.common.telemetry.span_lines import FileExporter
-from octarm.common.telemetry.spans import Finished
+from octarm.common.telemetry.spans import Finished, Hop, finished
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -106,6 +106,88 @@ def test_a_span_is_written_as_the_sdk_would_have_written_it(name: str, error: st
     exporter.close()
 
     assert written == encode_spans([readable(span, resource) for span in spans])
+
+
+WORDS: dict[str, Attribute] = {
+    **{"attempt": 2, "arm_id": "llm", "agent": "llm", "policy": "fair@1", "state": "completed"},
+    **{"tenant": "acme", "reason": "ann@example.org likes it"},
+}
+HOPS = [name for name, step in conventions.STEPS.items() if step.says]
+
+
+def a_hop(name: str, *, number: int = 0, waited_s: float | None = None) -> Hop:
+    own, says = PARENT.replace("b7ad", f"{number:04x}"), conventions.step(name).says
+    common = tuple(WORDS[word] for word in says)
+    return Hop(name, PARENT, own, 7 + number // 2, 9, f"tsk_{number}", common, waited_s)
+
+
+def test_every_step_of_a_task_that_goes_well_is_a_hop() -> None:
+    assert len(HOPS) == 5
+    assert all(conventions.step(name).reads_messages for name in HOPS)
+
+
+@pytest.mark.parametrize("waited_s", [None, 0.0, 1.5])
+def test_a_hop_is_written_as_any_other_span(waited_s: float | None) -> None:
+    resource = Resource.create({"service.name": "octarm-test"}, schema_url=conventions.SCHEMA_URL)
+    hops = [a_hop(name, number=n, waited_s=waited_s) for n in range(12) for name in HOPS]
+    mixed: list[Finished | Hop] = [
+        *hops,
+        Finished("of.an.arm", PARENT, "b" * 16, 7, 9, {"shelf": 7}),
+    ]
+    exporter = OtlpExporter("http://127.0.0.1:1", readable(ANY, resource))
+
+    written = ExportTraceServiceRequest.FromString(exporter.encoded(mixed))
+    exporter.close()
+
+    expected = encode_spans([readable(span, resource) for span in finished(mixed)])
+    assert by_key(written) == by_key(expected)
+
+
+def by_key(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
+    """Put attributes in the order of their names: they are a set."""
+    for span in request.resource_spans[0].scope_spans[0].spans:
+        span.attributes.sort(key=lambda each: each.key)
+    return request
+
+
+def test_files_have_a_hop_as_any_other_span(tmp_path: Path) -> None:
+    hop = a_hop("scheduler.place", waited_s=1.5)
+    for each in (hop, hop.finished()):
+        FileExporter(tmp_path, "x").export([each])
+
+    (file,) = tmp_path.glob("*.jsonl")
+    one, other = map(json.loads, file.read_text().splitlines())
+    assert one == other
+    assert one["attributes"]["octarm.placement.reason"] == "<EMAIL> likes it"
+
+
+class Recording:
+    """An exporter that keeps how many spans came at once."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.came = threading.Event()
+
+    def export(self, spans: Sequence[Finished | Hop]) -> None:
+        self.sizes.append(len(spans))
+        self.came.set()
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def test_a_full_batch_does_not_wait_and_what_is_left_does() -> None:
+    exporter = Recording()
+    outbox = Outbox(exporter, every_s=3600)
+
+    for number in range(AT_ONCE + 10):
+        outbox.put(a_hop("scheduler.place", number=number))
+    assert exporter.came.wait(10)
+    before = list(exporter.sizes)
+    outbox.close()
+
+    assert before == [AT_ONCE]
+    assert exporter.sizes == [AT_ONCE, 10]
 
 
 @pytest.mark.parametrize("name", ["of_the_arms_own", "model", "reason"])

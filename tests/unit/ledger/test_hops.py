@@ -105,6 +105,23 @@ class TestWhatArmsReport:
         (row,) = spans_in(folder)
         assert (row["name"], row["parent_id"]) == ("orchestrator.finish", ARM[36:52])
 
+    def test_an_arm_cannot_move_a_task_into_another_trace(self, folder: Path) -> None:
+        told = Told()
+
+        hops.traced(told, hops.FINISH, senders={"tsk_1": OTHER})([moved(TaskState.COMPLETED)])
+
+        (row,) = spans_in(folder)
+        assert (row["trace_id"], row["parent_id"]) == (TRACE, TASK[36:52])
+        assert told.changes[0].traceparent == f"00-{TRACE}-{row['span_id']}-01"
+
+    def test_what_is_not_sampled_completes_without_a_span(self, folder: Path) -> None:
+        told, change = Told(), moved(TaskState.COMPLETED, traceparent=UNSAMPLED)
+
+        hops.traced(told, hops.FINISH, senders={"tsk_1": ARM})([change])
+
+        assert spans_in(folder) == []
+        assert told.changes == [change]
+
     def test_a_retry_hangs_below_the_task_and_is_linked_to_the_attempt(self, folder: Path) -> None:
         hops.traced(Told(), hops.FINISH, senders={"tsk_1": ARM})([moved(TaskState.WAITING)])
 

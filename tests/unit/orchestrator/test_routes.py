@@ -60,7 +60,7 @@ class TestResults:
                 a_delivery(LEAD_SHARD.at(shard=0), b"{}"),
                 a_delivery(RUN_TASKS.at(arm_id="one"), a_command(one)),
                 a_delivery(ATTEMPTS_UPDATED.at(arm_id="one"), msgspec.json.encode(updates)),
-                a_delivery(RESULT.at(arm_id="one"), a_result(one), traceparent="t"),
+                a_delivery(RESULT.at(arm_id="one"), a_result(one), traceparent=traced),
                 a_delivery(RUN_TASKS.at(arm_id="two"), a_command(one)),
             ]
         )
@@ -70,8 +70,19 @@ class TestResults:
         assert isinstance(foreign, Dead)
         assert [news.task_id for news in ledger.news] == [one, two, three]
         assert {news.step for news in ledger.news} == {Step.ENDED}
-        assert [news.traceparent for news in ledger.news] == ["t", "", traced]
+        assert [news.traceparent for news in ledger.news] == [traced, "", traced]
         assert ledger.news[0].placement is not None
+
+    async def test_a_header_that_is_no_traceparent_is_none(self) -> None:
+        ledger, one = RecordingLedger(), new_id("tsk")
+        header = f'00-{"a" * 32}-{"b" * 14}"}}-01'
+
+        (outcome,) = await ResultsConsumer(ledger, FakeClock())(
+            [a_delivery(RESULT.at(arm_id="one"), a_result(one), traceparent=header)]
+        )
+
+        assert outcome is ACK
+        assert [news.traceparent for news in ledger.news] == [""]
 
     @pytest.mark.bad_input(10)
     async def test_what_is_not_understood_is_dead_and_the_rest_is_recorded(self) -> None:

@@ -58,3 +58,16 @@ async def test_a_slow_first_attempt_does_not_stay_in_the_latency() -> None:
 
     assert round(early, 6) == 100.0
     assert tally.avg_latency_ms < 1.0
+
+
+async def test_a_bucket_names_one_sampled_trace_and_counts_all() -> None:
+    before = counted()
+    tally = Tally()
+
+    for letter, seconds in (("a", 0.25), ("b", 0.25), ("c", 7.5), ("d", 0.25)):
+        tally.ended(seconds, failed=False, traceparent=f"00-{letter * 32}-{'e' * 16}-01")
+    tally.flush()
+
+    assert counted()[0] - before[0] == 4
+    shown = metrics.negotiated("application/openmetrics-text")[0].decode()
+    assert [letter for letter in "abcd" if f'trace_id="{letter * 32}"' in shown] == ["a", "c"]

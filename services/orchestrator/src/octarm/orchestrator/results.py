@@ -11,6 +11,7 @@ from msgspec import Meta
 from octarm.common.bus.delivery import ACK, HELD, Dead, Delivery, Outcome
 from octarm.common.clock import Clock, set_within
 from octarm.common.failpoints import failpoint
+from octarm.common.telemetry import tracing
 from octarm.ledger.domain.news import AttemptNews, Gathering, Key, Placement
 from octarm.models import hot
 from octarm.models.errors import Problem
@@ -183,6 +184,7 @@ def _take(gathering: Gathering, delivery: Delivery) -> tuple[list[Reported], str
     subject = delivery.subject
     if subject.startswith(_RESULTS):
         trace = delivery.headers.get("traceparent", "")
+        trace = trace if tracing.valid(trace) else ""
         return [_take_result(gathering, delivery, delivery.data, trace)], ""
     if subject.startswith(_REPORTS):
         return _take_report(gathering, delivery)

@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import tracing
 from octarm.memory.domain.episode import Ending, Episode, NotAnEnding, episode_of, read_endings
 from octarm.memory.usecases.remembering import RememberTasks
+
+SPAN: Final = "memory.remember"
 
 
 class TerminalEvents:
@@ -44,18 +47,14 @@ class TerminalEvents:
         refused = await self._remember(episodes) if episodes else {}
         for episode_id, why in refused.items():
             outcomes[places[episode_id]] = Dead(why)
-        for event in sampled:
-            _trace(event, started_ns)
+        ended_ns = time.time_ns()
+        for ending in sampled:
+            _trace(ending, started_ns, ended_ns)
         failpoint("memory_before_ack")
         return outcomes
 
 
-def _trace(event: Ending, started_ns: int) -> None:
-    tracing.record(
-        "memory.remember",
-        event.traceparent,
-        started_ns,
-        time.time_ns(),
-        task_id=event.task_id,
-        tenant=event.tenant,
-    )
+def _trace(ending: Ending, began_ns: int, ended_ns: int) -> None:
+    parent = ending.traceparent
+    own, common = tracing.child(parent), (ending.tenant,)
+    tracing.passed(tracing.Hop(SPAN, parent, own, began_ns, ended_ns, ending.task_id, common))

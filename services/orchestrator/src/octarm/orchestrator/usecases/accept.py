@@ -1,5 +1,6 @@
 """Accept tasks: durable first, then answered."""
 
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ _ACCEPTED: Final = (("accepted", b""),)
 _QUEUED: Final = (*_ACCEPTED, ("ready", b""))
 
 
+Traced = dict[int, tuple[str, str, str]]
+"""By place, of sampled tasks: the tenant, what the span hangs below, and the span."""
 Treat = Callable[[list[NewTask]], Awaitable[list[AcceptAnswer]]]
 
 
@@ -102,10 +105,10 @@ class AcceptTasks:
         answers: list[AcceptAnswer | None] = [None] * len(group)
         tasks: list[NewTask] = []
         places: list[int] = []
-        spans: dict[int, tracing.Span] = {}
+        began_ns, traced = time.time_ns(), Traced()
         for place, submitted in enumerate(group):
             try:
-                tasks.append(self._read(submitted, place, spans))
+                tasks.append(self._read(submitted, place, traced))
                 places.append(place)
             except OctarmError as error:
                 answers[place] = error
@@ -114,8 +117,7 @@ class AcceptTasks:
                 for place, answer in zip(places, await treat(tasks), strict=True):
                     answers[place] = answer
         finally:
-            for place, span in spans.items():
-                _end(span, answers[place])
+            _trace(traced, answers, began_ns)
         return [answer for answer in answers if answer is not None]
 
     def _refusals(self, group: Sequence[Submitted], whole: bool) -> list[OctarmError | None]:
@@ -163,14 +165,15 @@ class AcceptTasks:
         metrics.inc("octarm_orchestrator_tasks_accepted_total", created)
         return written
 
-    def _read(self, submitted: Submitted, place: int, spans: dict[int, tracing.Span]) -> NewTask:
+    def _read(self, submitted: Submitted, place: int, traced: Traced) -> NewTask:
         """Read a task; of a sampled one the span begins, which ends when the task is durable."""
         item = submitted.item
         parent = item.traceparent if tracing.valid(item.traceparent) else tracing.root()
         if not tracing.is_sampled(parent):
             return self._new_task(submitted, parent)
-        spans[place] = span = tracing.begin(SPAN, parent, tenant=submitted.tenant)
-        return self._new_task(submitted, span.traceparent)
+        own = tracing.child(parent)
+        traced[place] = submitted.tenant, parent, own
+        return self._new_task(submitted, own)
 
     def _new_task(self, submitted: Submitted, traceparent: str) -> NewTask:
         item = submitted.item
@@ -199,12 +202,18 @@ class AcceptTasks:
         return ready([ready_task(task) for task in queued], shards=self.shards) + history(told)
 
 
-def _end(span: tracing.Span, answer: AcceptAnswer | None) -> None:
-    if isinstance(answer, Known):
-        span.put(task_id=answer.task_id)
-    else:
-        span.error = answer.code if answer is not None else NO_ANSWER
-    span.end()
+def _trace(traced: Traced, answers: Sequence[AcceptAnswer | None], began_ns: int) -> None:
+    """End the spans of a group, as its commit has."""
+    ended_ns = time.time_ns()
+    for place, (tenant, parent, own) in traced.items():
+        answer = answers[place]
+        if isinstance(answer, Known):
+            hop = tracing.Hop(SPAN, parent, own, began_ns, ended_ns, answer.task_id, (tenant,))
+            tracing.passed(hop)
+        else:
+            error = answer.code if answer is not None else NO_ANSWER
+            own_id = tracing.span_id(own)
+            tracing.record(SPAN, parent, began_ns, error=error, span_id=own_id, tenant=tenant)
 
 
 def _wanted(body: bytes) -> TaskSubmission:

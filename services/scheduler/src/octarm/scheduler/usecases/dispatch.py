@@ -1,5 +1,6 @@
 """Send placed tasks to their arms in bundles; a bundle is dispatch and announcement at once."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,7 @@ from octarm.scheduler.usecases.desk import Desk
 MAX_BUNDLE_BYTES: Final = 512 * 1024
 AROUND_A_TASK: Final = 768
 PAUSE_S: Final = 1.0
+SPAN: Final = "scheduler.place"
 
 log = get_logger()
 _encode = msgspec.json.Encoder().encode
@@ -108,12 +110,12 @@ class Dispatch:
         self, pool: Pool, decisions: list[Placement], now: datetime, *, policy: str
     ) -> Outgoing:
         arm_id, digest = pool.arm_id, blake2b(digest_size=16)
-        tasks, head = [], b""
+        # The step began with this cycle.
+        tasks, began_ns, ended_ns = [], int(now.timestamp() * 1e9), time.time_ns()
         for decision in decisions:
             ready, traceparent = decision.task.ready, decision.task.ready.traceparent
             if tracing.is_sampled(traceparent):
-                traceparent = self._traced(decision, policy, now)
-                head = trace_head(traceparent)
+                traceparent = _traced(decision, policy, began_ns, ended_ns)
             tasks.append(
                 RunTask(
                     ready.task_id,
@@ -131,23 +133,8 @@ class Dispatch:
         if subject is None:
             subject = self._subjects[arm_id] = RUN_TASKS.at(arm_id=arm_id)
         payload = _encode(RunTasks(self._desk.shard, arm_id, now, policy, tasks))
-        head = head if len(tasks) == 1 else b""
+        head = trace_head(tasks[0].traceparent) if len(tasks) == 1 else b""
         return Outgoing(subject, payload, f"d:{digest.hexdigest()}", head, self._fence)
-
-    def _traced(self, decision: Placement, policy: str, now: datetime) -> str:
-        """Trace the step, which began with this cycle; how long the task waited it only says."""
-        ready, began_ns = decision.task.ready, int(now.timestamp() * 1e9)
-        return tracing.record(
-            "scheduler.place",
-            ready.traceparent,
-            began_ns,
-            task_id=ready.task_id,
-            attempt=ready.attempt,
-            arm_id=decision.pool.arm_id,
-            policy=policy,
-            reason=decision.reason,
-            waited_s=max(0, began_ns - decision.task.seen_ns) / 1e9,
-        )
 
     def _placed(self, bundle: Bundle, seq: int, now: datetime) -> int:
         desk, first = self._desk, now.timestamp()
@@ -186,6 +173,20 @@ class Dispatch:
         if not pool.paused_until:
             log.warning("dispatch_failed", arm_id=pool.arm_id, error=error.message)
         desk.fleet.pause(pool, until=desk.clock.monotonic() + PAUSE_S)
+
+
+def _traced(decision: Placement, policy: str, began_ns: int, ended_ns: int) -> str:
+    """Trace the placing of a sampled task; how long it waited before the span only says."""
+    ready = decision.task.ready
+    own = tracing.child(ready.traceparent)
+    common = (ready.attempt, decision.pool.arm_id, policy, decision.reason)
+    waited_s = max(0, began_ns - decision.task.seen_ns) / 1e9
+    tracing.passed(
+        tracing.Hop(
+            *(SPAN, ready.traceparent, own, began_ns, ended_ns, ready.task_id, common, waited_s)
+        )
+    )
+    return own
 
 
 def _by_arm(decisions: Sequence[Placement]) -> Iterator[tuple[Pool, list[Placement]]]:

@@ -40,21 +40,40 @@ def traced(
     began_ns = time.time_ns()
     from_whom = senders or {}
 
-    def spanned(change: Moved) -> Moved:
+    def spanned(change: Moved, ended_ns: int) -> Moved:
+        if change.new is TaskState.COMPLETED and name == FINISH and change.proof is None:
+            return _completed(change, from_whom, began_ns, ended_ns)
         again = change.new in _TAKEN_BACK and change.old not in (TaskState.WAITING, change.new)
         if not (change.new.is_terminal or again):
             return change
         error = change.new.value if change.new in _BAD_ENDINGS else cause if again else ""
         if not (error or tracing.is_sampled(change.traceparent)):
             return change
-        sender = from_whom.get(change.task_id, "")
+        sender = _sender(change, from_whom)
         own = _record(RETRY if again else name, change, began_ns, error=error, sender=sender)
         return change if again else structs.replace(change, traceparent=own)
 
     def with_spans(moved: list[Moved]) -> list[Outgoing]:
-        return announce([spanned(change) for change in moved])
+        ended_ns = time.time_ns()
+        return announce([spanned(change, ended_ns) for change in moved])
 
     return with_spans
+
+
+def _completed(change: Moved, senders: Mapping[str, str], began_ns: int, ended_ns: int) -> Moved:
+    """Trace the end of most tasks."""
+    if not tracing.is_sampled(change.traceparent):
+        return change
+    parent = _sender(change, senders) or change.traceparent
+    own, common = tracing.child(parent), (change.attempt, change.new.value)
+    tracing.passed(tracing.Hop(FINISH, parent, own, began_ns, ended_ns, change.task_id, common))
+    return structs.replace(change, traceparent=own)
+
+
+def _sender(change: Moved, senders: Mapping[str, str]) -> str:
+    """Give the traceparent of who reported it; one of another trace is no word about this task."""
+    sender = senders.get(change.task_id, "")
+    return sender if tracing.is_same(sender, change.traceparent) else ""
 
 
 def _record(name: str, change: Moved, began_ns: int, *, error: str, sender: str) -> str:

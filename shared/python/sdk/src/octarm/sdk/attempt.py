@@ -24,13 +24,14 @@ class Attempt:
     """
 
     __slots__ = (
+        "began_ns",
         "command",
         "context",
         "due",
         "key",
+        "parent",
         "settled",
         "slots",
-        "span",
         "started",
         "started_at",
         "task",
@@ -42,7 +43,8 @@ class Attempt:
     def __init__(self, command: Command) -> None:
         self.command = command
         self.key: Key = (command.task_id, command.attempt)
-        self.traceparent = command.traceparent
+        self.parent = self.traceparent = command.traceparent
+        self.began_ns = 0
         self.started = time.perf_counter()
         self.started_at = datetime.now(UTC)
         self.settled = False
@@ -52,7 +54,6 @@ class Attempt:
         self.due = 0
         self.timer: asyncio.TimerHandle | None = None
         self.work: asyncio.Task[None] | None = None
-        self.span: tracing.Span | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -68,27 +69,31 @@ class Attempt:
             "traceparent": self.traceparent,
         }
 
-    def trace(self, arm_id: str) -> str:
-        """Begin its span, from now; gives the traceparent for what it calls."""
-        self.span = self._span(arm_id)
-        self.traceparent = self.span.traceparent
+    def trace(self) -> str:
+        """Begin the span of a sampled one, from now; gives the traceparent for what it calls."""
+        self.began_ns = time.time_ns()
+        self.traceparent = tracing.child(self.parent)
         return self.traceparent
 
     def traced(self, arm_id: str, error: str) -> None:
         """End its span; an attempt without one, as it is not sampled, leaves one if it failed."""
-        if self.span is not None:
-            self.span.error = error
-            self.span.end()
+        (task_id, attempt), parent, own = self.key, self.parent, self.traceparent
+        if self.began_ns and not error:
+            common = (attempt, arm_id, arm_id)
+            ended_ns = time.time_ns()
+            tracing.passed(tracing.Hop(SPAN, parent, own, self.began_ns, ended_ns, task_id, common))
         elif error:
-            began_ns = int(self.started_at.timestamp() * 1e9)
-            self._span(arm_id, began_ns, error).end()
-
-    def _span(self, arm_id: str, began_ns: int = 0, error: str = "") -> tracing.Span:
-        task_id, attempt = self.key
-        about = {"task_id": task_id, "arm_id": arm_id, "agent": arm_id}
-        span = tracing.Span(SPAN, self.traceparent, about | {"attempt": attempt}, start_ns=began_ns)
-        span.error = error
-        return span
+            tracing.record(
+                SPAN,
+                parent,
+                self.began_ns or int(self.started_at.timestamp() * 1e9),
+                error=error,
+                span_id=tracing.span_id(own) if own is not parent else "",
+                task_id=task_id,
+                attempt=attempt,
+                arm_id=arm_id,
+                agent=arm_id,
+            )
 
     def allowed_s(self) -> float:
         """Give the seconds it may take: its timeout, or what the budget has left."""

@@ -64,5 +64,5 @@ def _traces(results: list[Outgoing]) -> bytes:
     """Write the traces that results carry in their headers; nothing when none is sampled."""
     if not any(result.head for result in results):
         return b""
-    heads = [trace_in(result.head).encode() for result in results]
-    return b',"traceparents":[%b]' % b",".join(b'"%b"' % head for head in heads)
+    traces = [b'"%b"' % trace_in(result.head) if result.head else b'""' for result in results]
+    return b',"traceparents":[%b]' % b",".join(traces)

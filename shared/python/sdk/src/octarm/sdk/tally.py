@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from bisect import bisect_left
 from typing import Final
 
 from octarm.common.telemetry import metrics, tracing
@@ -32,7 +33,7 @@ class Tally:
     def __init__(self) -> None:
         self._since = time.monotonic()
         self._took: list[float] = []
-        self._traced: list[tuple[float, str]] = []
+        self._traced: dict[int, tuple[float, str]] = {}
         self._ended = self._failed = 0
         self._timer: asyncio.TimerHandle | None = None
         self.avg_latency_ms = 0.0
@@ -40,10 +41,12 @@ class Tally:
 
     def ended(self, seconds: float, *, failed: bool, traceparent: str = "") -> None:
         """Count an attempt that ended; on the event loop."""
-        if tracing.is_sampled(traceparent):
-            self._traced.append((seconds, traceparent))
-        else:
+        bucket = bisect_left(metrics.SECONDS, seconds) if tracing.is_sampled(traceparent) else -1
+        if bucket < 0 or bucket in self._traced:
             self._took.append(seconds)
+        else:
+            # A bucket keeps one exemplar: of those told together, the first.
+            self._traced[bucket] = (seconds, traceparent)
         self._failed += failed
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(COUNT_S, self.flush)
@@ -58,11 +61,11 @@ class Tally:
             self._timer.cancel()
             self._timer = None
         took, self._took = self._took, []
-        traced, self._traced = self._traced, []
+        traced, self._traced = self._traced, {}
         failed, self._failed = self._failed, 0
         for seconds in took:
             metrics.observe("octarm_arm_attempt_seconds", seconds)
-        for seconds, traceparent in traced:
+        for seconds, traceparent in traced.values():
             metrics.observe("octarm_arm_attempt_seconds", seconds, traceparent=traceparent)
         ended = len(took) + len(traced)
         for status, number in (("success", ended - failed), ("failure", failed)):

@@ -203,7 +203,7 @@ class Worker:
         """Call the handler; the one place where an unforeseen exception is caught."""
         try:
             if tracing.is_sampled(attempt.traceparent):
-                ctx.traceparent = attempt.trace(self.me.arm_id)
+                ctx.traceparent = attempt.trace()
             return outcomes.returned(await self._call(task, ctx))
         except asyncio.CancelledError as error:
             return outcomes.raised(error)

@@ -112,9 +112,9 @@ def trace_head(traceparent: str) -> bytes:
     return b"traceparent: %b\r\n" % traceparent.encode() if is_sampled(traceparent) else b""
 
 
-def trace_in(head: bytes) -> str:
+def trace_in(head: bytes) -> bytes:
     """Give the traceparent that `trace_head` wrote; nothing when it wrote none."""
-    return head.partition(b"traceparent: ")[2].partition(b"\r\n")[0].decode()
+    return head.partition(b"traceparent: ")[2].partition(b"\r\n")[0]
 
 
 def _fence_head(fence: Fence) -> bytes:

@@ -51,6 +51,8 @@ class Step:
 
     kind: SpanKind = SpanKind.INTERNAL
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    says: tuple[str, ...] = ()
+    """What else a span of a task that took this step says, in this order: see `spans.Hop`."""
     kind_name: str = field(init=False)
     """The kind, as files have it."""
     reads_messages: bool = field(init=False)
@@ -62,7 +64,7 @@ class Step:
         object.__setattr__(self, "reads_messages", self.kind is SpanKind.CONSUMER)
 
 
-def _process(destination: str, **more: Attribute) -> Step:
+def _process(destination: str, *says: str, **more: Attribute) -> Step:
     return Step(
         SpanKind.CONSUMER,
         {
@@ -72,16 +74,19 @@ def _process(destination: str, **more: Attribute) -> Step:
             "messaging.destination.name": destination,
         }
         | more,
+        says,
     )
 
 
 STEPS: Final[Mapping[str, Step]] = {
     "gateway.submit": Step(SpanKind.SERVER, {"http.request.method": "POST"}),
-    "orchestrator.accept": _process(s.SUBMIT_TASKS.template),
-    "scheduler.place": _process(s.READY),
-    "arm.run": _process(s.DISPATCH, **{"gen_ai.operation.name": "invoke_agent"}),
-    "orchestrator.finish": _process(s.RESULTS),
-    "memory.remember": _process(s.ENDED),
+    "orchestrator.accept": _process(s.SUBMIT_TASKS.template, "tenant"),
+    "scheduler.place": _process(s.READY, "attempt", "arm_id", "policy", "reason"),
+    "arm.run": _process(
+        s.DISPATCH, "attempt", "arm_id", "agent", **{"gen_ai.operation.name": "invoke_agent"}
+    ),
+    "orchestrator.finish": _process(s.RESULTS, "attempt", "state"),
+    "memory.remember": _process(s.ENDED, "tenant"),
     "llm.chat": Step(SpanKind.CLIENT, {"gen_ai.operation.name": "chat"}),
 }
 _ORDINARY: Final = Step()

@@ -17,8 +17,11 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 
 from octarm.common.telemetry import conventions, traceparents
 from octarm.common.telemetry.span_lines import FileExporter
-from octarm.common.telemetry.spans import Finished, linked
+from octarm.common.telemetry.spans import Finished, Hop, finished, linked
 
+# OTLP is posted when there are `AT_ONCE`, or as late as this; OpenTelemetry's own wait 5 s. One
+# request of a few spans costs what making a hundred costs.
+OTLP_EVERY_S: Final = 2.0
 EVERY_S: Final = 0.5
 # Of some 400 bytes each, far below what collectors take; a request costs about a millisecond.
 AT_ONCE: Final = 2048
@@ -32,7 +35,7 @@ ANY: Final = Finished("any", f"00-{1:032x}-{1:016x}-01", f"{2:016x}", 0, 0, {})
 class Exporter(Protocol):
     """Takes batches of spans; what it cannot get rid of is lost."""
 
-    def export(self, spans: Sequence[Finished]) -> None:
+    def export(self, spans: Sequence[Finished | Hop]) -> None:
         """Write them."""
         ...
 
@@ -48,9 +51,9 @@ class ConsoleExporter:
         self._exporter = ConsoleSpanExporter()
         self._resource = resource
 
-    def export(self, spans: Sequence[Finished]) -> None:
+    def export(self, spans: Sequence[Finished | Hop]) -> None:
         """Print them."""
-        self._exporter.export([readable(span, self._resource) for span in spans])
+        self._exporter.export([readable(span, self._resource) for span in finished(spans)])
 
     def close(self) -> None:
         """Print what is left."""
@@ -84,32 +87,42 @@ def _context(traceparent: str) -> SpanContext:
 class Outbox:
     """Spans on their way to an exporter, in the order of their ends."""
 
-    def __init__(self, exporter: Exporter) -> None:
+    def __init__(self, exporter: Exporter, every_s: float = EVERY_S) -> None:
         self._exporter = exporter
-        self._waiting: deque[Finished] = deque()
-        self._closed = threading.Event()
+        self._every_s = every_s
+        self._waiting: deque[Finished | Hop] = deque()
+        self._closed = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="octarm-spans", daemon=True)
         self._thread.start()
 
-    def put(self, span: Finished) -> None:
+    def put(self, span: Finished | Hop) -> None:
         """Take a span; never waits."""
-        if len(self._waiting) < MOST_WAITING:
+        waiting = len(self._waiting)
+        if waiting < MOST_WAITING:
             self._waiting.append(span)
+        if waiting == AT_ONCE:
+            self._wake.set()
 
     def close(self) -> None:
         """Export what is left; at most a few seconds."""
-        self._closed.set()
+        self._closed = True
+        self._wake.set()
         self._thread.join(LAST_WAIT_S)
 
     def _run(self) -> None:
-        while not self._closed.wait(EVERY_S):
-            self._export()
-        self._export()
+        while not self._closed:
+            is_full = self._wake.wait(self._every_s)
+            self._wake.clear()
+            # While more come all the time, what is no full batch yet waits for the next.
+            self._export(at_least=AT_ONCE if is_full else 1)
+        self._export(at_least=1)
         self._exporter.close()
 
-    def _export(self) -> None:
-        while self._waiting:
-            some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+    def _export(self, at_least: int) -> None:
+        waiting = self._waiting
+        while len(waiting) >= at_least:
+            some = [waiting.popleft() for _ in range(min(AT_ONCE, len(waiting)))]
             self._exporter.export(some)
 
 

@@ -15,9 +15,9 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
-from octarm.common.telemetry.conventions import Attribute, step
-from octarm.common.telemetry.spans import Finished, Spelling
-from octarm.common.telemetry.traceparents import span_id, trace_id
+from octarm.common.telemetry.conventions import NAMES, Attribute, step
+from octarm.common.telemetry.spans import REMEMBERED, Finished, Hop, Spelling
+from octarm.common.telemetry.traceparents import SPAN_ID, TRACE_ID, span_id, trace_id
 
 PATH: Final = "/v1/traces"
 # Tags (field number and wire type) of opentelemetry/proto/trace/v1/trace.proto and common.proto.
@@ -35,6 +35,8 @@ _float: Final = struct.Struct("<d").pack
 _SPAN_FLAGS: Final = b"\x85\x01\x00\x03\x00\x00"
 _LINK: Final = b"\x6a\x21\x0a\x10%b\x12\x08%b\x35\x00\x03\x00\x00"
 _KINDS: Final = {SpanKind.INTERNAL: 1, SpanKind.SERVER: 2, SpanKind.CLIENT: 3, SpanKind.CONSUMER: 5}
+# Of a hop: trace, parent and own id, and its link.
+_HOP_IDS_SIZE: Final = (2 + 16) + 2 * (2 + 8) + 35
 MOST_STATUS: Final = 200
 
 
@@ -46,8 +48,10 @@ class OtlpExporter:
         self._resource, self._scope = _surroundings(like)
         self._spelling = Spelling(attribute)
         self._common = lru_cache(1024)(self._common_of)
+        self._waited = _before_value(NAMES["waited_s"], 1 + 8) + _DOUBLE
+        self._before_hop = lru_cache(REMEMBERED)(self._before_hop_of)
 
-    def export(self, spans: Sequence[Finished]) -> None:
+    def export(self, spans: Sequence[Finished | Hop]) -> None:
         """Send them; what cannot be sent is logged and lost."""
         self._poster.post(self.encoded(spans))
 
@@ -55,10 +59,44 @@ class OtlpExporter:
         """Close its connections."""
         self._poster.shutdown()  # type: ignore[no-untyped-call]
 
-    def encoded(self, spans: Sequence[Finished]) -> bytes:
+    def encoded(self, spans: Sequence[Finished | Hop]) -> bytes:
         """Write an ExportTraceServiceRequest."""
-        scope = self._scope + b"".join([_field(_SECOND, self._span(span)) for span in spans])
-        return _field(_MESSAGE, self._resource + _field(_SECOND, scope))
+        body = b"".join(self._written(spans))
+        scope = _head(_SECOND, len(self._scope) + len(body)) + self._scope
+        before = self._resource + scope
+        return b"".join((_head(_MESSAGE, len(before) + len(body)), before, body))
+
+    def _written(self, spans: Sequence[Finished | Hop]) -> list[bytes]:
+        """Write each span; of a hop first what it shares with others: fields are in any order."""
+        written: list[bytes] = []
+        before_hop, pack, unhex = self._before_hop, _TIMES.pack, bytes.fromhex
+        for span in spans:
+            if isinstance(span, Finished):
+                written.append(_field(_SECOND, self._span(span)))
+                continue
+            task_id, parent, waited_s = span.task_id, span.parent, span.waited_s
+            trace, above = parent[TRACE_ID], parent[SPAN_ID]
+            written += (
+                before_hop(span.name, span.common, len(task_id), waited_s is None),
+                task_id.encode(),
+                pack(_START, span.start_ns, _END, span.end_ns),
+                b"" if waited_s is None else self._waited + _float(waited_s),
+                unhex(
+                    f"0a10{trace}2208{above}1208{span.own[SPAN_ID]}"
+                    f"6a2135000300000a10{trace}1208{above}"
+                ),
+            )
+        return written
+
+    def _before_hop_of(
+        self, name: str, common: tuple[Attribute, ...], chars: int, has_not_waited: bool
+    ) -> bytes:
+        """Write all of a hop that comes before its task's id, which has so many characters."""
+        about = dict(zip(step(name).says, common, strict=True))
+        shared = self._common(name) + self._spelling.of(about) + _status("")
+        shared += _before_value(NAMES["task_id"], chars, tag=_TEXT)
+        size = len(shared) + chars + _TIMES.size + _HOP_IDS_SIZE
+        return _head(_SECOND, size + (0 if has_not_waited else len(self._waited) + 8)) + shared
 
     def _span(self, span: Finished) -> bytes:
         ids = bytes.fromhex(f"{trace_id(span.parent)}{span_id(span.parent)}{span.span_id}")

@@ -8,7 +8,7 @@ import msgspec
 
 from octarm.common.telemetry import conventions, traceparents
 from octarm.common.telemetry.conventions import Attribute
-from octarm.common.telemetry.spans import Finished, linked
+from octarm.common.telemetry.spans import Finished, Hop, finished, linked
 
 _write = msgspec.json.Encoder().encode_into
 
@@ -38,10 +38,10 @@ class FileExporter:
         self._path = folder / f"{service}-{os.getpid()}.jsonl"
         self._service = service
 
-    def export(self, spans: Sequence[Finished]) -> None:
+    def export(self, spans: Sequence[Finished | Hop]) -> None:
         """Write them; a disk that is full or gone costs the spans and nothing else."""
         lines = bytearray()
-        for span in spans:
+        for span in finished(spans):
             _write(self._line(span), lines, len(lines))
             lines += b"\n"
         try:

@@ -1,6 +1,6 @@
 """Spans as they were measured, and how their attributes are shown."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -9,7 +9,7 @@ import msgspec
 from octarm.common.redaction import redact
 from octarm.common.telemetry import conventions
 from octarm.common.telemetry.conventions import Attribute
-from octarm.common.telemetry.traceparents import is_sampled
+from octarm.common.telemetry.traceparents import is_sampled, span_id
 
 MOST_TEXT: Final = 500
 MOST_ERROR: Final = 100
@@ -52,6 +52,38 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
         return is_sampled(self.parent)
 
 
+class Hop(msgspec.Struct, frozen=True, gc=False):
+    """A step of a sampled task that went well, as most spans are; kept and written fast.
+
+    `parent` and `own` are well-formed traceparents of one trace. `common` has the values of what
+    its name's step `says`, each always of the same type: spans that are alike in them share what
+    is written of them.
+    """
+
+    name: str
+    parent: str
+    own: str
+    start_ns: int
+    end_ns: int
+    task_id: str
+    common: tuple[Attribute, ...]
+    waited_s: float | None = None
+
+    def finished(self) -> Finished:
+        """Give it as any other span."""
+        says = conventions.step(self.name).says
+        about = dict(zip(says, self.common, strict=True)) | {"task_id": self.task_id}
+        if self.waited_s is not None:
+            about["waited_s"] = self.waited_s
+        own = span_id(self.own)
+        return Finished(self.name, self.parent, own, self.start_ns, self.end_ns, about)
+
+
+def finished(spans: Sequence[Finished | Hop]) -> list[Finished]:
+    """Give all of them in the one form, in their order."""
+    return [span.finished() if isinstance(span, Hop) else span for span in spans]
+
+
 def shown(name: str, value: Attribute) -> tuple[str, Attribute]:
     """Give an attribute as conventions call it, without secrets."""
     known = conventions.NAMES.get(name)
@@ -91,11 +123,15 @@ class Spelling:
         if span.error or not span.is_sampled or span.name not in conventions.STEPS:
             # Names that others chose may collide, and be many.
             return self.all(span.own())
+        return self.of(span.attributes)
+
+    def of(self, attributes: Mapping[str, Attribute]) -> bytes:
+        """Write attributes of a step that conventions know."""
         once, again = self._once, self._again
         return b"".join(
             [
                 once(name, value) if name in UNIQUE else again(name, value)
-                for name, value in span.attributes.items()
+                for name, value in attributes.items()
             ]
         )
 

@@ -4,6 +4,8 @@ import re
 from typing import Final
 
 CHARS: Final = 55
+TRACE_ID: Final = slice(3, 35)
+SPAN_ID: Final = slice(36, 52)
 _is_traceparent: Final = re.compile(
     r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 ).fullmatch
@@ -21,12 +23,17 @@ def is_sampled(traceparent: str) -> bool:
 
 def trace_id(traceparent: str) -> str:
     """Give the id of the trace, as 32 hexadecimal digits."""
-    return traceparent[3:35]
+    return traceparent[TRACE_ID]
 
 
 def span_id(traceparent: str) -> str:
     """Give the id of the span that it names, as 16 hexadecimal digits."""
-    return traceparent[36:52]
+    return traceparent[SPAN_ID]
+
+
+def is_same(one: str, other: str) -> bool:
+    """Tell whether two are of the same trace."""
+    return one[: SPAN_ID.start] == other[: SPAN_ID.start]
 
 
 def below(parent: str, span_id: str, *, sampled: bool) -> str:

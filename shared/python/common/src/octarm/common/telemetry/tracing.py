@@ -17,21 +17,25 @@ from opentelemetry.trace import SpanKind
 
 from octarm.common.telemetry import conventions, traceparents
 from octarm.common.telemetry.conventions import Attribute
-from octarm.common.telemetry.exporters import Outbox, exporter_for
-from octarm.common.telemetry.spans import Finished
-from octarm.common.telemetry.traceparents import below, is_sampled, valid
+from octarm.common.telemetry.exporters import EVERY_S, OTLP_EVERY_S, Outbox, exporter_for
+from octarm.common.telemetry.spans import Finished, Hop
+from octarm.common.telemetry.traceparents import below, is_same, is_sampled, span_id, valid
 from octarm.models.errors import OctarmError
 
 __all__ = [
+    "Hop",
     "Span",
-    "begin",
+    "child",
+    "is_same",
     "is_sampled",
+    "passed",
     "record",
     "root",
     "sample",
     "setup_tracing",
     "shutdown",
     "span",
+    "span_id",
     "valid",
 ]
 
@@ -74,7 +78,8 @@ def setup_tracing(service: str, export: str, *, sample: float, instance: str = "
     shutdown()
     _state.sample = sample
     exporter = exporter_for(service, export, instance=instance)
-    _state.outbox = None if exporter is None else Outbox(exporter)
+    every_s = OTLP_EVERY_S if export.startswith("otlp") else EVERY_S
+    _state.outbox = None if exporter is None else Outbox(exporter, every_s)
 
 
 def sample(share: float) -> None:
@@ -171,9 +176,18 @@ def _ids() -> Iterator[str]:
 _next_id: Final = _ids().__next__
 
 
-def begin(name: str, parent: str, **attributes: Attribute) -> Span:
-    """Begin a span that ends elsewhere; whoever begins it calls `end`, once."""
-    return Span(name, parent, attributes)
+def child(parent: str) -> str:
+    """Give the traceparent of a span that is to hang below a sampled, well-formed one.
+
+    It is `parent` where this process exports nothing.
+    """
+    return parent if _state.outbox is None else f"{parent[:36]}{_next_id()}-01"
+
+
+def passed(hop: Hop) -> None:
+    """Export a step that went well."""
+    if _state.outbox is not None:
+        _state.outbox.put(hop)
 
 
 def record(
