@@ -32,10 +32,12 @@ from octarm.sdk import Client
 
 SHARES: Final = (0.0, 0.01, 1.0)
 WARM_UP: Final = 2_000
-SETTLE_S: Final = 1.5
+SETTLE_S: Final = 2.5
 """For this long memory and exporters may finish what they do after the last result."""
 CONFIG: Final = "octarm.toml"
 SERVERS: Final = ("nats", "postgres", "redis")
+COLLECTOR: Final = "collector"
+"""Takes its part of the same cores; elsewhere it would run on its own."""
 OUT: Final = Path(__file__).parent / "out" / "tracing.json"
 Figures = dict[str, Any]
 
@@ -44,7 +46,7 @@ async def measured(folder: Path, given: argparse.Namespace) -> Figures:
     """Start a stack; give the rounds of each share of sampled tasks, and how many spans came."""
     noop = (sys.executable, "-m", "bench.noop_arm")
     sampling(folder, 0.0)
-    with exported(folder, given.export) as (export, count):
+    with exported(folder, given.export) as (export, collector, count):
         env = {
             "OCTARM_TRACE_EXPORT": export,
             "OCTARM_CONFIG": str(folder / CONFIG),
@@ -55,7 +57,9 @@ async def measured(folder: Path, given: argparse.Namespace) -> Figures:
         sized = ("--n", str(given.n), "--rounds", str(given.rounds))
         async with running_stack(folder, extra_arms={"noop": noop}, env=env):
             client = ("--client", str(folder / "up.json"))
-            figures: Figures = await figures_of("bench.tracing", *sized, *client)
+            figures: Figures = await figures_of(
+                "bench.tracing", *sized, *client, "--collector", str(collector)
+            )
         return figures | {"spans": count()}
 
 
@@ -65,18 +69,19 @@ def sampling(folder: Path, share: float) -> None:
 
 
 @contextmanager
-def exported(folder: Path, export: str) -> Iterator[tuple[str, Any]]:
-    """Give the setting of where spans go, and what counts those that came.
+def exported(folder: Path, export: str) -> Iterator[tuple[str, int, Any]]:
+    """Give the setting of where spans go, whose process takes them, and what counts them.
 
     A run without spans would cost nothing and prove nothing.
     """
     if export == "otlp":
-        with sink() as (url, spans):
-            yield f"otlp:{url}", spans
+        with sink() as (url, process, spans):
+            yield f"otlp:{url}", process, spans
         return
     traces = folder / "traces"
     yield (
         f"file:{traces}",
+        0,
         lambda: sum(path.read_bytes().count(b"\n") for path in traces.glob("*.jsonl")),
     )
 
@@ -84,6 +89,8 @@ def exported(folder: Path, export: str) -> Iterator[tuple[str, Any]]:
 async def load(up: Figures, folder: Path, given: argparse.Namespace) -> Figures:
     """Be the client: warm up, then measure every share by turns."""
     pids = own_processes(up["pids"])
+    if given.collector:
+        pids[COLLECTOR] = given.collector
     found: dict[float, list[Figures]] = {share: [] for share in SHARES}
     async with Client(up["nats"]) as client:
         await throughput(client, min(given.n, WARM_UP))
@@ -143,7 +150,7 @@ def _row(share: float, turns: list[Figures], base: list[Figures]) -> Figures:
 
 def _ours(turn: Figures) -> float:
     spent: dict[str, float] = turn["cpu_us_a_task"]
-    return sum(value for role, value in spent.items() if role not in SERVERS)
+    return sum(value for role, value in spent.items() if role not in (*SERVERS, COLLECTOR))
 
 
 def _percent(shares: list[float]) -> float:
@@ -172,6 +179,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--export", choices=("file", "otlp"), default="file")
     parser.add_argument("--client", default="")
+    parser.add_argument("--collector", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.client:
         file = Path(arguments.client)
