@@ -3,7 +3,7 @@
 For 1,000 rows, ten times as many, … up to `--rows` it measures a lone append, a hot read, one from
 Postgres with so many entries of other episodes in its table, and searches over so many memories.
 It prints a line of JSON for each, and draws `bench/plots/memory.png` (`uv sync --group bench`).
-A million takes an hour on two cores, nearly all of it for the index of vectors.
+A million takes half an hour or more on two cores, most of it for the index of vectors.
 """
 
 import argparse
@@ -153,7 +153,7 @@ async def curve(rows: int, queries: int) -> None:
         async for figures in found:
             p50, p95 = (figures["ours"][name] for name in ("p50_ms", "p95_ms"))
             points.append({"rows": figures["rows"], "search p50": p50, "search p95": p95})
-            # The next size may take an hour: what is known is drawn now.
+            # The next size may take half an hour: what is known is drawn now.
             draw(points)
 
 

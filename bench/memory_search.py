@@ -117,23 +117,25 @@ def rows(language: Language, number: int) -> Iterator[tuple[Any, ...]]:
 
 
 def fill(url: str, number: int, *, flat: bool = False) -> dict[str, float]:
-    """Write the rows, then build the index of vectors; gives the seconds of both."""
+    """Write the rows with their words, then index their vectors; gives the seconds of both."""
     language = Language(1, flat=flat)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("select memory.space_of(%s, %s)", [NAME, DIMENSION])
-        (definition,) = connection.execute(
-            "select indexdef from pg_indexes where indexname = 'semantic_space_1'"
-        ).fetchone() or ("",)
-        connection.execute("drop index memory.semantic_space_1")
+        of_words, of_vectors = connection.execute(
+            "select indexdef from pg_indexes"
+            " where indexname in ('semantic_space_1', 'semantic_words') order by indexname desc"
+        ).fetchall()
+        connection.execute("drop index memory.semantic_space_1, memory.semantic_words")
         connection.execute("truncate memory.semantic")
         began = time.perf_counter()
         with connection.cursor() as cursor:
             copy_rows(cursor, language, number)
+        connection.execute(of_words[0].encode())
         copied = time.perf_counter()
         # Once the graph no longer fits, each further row costs many times as much.
         memory_mb = max(512, number * GRAPH_BYTES // 1024**2)
         connection.execute(f"set maintenance_work_mem = '{memory_mb:d}MB'".encode())
-        connection.execute(definition.encode())
+        connection.execute(of_vectors[0].encode())
         built = time.perf_counter()
         connection.execute("vacuum analyze memory.semantic")
     return {"copy_s": copied - began, "index_s": built - copied}

@@ -11,7 +11,7 @@ from octarm.memory.storage.errors import postgres_errors
 # among so many, and further on as long as filters leave fewer than were asked for.
 _BEHIND: Final = """
 select set_config('role', 'octarm_memory', true), set_config('octarm.tenant', %s, true),
-    set_config('hnsw.ef_search', '160', true),
+    set_config('hnsw.ef_search', '170', true),
     set_config('hnsw.iterative_scan', 'relaxed_order', true)
 """
 

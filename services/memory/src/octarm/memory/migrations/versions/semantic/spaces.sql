@@ -1,5 +1,5 @@
 -- Give the number of what makes vectors; the first time, with an index of its own.
-create function memory.space_of(p_embedder text, p_dimension int) returns smallint
+create or replace function memory.space_of(p_embedder text, p_dimension int) returns smallint
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 declare
     found smallint;
@@ -20,7 +20,7 @@ begin
     execute format(
         'create index semantic_space_%1$s on memory.semantic
          using hnsw ((vec::halfvec(%2$s)) halfvec_cosine_ops)
-         with (m = 32, ef_construction = 128)
+         with (m = 32, ef_construction = 96)
          where space = %1$s and superseded_by is null',
         found, p_dimension);
     return found;
