@@ -15,7 +15,7 @@ from octarm.common.clock import Clock
 from octarm.common.failpoints import failpoint
 from octarm.common.telemetry import metrics, tracing
 from octarm.ledger.domain.changes import AcceptAnswer, Entry, Known, Mark, Name
-from octarm.ledger.domain.messages import Told, history, ready, story
+from octarm.ledger.domain.messages import NO_FIELDS, Told, history, ready, story
 from octarm.ledger.domain.submissions import read_plain
 from octarm.ledger.domain.tasks import NewTask, new_task, ready_task
 from octarm.ledger.domain.tenants import Tenants
@@ -29,8 +29,8 @@ from octarm.orchestrator.usecases.relay import Relay
 
 SPAN: Final = "orchestrator.accept"
 NO_ANSWER: Final = "NO_ANSWER"
-_ACCEPTED: Final = (("accepted", b""),)
-_QUEUED: Final = (*_ACCEPTED, ("ready", b""))
+_ACCEPTED: Final = (("accepted", NO_FIELDS),)
+_QUEUED: Final = (*_ACCEPTED, ("ready", NO_FIELDS))
 
 
 Traced = dict[int, tuple[str, str, str]]

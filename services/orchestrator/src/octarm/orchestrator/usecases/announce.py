@@ -12,6 +12,7 @@ from octarm.ledger.domain.messages import (
     MAX_EVENT_RESULT_BYTES,
     Told,
     event,
+    fields_of,
     history,
     result_for_event,
     story,
@@ -122,9 +123,9 @@ def _short(change: Moved, news: AttemptNews) -> list[Told]:
     """Tell of a short attempt: hot, and the same as the general way tells."""
     placement, arm_id = news.placement, change.arm_id
     policy, reason = (placement.policy, placement.reason) if placement else (UNKNOWN_POLICY, "")
-    ending = b'%b,"goal":%b' % (_fields(_PLACED, arm_id)[:-1], _encode(change.goal))
+    ending = _fields(_PLACED, arm_id)[:-1] + b',"goal":' + _encode(change.goal)
     if len(news.body) <= MAX_EVENT_RESULT_BYTES:
-        ending = b'%b,"result":%b' % (ending, news.body)
+        ending += b',"result":' + news.body
     return story(
         (
             ("placed", _fields(_PLACED, arm_id, policy, reason)),
@@ -143,7 +144,7 @@ def _short(change: Moved, news: AttemptNews) -> list[Told]:
 @lru_cache(1024)
 def _fields(names: tuple[str, ...], *values: str | None) -> bytes:
     # The attempts of one commit went to few arms, for few reasons.
-    return _encode(dict(zip(names, values, strict=False)))
+    return fields_of(dict(zip(names, values, strict=False)))
 
 
 def _make(

@@ -38,14 +38,14 @@ Tag = Annotated[str, StringConstraints(pattern=TAG_PATTERN, max_length=64)]
 Tags = Annotated[frozenset[Tag], PlainSerializer(sorted, return_type=list[str], when_used="json")]
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 
-_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
-_VALUE: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
+ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+PAIRS: Final = tuple(high + low for high in ALPHABET for low in ALPHABET)
+_VALUE: Final = {letter: value for value, letter in enumerate(ALPHABET)}
 # By random byte: the letter of its last five bits, and those that hold a UUID's four bits of
 # version and two of variant, which are the first and the fourth behind its time.
-_LETTERS: Final = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
-_VERSION: Final = tuple(_ALPHABET[7 << 1 | byte & 1] for byte in range(256))
-_VARIANT: Final = tuple(_ALPHABET[2 << 2 | byte & 0b10011] for byte in range(256))
+_LETTERS: Final = bytes(ord(ALPHABET[byte & 31]) for byte in range(256))
+_VERSION: Final = tuple(ALPHABET[7 << 1 | byte & 1] for byte in range(256))
+_VARIANT: Final = tuple(ALPHABET[2 << 2 | byte & 0b10011] for byte in range(256))
 _IS_TOKEN: Final = re.compile(TOKEN_PATTERN)
 _IS_NAME: Final = re.compile(NAME_PATTERN)
 _IS_TASK: Final = re.compile(TASK_ID_PATTERN)
@@ -68,7 +68,7 @@ def is_task_id(text: str) -> bool:
 
 def typeid(prefix: Prefix, uuid: int) -> str:
     """Write a 128-bit UUID as `<prefix>_` and 26 characters of Crockford base32."""
-    pairs = _PAIRS
+    pairs = PAIRS
     return f"{prefix}_" + "".join([pairs[uuid >> shift & 1023] for shift in range(120, -1, -10)])
 
 
@@ -104,8 +104,14 @@ def with_prefix(prefix: Prefix, other_id: str) -> str:
     return f"{prefix}_{other_id[4:]}"
 
 
+def event_stem(task_id: str) -> tuple[str, int]:
+    """Give with what the ids of a task's events begin, and the 15 bits that their number varies."""
+    last = _VALUE[task_id[-3]] << 10 | _VALUE[task_id[-2]] << 5 | _VALUE[task_id[-1]]
+    return f"evt_{task_id[4:-3]}", last
+
+
 def event_id(task_id: str, seq: int) -> str:
     """Give the id of a task's event number `seq` (1 – 32,767): the task's, varied in 15 bits."""
-    last = _VALUE[task_id[-3]] << 10 | _VALUE[task_id[-2]] << 5 | _VALUE[task_id[-1]]
+    stem, last = event_stem(task_id)
     varied = last ^ (seq & 0x7FFF)
-    return f"evt_{task_id[4:-3]}{_ALPHABET[varied >> 10]}{_PAIRS[varied & 1023]}"
+    return f"{stem}{ALPHABET[varied >> 10]}{PAIRS[varied & 1023]}"

@@ -3,7 +3,7 @@
 Everything is made from committed facts, so the same commit always gives the same bytes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, TypeVar
@@ -14,7 +14,7 @@ import msgspec
 from octarm.common.bus.publisher import Outgoing
 from octarm.models import hot
 from octarm.models.events import TERMINAL_VERBS
-from octarm.models.ids import event_id
+from octarm.models.ids import ALPHABET, PAIRS, event_stem
 from octarm.models.subjects import (
     MOVED,
     PLACE_TASKS,
@@ -57,7 +57,8 @@ class Told(msgspec.Struct, gc=False):
 
 
 Fields = tuple[str, bytes]
-"""An event's verb and its own fields, as a JSON object; none at all when empty."""
+"""An event's verb and its own fields: how its JSON ends, from the comma before the first on."""
+NO_FIELDS: Final = b"}"
 
 
 def event(
@@ -74,7 +75,7 @@ def event(
     """Make one task event; its id follows from (task, seq)."""
     known = {name: value for name, value in fields.items() if value is not None}
     (told,) = story(
-        ((verb, _encode(known) if known else b""),),
+        ((verb, fields_of(known)),),
         task_id=task_id,
         tenant=tenant,
         first_seq=seq,
@@ -83,6 +84,11 @@ def event(
         traceparent=traceparent,
     )
     return told
+
+
+def fields_of(known: Mapping[str, Any]) -> bytes:
+    """Write an event's own fields."""
+    return b"," + _encode(known)[1:] if known else NO_FIELDS
 
 
 def story(
@@ -104,11 +110,17 @@ def story(
     about = f'","occurred_at":"{_text(at)}","task_id":"{task_id}","tenant":"{tenant}","seq":'
     rest = f',"attempt":{attempt}{trace}'
     where = f".{tenant}.{event_bucket(task_id)}"
+    stem, last = event_stem(task_id)
     told = []
     for seq, (verb, fields) in enumerate(parts, first_seq):
-        head = f'{{"type":"task.{verb}","event_id":"{event_id(task_id, seq)}{about}{seq}{rest}'
-        body = b"%b,%b" % (head.encode(), fields[1:]) if fields else f"{head}}}".encode()
-        told.append(Told(verb, tenant, task_id, seq, at, body, what_of(verb) + where))
+        own = last ^ (seq & 0x7FFF)
+        head = (
+            f'{{"type":"task.{verb}","event_id":"{stem}{ALPHABET[own >> 10]}{PAIRS[own & 1023]}'
+            f"{about}{seq}{rest}"
+        )
+        told.append(
+            Told(verb, tenant, task_id, seq, at, head.encode() + fields, what_of(verb) + where)
+        )
     return told
 
 
