@@ -45,6 +45,20 @@ class TestEpisode:
     def test_the_same_event_gives_the_same_bytes(self) -> None:
         assert an_episode() == an_episode()
 
+    def test_a_time_is_written_in_its_own_zone_whatever_was_written_before(self) -> None:
+        utc, local = (
+            an_ending(occurred_at=at)
+            for at in ("2026-11-21T12:00:00+00:00", "2026-11-21T14:00:00+02:00")
+        )
+
+        texts = [episode_of(read_ending(data)).created_at for data in (utc, local, utc)]
+
+        assert [text[11:] for text in texts] == [
+            "12:00:00+00:00",
+            "14:00:00+02:00",
+            "12:00:00+00:00",
+        ]
+
     def test_a_task_that_no_arm_had_has_no_action(self) -> None:
         data = an_ending(verb="cancelled", arm_id=None, attempt=0, reason="not wanted")
 

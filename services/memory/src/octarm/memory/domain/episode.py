@@ -4,6 +4,8 @@ Hot: the event's JSON is passed on where it can be, never taken apart.
 """
 
 import hashlib
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -167,7 +169,8 @@ def _read_singly(data: bytes) -> tuple[list[Ending], str]:
 
 def episode_of(event: Ending, *, ttl_s: int = DEFAULT_TTL_S) -> Episode:
     """Make the one episode of a task: the same event gives the same bytes."""
-    created_at = event.occurred_at.isoformat()
+    at = event.occurred_at
+    created_at = _text(at) if at.tzinfo is UTC else at.isoformat()
     episode_id = with_prefix("epi", event.task_id)
     body = _Body(
         episode_id=episode_id,
@@ -182,6 +185,13 @@ def episode_of(event: Ending, *, ttl_s: int = DEFAULT_TTL_S) -> Episode:
     )
     text = _encode(body).decode()
     return Episode(event.tenant, episode_id, event.arm_id, created_at, text)
+
+
+@lru_cache(256)
+def _text(at: datetime) -> str:
+    # The endings of one commit share their time. For UTC only: equal times of other zones have
+    # other texts.
+    return at.isoformat()
 
 
 def _actions(event: Ending) -> list[_Action]:
