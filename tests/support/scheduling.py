@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from octarm.common.testing.fakes import NOON, FakeClock
+from octarm.models.contracts import Tier
 from octarm.models.errors import OctarmError
 from octarm.models.hot import Heartbeat, PlaceTasks, ReadyTask, RunningAttempt
 from octarm.models.ids import typeid, uuid7
@@ -38,7 +39,7 @@ def ready(
     number: int = 1,
     *,
     attempt: int = 1,
-    tier: str = "interactive",
+    tier: Tier = "interactive",
     priority: int = 5,
     needs: Sequence[str] = ("work",),
     arm: str | None = None,

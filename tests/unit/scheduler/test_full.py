@@ -5,6 +5,7 @@ import pytest
 from octarm.common.bus.delivery import HELD
 from octarm.common.bus.publisher import Fence
 from octarm.common.testing.fakes import RecordingPublisher
+from octarm.models.contracts import Tier
 from octarm.models.errors import InvalidRequest, Unavailable
 from octarm.models.hot import ReadyTask
 from octarm.policies.builtin import DEFAULT
@@ -51,7 +52,7 @@ class Stage:
         await self.placer.cycle()
         return delivery
 
-    async def fill(self, tier: str, count: int = CAPACITY) -> FakeDelivery:
+    async def fill(self, tier: Tier, count: int = CAPACITY) -> FakeDelivery:
         """Let so many tasks wait, numbered from 1, the later ones less urgent."""
         return await self.read(*[ready(number + 1, tier=tier) for number in range(count)])
 

@@ -4,16 +4,16 @@ They decode some twenty times faster than the models. A field that a hop only pa
 `Raw`: copied, never parsed. The full contract was checked where it entered (`TaskSubmission`).
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from octarm.models.commands import CORRELATION_OR_NONE
 from octarm.models.hot_types import (
     ArmId,
     Attempt,
     Aware,
+    Correlation,
     Count,
     EventId,
     Labels,
@@ -29,7 +29,7 @@ from octarm.models.hot_types import (
     Text,
     Token,
     TraceParent,
-    exact,
+    check_names,
 )
 from octarm.models.scalars import MAX_ATTEMPT, MAX_DOLLARS, MAX_INT
 from octarm.models.states import TaskState
@@ -43,7 +43,7 @@ class ReadyTask(Struct, frozen=True, gc=False, omit_defaults=True):
     task_id: TaskId
     attempt: Attempt
     tenant: Tenant
-    tier: Annotated[str, Meta(pattern=r"^(interactive|batch)\Z")]
+    tier: Literal["interactive", "batch"]
     priority: Annotated[int, Meta(ge=1, le=10)]
     needs: list[Tag]
     queued_at: Aware
@@ -96,7 +96,7 @@ class AttemptUpdate(Struct, frozen=True, gc=False, omit_defaults=True):
 
     task_id: TaskId
     attempt: Attempt
-    kind: Annotated[str, Meta(pattern=r"^(started|progress)\Z")]
+    kind: Literal["started", "progress"]
     at: Aware
     fraction: Share = 0.0
     message: Text = ""
@@ -147,8 +147,8 @@ class Result(Struct, frozen=True, gc=False, omit_defaults=True):
 
     task_id: TaskId
     attempt: Attempt
-    arm_id: ArmId
-    instance_id: Token
+    arm_id: Annotated[str, Meta(max_length=63)]
+    instance_id: Annotated[str, Meta(max_length=64)]
     status: Status
     execution_time_ms: Count
     provenance: Provenance
@@ -162,9 +162,10 @@ class Result(Struct, frozen=True, gc=False, omit_defaults=True):
     retryable: bool = False
 
     def __post_init__(self) -> None:
-        """Hold `error` to its rule, as the model does."""
-        if (bytes(self.error) == b"null") != (self.status == "success"):
+        """Hold `error` and names to their rules, as the model does."""
+        if (self.error is NULL or bytes(self.error) == b"null") != (self.status == "success"):
             raise ValueError("error must be present exactly when status is not success")
+        check_names(self.arm_id, self.instance_id)
 
 
 class ResultsReported(Struct, frozen=True):
@@ -273,7 +274,7 @@ class SubmitTask(Struct, frozen=True, gc=False, omit_defaults=True):
     submission: Raw
     task_id: TaskId | None = None
     traceparent: TraceParent = ""
-    correlation_id: Annotated[str, Meta(pattern=exact(CORRELATION_OR_NONE))] = ""
+    correlation_id: Correlation = ""
 
 
 class SubmitTasks(Struct, frozen=True):

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from octarm.common.bus.publisher import Outgoing
 from octarm.ledger.domain.budgets import UNLIMITED, Limits
+from octarm.models.contracts import Tier
 from octarm.models.errors import OctarmError
 from octarm.models.states import CancelProof, TaskState
 
@@ -73,7 +74,7 @@ class Woken:
     """A waiting task that has become ready."""
 
     moved: Moved
-    tier: str
+    tier: Tier
     priority: int
     deadline: datetime | None
     contract: bytes = field(repr=False)

@@ -10,7 +10,7 @@ from octarm.ledger.domain.budgets import UNLIMITED, Limits, grant_of
 from octarm.ledger.domain.submissions import PlainSubmission
 from octarm.ledger.domain.tenants import NO_RULES, TenantRules
 from octarm.models import hot
-from octarm.models.contracts import SCHEMA_VERSION, ResourceBudget, TaskSubmission
+from octarm.models.contracts import SCHEMA_VERSION, ResourceBudget, TaskSubmission, Tier
 from octarm.models.errors import InvalidRequest
 
 GOAL_CHARS: Final = 500
@@ -33,7 +33,7 @@ class NewTask(msgspec.Struct, frozen=True, gc=False):
     timeout_s: int
     max_retries: int
     priority: int
-    tier: str
+    tier: Tier
     parent_id: str | None
     depends_on: tuple[str, ...]
     on_dependency_failure: str
@@ -209,7 +209,7 @@ def ready_again(
     task_id: str,
     attempt: int,
     tenant: str,
-    tier: str,
+    tier: Tier,
     priority: int,
     deadline: datetime | None,
     traceparent: str,
