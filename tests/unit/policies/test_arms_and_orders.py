@@ -2,10 +2,14 @@
 
 import pytest
 
-from octarm.policies.queue.groups import FEW
+from octarm.policies.builtin import priority
+from octarm.policies.builtin.policy import Builtin
+from octarm.policies.queue.arm import Arm
+from octarm.policies.queue.arms import Arms
 from octarm.policies.queue.lanes import Blocker
 from octarm.policies.queue.orders import Order
-from octarm.policies.queue.queue import Rules
+from octarm.policies.queue.queue import Queue, Rules
+from octarm.policies.queue.ranking import FEW, Key
 from octarm.policies.queue.shares import Accounts
 from tests.support.waiting import NOW, a_queue, a_task, an_arm, pairs, placed
 
@@ -104,6 +108,28 @@ def test_many_changes_at_once_are_read_whether_the_log_still_has_them_or_not() -
             queue.arms.report(arm, slots=1 if arm is arms[7] else 0, load=turn / 100)
     queue.add(a_task("t-2"), now=NOW)
     assert pairs(placed(queue)) == [("t-2", "a-007")]
+
+
+def test_an_arm_is_liked_anew_only_when_it_has_changed_however_long_it_goes_on() -> None:
+    liked: list[str] = []
+
+    def prefer(arm: Arm, needs: frozenset[str]) -> Key:
+        liked.append(arm.facts.id)
+        return arm.used, arm.facts.id
+
+    counting = Builtin("counting", priority.rank, prefer, ("used",), by_needs=True)
+    queue = Queue(counting, Arms(prefer, by_needs=True))
+    for number in range(100):
+        an_arm(queue.arms, f"a-{number:03}", "code", slots=2)
+
+    for cycle in range(300):
+        liked.clear()
+        for number, needs in enumerate(["", "code"] * 10):
+            queue.add(a_task(f"t-{cycle}-{number:02}", needs=needs), now=NOW)
+        for it in placed(queue):
+            queue.land(it.task.task_id, 1)
+
+        assert len(liked) < 100 or not cycle
 
 
 def test_groups_that_nobody_needs_let_go_of_their_arms() -> None:

@@ -8,8 +8,8 @@ from octarm.models.hot import Score
 from octarm.policies.builtin import BUILTIN
 from octarm.policies.context import WINDOW
 from octarm.policies.queue import cycle
-from octarm.policies.queue.groups import Key
 from octarm.policies.queue.homes import Homes
+from octarm.policies.queue.ranking import Key
 from octarm.scheduler.domain.fleet import Fleet, Pool
 from octarm.scheduler.domain.queue import ShardQueue
 from octarm.scheduler.domain.tasks import QueuedTask
@@ -42,7 +42,7 @@ def place(
         task, policy = decision.task, decision.policy.name
         assert isinstance(task, QueuedTask), "every task here came from READY"
         pool = fleet.placed(decision.arm.facts.id, task, now=monotonic)
-        scores = [_score(policy, key) for key in decision.liked]
+        scores = [_score(policy, key) for key in decision.liked()]
         placements.append(Placement(task, pool, decision.reason, scores))
     return placements
 

@@ -18,7 +18,7 @@ from typing import Final
 from octarm.policies.builtin import priority
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.queue.arm import Arm
-from octarm.policies.queue.groups import Key
+from octarm.policies.queue.ranking import Key
 from octarm.policies.queue.tasks import Task
 
 PATIENCE_S: Final = 600.0

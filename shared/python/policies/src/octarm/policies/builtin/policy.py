@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from octarm.policies.queue.arm import Arm
-from octarm.policies.queue.groups import Key
+from octarm.policies.queue.ranking import Key
 from octarm.policies.queue.tasks import Task
 
 

@@ -8,7 +8,8 @@ from octarm.policies.context import ArmFacts, InstanceFacts, Observed
 
 if TYPE_CHECKING:
     from octarm.policies.queue.governors import Governor
-    from octarm.policies.queue.groups import Group, Ranked
+    from octarm.policies.queue.groups import Group
+    from octarm.policies.queue.ranking import Ranked
 
 
 class Arm:
@@ -17,7 +18,8 @@ class Arm:
     `largest` is how many slots its largest instance has, `widest` how many of one instance were
     free when last heard of: what wants several slots wants them of one instance. `load`,
     `latency_s` and `success` are as reported last; who reports smooths `success`. `kept` is how
-    many slots are for tenants that want less than their share.
+    many slots are for tenants that want less than their share. `room` is what is free for tasks of
+    one slot: nothing of an arm that is reserved.
     """
 
     __slots__ = (
@@ -32,6 +34,7 @@ class Arm:
         "load",
         "paused_until",
         "reserved",
+        "room",
         "slots",
         "success",
         "turn",
@@ -49,6 +52,7 @@ class Arm:
         self.widest = 0
         self.used = 0
         self.free = 0
+        self.room = 0
         self.load = 0.0
         self.latency_s = 0.0
         self.success = 1.0
@@ -63,7 +67,8 @@ class Arm:
         """Note that it has changed, and how much of it is free now."""
         self.version += 1
         free = self.slots - self.used
-        self.free = free if free > 0 and not self.paused_until else 0
+        self.free = free = free if free > 0 and not self.paused_until else 0
+        self.room = free if self.reserved is None else 0
 
     def seen(
         self,

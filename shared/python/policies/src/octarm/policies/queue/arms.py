@@ -6,7 +6,8 @@ from typing import Final
 from octarm.policies.context import ArmFacts
 from octarm.policies.queue.arm import Arm
 from octarm.policies.queue.governors import ProviderLimits, Providers, provider_key
-from octarm.policies.queue.groups import Groups, Key
+from octarm.policies.queue.groups import Groups
+from octarm.policies.queue.ranking import Key
 from octarm.policies.queue.spare import Spare
 
 LOG: Final = 4096
@@ -169,6 +170,7 @@ class Arms:
         """Like arms by other criteria; nobody may wait."""
         self.prefer = prefer
         self.by_needs = by_needs
+        self.epoch += 1
         for arm in self.by_id.values():
             arm.version += 1
         self.groups.waiting()
@@ -208,4 +210,5 @@ class Arms:
         self._log.append(arm)
         self.log_end += 1
         if len(self._log) > LOG + 4 * len(self.by_id):
-            self._log.clear()
+            # Who reads it in every cycle still finds what is new there.
+            del self._log[: len(self._log) // 2]

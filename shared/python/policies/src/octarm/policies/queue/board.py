@@ -125,15 +125,10 @@ class Board:
             else:
                 self._look_again(blocker, lane, now)
 
-    def stands_alone(self, lane: Lane) -> bool:
-        """Whether a lane that has just had its turn has the next one too, as nobody else wants it.
-
-        It only saves looking; nothing is lost when it says no.
-        """
+    def stirred(self) -> bool:
+        """Whether `wake` has anything to do."""
         arms = self.arms
-        if self._touched or arms.freed or self._epoch != arms.epoch:
-            return False
-        return self.awake.holds_only(lane)
+        return bool(self._touched or arms.freed) or self._epoch != arms.epoch
 
     def wake_all(self, now: float) -> None:
         """Wake everybody who waits for something that has room: a script sees them all."""

@@ -11,11 +11,11 @@ from msgspec import Struct
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.context import WINDOW
 from octarm.policies.queue.arm import Arm
-from octarm.policies.queue.groups import Key, Ranked
 from octarm.policies.queue.homes import Homes
 from octarm.policies.queue.lanes import Blocker, Lane
 from octarm.policies.queue.limits import Limit
 from octarm.policies.queue.queue import Queue
+from octarm.policies.queue.ranking import Key, Ranked
 from octarm.policies.queue.spare import Spare
 from octarm.policies.queue.tasks import Task
 
@@ -31,34 +31,41 @@ class Scored(Struct, frozen=True):
 
 
 class Decision(Struct, frozen=True):
-    """A task goes to an arm; `liked` is what the best arms were compared by."""
+    """A task goes to an arm, one of the `ranked`, which were the best."""
 
     task: Task
     arm: Arm
     policy: Builtin
     reason: str
-    liked: tuple[Key, ...]
+    ranked: list[Ranked]
+
+    def liked(self) -> list[Key]:
+        """Give what the best arms were compared by."""
+        return [one[:-2] for one in self.ranked]
 
     def scores(self) -> list[Scored]:
         """Give the scores of the best five arms."""
         policy = self.policy
-        return [Scored(str(key[-1]), policy.score(key), policy.note(key)) for key in self.liked]
+        return [Scored(str(key[-1]), policy.score(key), policy.note(key)) for key in self.liked()]
 
 
 def place(queue: Queue, homes: Homes, *, now: float, window: int = WINDOW) -> list[Decision]:
     """Place up to `window` tasks by the queue's policy, in its order."""
-    board = queue.board
+    board, policy = queue.board, queue.policy
+    awake, spare = board.awake, board.arms.spare
     decisions: list[Decision] = []
     lane: Lane | None = None
     while len(decisions) < window:
-        if lane is None or not board.stands_alone(lane):
+        if board.stirred():
             board.wake(now)
-            lane = board.awake.first(now)
+            lane = None
+        if lane is None or not awake.holds_only(lane):
+            lane = awake.first(now)
             if lane is None:
                 break
-        ranked, blocker = _reach(lane, board.arms.spare, now)
+        ranked, blocker = _reach(lane, spare, now)
         if blocker is None:
-            decision = _decide(lane, ranked, queue.policy, homes)
+            decision = _decide(lane, ranked, policy, homes)
             decisions.append(decision)
             queue.fly(decision.task, decision.arm, now=now)
         else:
@@ -84,8 +91,8 @@ def _reach(lane: Lane, spare: Spare, now: float) -> tuple[list[Ranked], Blocker 
     if not ranked:
         return ranked, group
     if lane.path is not None and group.task.slots == 1:
-        share = lane.path[0]
-        if not spare.may_use(share, ranked[0][-1]):
+        share, arm = lane.path[0], ranked[0][-1]
+        if arm.free <= arm.kept and not spare.may_use(share, arm):
             ranked = [one for one in ranked if spare.may_use(share, one[-1])]
             ranked = ranked or group.public.best(BEST)
             if not ranked:
@@ -104,20 +111,15 @@ def limit_of(lane: Lane, now: float) -> Limit | None:
 def _decide(lane: Lane, ranked: list[Ranked], policy: Builtin, homes: Homes) -> Decision:
     """Choose for the first task of a lane; `ranked` are the best arms, at least one."""
     task, arm = lane.first(), ranked[0][-1]
-    liked = tuple([one[:-2] for one in ranked])
-    if not policy.sticky:
-        return Decision(task, arm, policy, _reason(lane, ranked), liked)
-    home = lane.group.members.get(homes.of(task) or "")
-    if home is None or lane.group.free(home) < task.slots:
-        homes.note(task, arm.facts.id)
-        return Decision(task, arm, policy, _reason(lane, ranked), liked)
-    homes.note(task, home.facts.id)
-    others = [key for key in liked if key[-1] != home.facts.id]
-    liked = (policy.prefer(home, task.needs), *others[: BEST - 1])
-    return Decision(task, home, policy, "the arm of its session", liked)
-
-
-def _reason(lane: Lane, ranked: list[Ranked]) -> str:
     if lane.group.task.assigned_arm is not None:
-        return "the pinned arm"
-    return "the only arm with room" if len(ranked) == 1 else "the best of the arms with room"
+        reason = "the pinned arm"
+    else:
+        reason = "the best of the arms with room" if len(ranked) > 1 else "the only arm with room"
+    if policy.sticky:
+        home = lane.group.members.get(homes.of(task) or "")
+        if home is not None and lane.group.free(home) >= task.slots:
+            others = [one for one in ranked if one[-1] is not home]
+            liked = (*policy.prefer(home, task.needs), home.version, home)
+            arm, reason, ranked = home, "the arm of its session", [liked, *others[: BEST - 1]]
+        homes.note(task, arm.facts.id)
+    return Decision(task, arm, policy, reason, ranked)

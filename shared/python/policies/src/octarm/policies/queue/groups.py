@@ -1,51 +1,36 @@
 """Tasks that the same arms can take, and those arms in the order of the policy."""
 
-from bisect import bisect_left, insort
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 from octarm.policies.context import TaskFacts
 from octarm.policies.eligibility import eligible
 from octarm.policies.queue.lanes import Blocker
 from octarm.policies.queue.orders import Order
+from octarm.policies.queue.ranking import Ranked, Ranking
 from octarm.policies.queue.tasks import Task
 
 if TYPE_CHECKING:
     from octarm.policies.queue.arm import Arm
     from octarm.policies.queue.arms import Arms
 
-Key = tuple[float | str, ...]
 Needs = tuple[frozenset[str], str | None, int]
-# The key (which ends in the arm's id), the arm's version at that time, the arm: flat, since nested
-# tuples take twice as long to compare.
-Ranked = tuple[Any, ...]
 
-FEW: Final = 16
 # So often it is tried again to keep an arm for a task that is past its patience.
 RETRY_S: Final = 1.0
+NONE: Final[frozenset[str]] = frozenset()
+# What a task of one slot may use of an arm, as `Group.free` says it, but for its provider.
+ROOM: Final = attrgetter("room")
 
 
 class Group(Blocker):
     """The waiting tasks with one (needs, pinned arm, slots), and the arms that may take them.
 
     `public` are the same arms without the slots that are kept: who may not use those waits there.
-
-    `ranked` holds the arms with room, the most liked first. Placing on an arm only ever makes
-    it less liked, so it is enough to look again at an arm when it comes to the front; arms that
-    have become more liked are read from a log.
     """
 
-    __slots__ = (
-        "_arms",
-        "_cursor",
-        "_entries",
-        "_epoch",
-        "_ranked",
-        "members",
-        "public",
-        "reserved",
-        "task",
-    )
+    __slots__ = ("_arms", "_epoch", "_ranking", "members", "public", "reserved", "task")
 
     def __init__(self, arms: "Arms", task: TaskFacts, waiting: Order) -> None:
         super().__init__(waiting)
@@ -55,9 +40,7 @@ class Group(Blocker):
         self.reserved: Arm | None = None
         self._arms = arms
         self._epoch = -1
-        self._cursor = 0
-        self._entries: dict[Arm, Ranked] = {}
-        self._ranked: list[Ranked] = []
+        self._ranking: Ranking
 
     def has_room(self, now: float) -> bool:
         """Whether an arm has room."""
@@ -65,19 +48,9 @@ class Group(Blocker):
 
     def best(self, count: int) -> list[Ranked]:
         """Give up to `count` arms with room, the most liked first, with what they are liked by."""
-        self._catch_up()
-        ranked, place = self._ranked, 0
-        most = min(count, len(ranked))
-        while place < most:
-            one = ranked[place]
-            arm = one[-1]
-            if one[-2] == arm.version and (arm.governor is None or arm.governor.open):
-                place += 1
-            else:
-                del ranked[place]
-                self._insert(arm)
-                most = min(count, len(ranked))
-        return ranked[:count]
+        if self._epoch != self._arms.epoch:
+            self._find_members()
+        return self._ranking.best(count)
 
     def look_again_at(self, task: Task, patience_s: float, *, now: float) -> float | None:
         """Say when an arm is to be kept for it: only if it wants several slots at once."""
@@ -100,7 +73,7 @@ class Group(Blocker):
         if self.reserved is None and large:
             self.reserved = arm = min(large)[2]
             arm.reserved = self
-            arm.version += 1
+            arm.recount()
 
     def free(self, arm: "Arm") -> int:
         """Say how many slots of an arm this group may take now."""
@@ -117,23 +90,6 @@ class Group(Blocker):
         self.members = {}
         self._epoch = -1
 
-    def _catch_up(self) -> None:
-        arms = self._arms
-        if self._epoch != arms.epoch:
-            self._find_members()
-            self._rebuild()
-        elif self._cursor != arms.log_end:
-            changed = arms.since(self._cursor)
-            self._cursor = arms.log_end
-            if changed is None:
-                self._rebuild()
-            elif len(changed) > FEW:
-                self._replace(changed)
-            else:
-                for arm in changed:
-                    if self in arm.groups:
-                        self._update(arm)
-
     def _find_members(self) -> None:
         arms = self._arms
         self.leave()
@@ -142,47 +98,7 @@ class Group(Blocker):
         for arm in self.members.values():
             arm.groups[self] = None
         self._epoch = arms.epoch
-
-    def _rebuild(self) -> None:
-        slots, entry = self.task.slots, self._entry
-        self._entries = {
-            arm: entry(arm) for arm in self.members.values() if self.free(arm) >= slots
-        }
-        self._ranked = sorted(self._entries.values())
-        self._cursor = self._arms.log_end
-
-    def _replace(self, changed: "dict[Arm, None]") -> None:
-        """Put many arms where they belong now; what is sorted already costs the sort nothing."""
-        ranked = [one for one in self._ranked if one[-1] not in changed]
-        entries, slots = self._entries, self.task.slots
-        for arm in changed:
-            if self in arm.groups and self.free(arm) >= slots:
-                entries[arm] = entry = self._entry(arm)
-                ranked.append(entry)
-            else:
-                entries.pop(arm, None)
-        ranked.sort()
-        self._ranked = ranked
-
-    def _update(self, arm: "Arm") -> None:
-        known = self._entries.get(arm)
-        if known is not None:
-            del self._ranked[bisect_left(self._ranked, known)]
-        self._insert(arm)
-
-    def _insert(self, arm: "Arm") -> None:
-        if self.free(arm) >= self.task.slots:
-            entry = self._entries[arm] = self._entry(arm)
-            insort(self._ranked, entry)
-        else:
-            self._entries.pop(arm, None)
-
-    def _entry(self, arm: "Arm") -> Ranked:
-        """Say how much an arm is liked now: once for all groups, where needs do not matter."""
-        entry = arm.entry
-        if entry[-2] != arm.version or self._arms.by_needs:
-            entry = arm.entry = (*self._arms.prefer(arm, self.task.needs), arm.version, arm)
-        return entry
+        self._ranking = arms.groups.ranking(self)
 
 
 class Public(Group):
@@ -205,6 +121,8 @@ class Groups:
     def __init__(self, arms: "Arms") -> None:
         self._arms = arms
         self._groups: dict[Needs, Group] = {}
+        self._rankings: dict[tuple[frozenset[Arm], type[Group], frozenset[str]], Ranking] = {}
+        self._epoch = -1
 
     def of(self, needs: Needs, waiting: Callable[[], Order]) -> Group:
         """Give the group of tasks that the same arms can take; `waiting` makes its order."""
@@ -214,6 +132,26 @@ class Groups:
             group = self._groups[needs] = Group(self._arms, task, waiting())
             group.public = Public(self._arms, task, waiting())
         return group
+
+    def ranking(self, group: Group) -> Ranking:
+        """Give the arms of a group in order.
+
+        All groups that need one slot of the same arms share one, unless the policy looks at what
+        they need; for one slot nothing else that a group is matters.
+        """
+        arms, task = self._arms, group.task
+        if self._epoch != arms.epoch:
+            self._rankings.clear()
+            self._epoch = arms.epoch
+        members = frozenset(group.members.values())
+        if task.slots > 1:
+            return Ranking(arms, members, task.needs, free=group.free, slots=task.slots)
+        key = members, type(group), task.needs if arms.by_needs else NONE
+        found = self._rankings.get(key)
+        if found is None:
+            free = group.free if isinstance(group, Public) else ROOM
+            found = self._rankings[key] = Ranking(arms, members, task.needs, free=free, slots=1)
+        return found
 
     def waiting(self) -> list[Group]:
         """Give the groups with waiting tasks; the others are forgotten."""

@@ -17,17 +17,14 @@ _SLACK: Final = 64
 _stamps = count(1)
 
 _Entry = tuple[float, str, int, Lane]
-_Ranked = tuple[float, str, int, Share]
 
 
 class _Leaf:
     """Lanes by the rank of their first task."""
 
-    __slots__ = ("_items", "_order", "_tidy_at", "since", "stamp")
+    __slots__ = ("_items", "_order", "_tidy_at")
 
-    def __init__(self, order: "Order", since: float) -> None:
-        self.since = since
-        self.stamp = next(_stamps)
+    def __init__(self, order: "Order") -> None:
         self._items: list[_Entry] = []
         self._order = order
         self._tidy_at = _SLACK
@@ -74,6 +71,50 @@ class _Leaf:
         return item[3].stamp == item[2] and item[3].order is self._order
 
 
+class _Sessions:
+    """The sessions of a tenant: who has had least goes first, equal ones by name.
+
+    `since` is when the tenant was last served here, or came.
+    """
+
+    __slots__ = ("_heap", "_order", "_parts", "since", "stamp")
+
+    def __init__(self, order: "Order", since: float) -> None:
+        self.since = since
+        self.stamp = next(_stamps)
+        self._order = order
+        self._parts: dict[Share, _Leaf] = {}
+        self._heap: list[tuple[float, str, int, Share, _Leaf]] = []
+
+    def add(self, lane: Lane, share: Share) -> None:
+        """Let a lane of that session stand here, or tell that its first task is another."""
+        part = self._parts.get(share)
+        if part is None:
+            part = self._parts[share] = _Leaf(self._order)
+            heappush(self._heap, (share.virtual, share.name, next(_stamps), share, part))
+        part.add(lane)
+
+    def first(self, now: float) -> Lane | None:
+        """Give the lane whose turn it is."""
+        heap = self._heap
+        while heap:
+            virtual, name, stamp, share, part = heap[0]
+            if share.virtual > virtual:
+                heapreplace(heap, (share.virtual, name, stamp, share, part))
+                continue
+            lane = part.first(now)
+            if lane is None:
+                heappop(heap)
+                del self._parts[share]
+            else:
+                return lane
+        return None
+
+    def lanes(self) -> list[Lane]:
+        """Give the lanes that stand here, in no order."""
+        return [lane for part in self._parts.values() for lane in part.lanes()]
+
+
 class _Fair:
     """Who has had least by weight goes first, equal ones by name.
 
@@ -81,14 +122,11 @@ class _Fair:
     given much elsewhere does not wait here until all others have caught up.
     """
 
-    __slots__ = ("_depth", "_due", "_heap", "_order", "_patient", "parts", "since", "stamp")
+    __slots__ = ("_due", "_heap", "_order", "_patient", "parts")
 
-    def __init__(self, order: "Order", since: float, depth: int = 0) -> None:
-        self.since = since
-        self.stamp = next(_stamps)
+    def __init__(self, order: "Order") -> None:
         self._order = order
-        self._depth = depth
-        self.parts: dict[Share, _Fair | _Leaf] = {}
+        self.parts: dict[Share, _Sessions] = {}
         self._heap: list[_Ranked] = []
         self._patient: list[_Ranked] = []
         self._due: deque[Lane] = deque()
@@ -96,13 +134,13 @@ class _Fair:
     def add(self, lane: Lane) -> None:
         """Let a lane stand here, or tell that its first task is another."""
         assert lane.path is not None, "shares count here"
-        if lane.due and not self._depth:
+        if lane.due:
             self._due.append(lane)
-        share = lane.path[self._depth]
-        part = self.parts.get(share)
+        tenant, session = lane.path
+        part = self.parts.get(tenant)
         if part is None:
-            part = self._open(share, lane.since)
-        part.add(lane)
+            part = self._open(tenant, lane.since)
+        part.add(lane, session)
 
     def first(self, now: float) -> Lane | None:
         """Give the lane whose turn it is."""
@@ -111,18 +149,17 @@ class _Fair:
             if due[0].due and due[0].order is self._order:
                 return due[0]
             due.popleft()
-        if not self._depth:
-            patient = self._patient
-            if patient and patient[0][0] + self._order.patience_s <= now:
-                lane = self._first_due(now)
-                if lane is not None:
-                    return lane
+        patient = self._patient
+        if patient and patient[0][0] + self._order.patience_s <= now:
+            lane = self._first_due(now)
+            if lane is not None:
+                return lane
         heap = self._heap
         while heap:
-            virtual, name, stamp, share = heap[0]
+            virtual, name, stamp, share, part = heap[0]
             if share.virtual > virtual:
-                heapreplace(heap, (share.virtual, name, stamp, share))
-            elif (lane := self._first_of(share, stamp, now)) is None:
+                heapreplace(heap, (share.virtual, name, stamp, share, part))
+            elif (lane := self._first_of(share, part, now)) is None:
                 heappop(heap)
             else:
                 return lane
@@ -132,41 +169,41 @@ class _Fair:
         """Give the lanes that stand here, in no order."""
         return [lane for part in self.parts.values() for lane in part.lanes()]
 
-    def _open(self, share: Share, since: float) -> "_Fair | _Leaf":
-        part = _Fair(self._order, since, 1) if not self._depth else _Leaf(self._order, since)
-        self.parts[share] = part
-        heappush(self._heap, (share.virtual, share.name, part.stamp, share))
-        if not self._depth:
-            heappush(self._patient, (since, share.name, part.stamp, share))
-            if len(self._patient) > 2 * len(self.parts) + _SLACK:
-                stands = {part.stamp for part in self.parts.values()}
-                self._patient = [item for item in self._patient if item[2] in stands]
-                heapify(self._patient)
+    def _open(self, share: Share, since: float) -> _Sessions:
+        part = self.parts[share] = _Sessions(self._order, since)
+        heappush(self._heap, (share.virtual, share.name, part.stamp, share, part))
+        heappush(self._patient, (since, share.name, part.stamp, share, part))
+        if len(self._patient) > 2 * len(self.parts) + _SLACK:
+            stands = self.parts
+            self._patient = [it for it in self._patient if stands.get(it[3]) is it[4]]
+            heapify(self._patient)
         return part
 
     def _first_due(self, now: float) -> Lane | None:
         patient, patience_s = self._patient, self._order.patience_s
         while patient and patient[0][0] + patience_s <= now:
-            since, name, stamp, share = patient[0]
-            lane = self._first_of(share, stamp, now)
+            since, name, stamp, share, part = patient[0]
+            lane = self._first_of(share, part, now)
             if lane is None:
                 heappop(patient)
-            elif (waits_since := self.parts[share].since) > since:
-                heapreplace(patient, (waits_since, name, stamp, share))
+            elif part.since > since:
+                heapreplace(patient, (part.since, name, stamp, share, part))
             else:
                 lane.due = True
                 return lane
         return None
 
-    def _first_of(self, share: Share, stamp: int, now: float) -> Lane | None:
-        """Give the first lane of a part that stood here at that stamp; forget an empty one."""
-        part = self.parts.get(share)
-        if part is None or part.stamp != stamp:
+    def _first_of(self, share: Share, part: _Sessions, now: float) -> Lane | None:
+        """Give the first lane of a part, if it still stands here; forget an empty one."""
+        if self.parts.get(share) is not part:
             return None
         lane = part.first(now)
         if lane is None:
             del self.parts[share]
         return lane
+
+
+_Ranked = tuple[float, str, int, Share, _Sessions]
 
 
 class Order:
@@ -177,13 +214,13 @@ class Order:
     def __init__(self, *, fair: bool, patience_s: float) -> None:
         self.patience_s = patience_s
         self._tiers: tuple[_Fair | _Leaf, _Fair | _Leaf]
-        self._shares: tuple[dict[Share, _Fair | _Leaf], ...] = ()
+        self._shares: tuple[dict[Share, _Sessions], ...] = ()
         self._leaves: tuple[_Leaf, ...] = ()
         if fair:
-            self._tiers = interactive, batch = _Fair(self, 0.0), _Fair(self, 0.0)
+            self._tiers = interactive, batch = _Fair(self), _Fair(self)
             self._shares = interactive.parts, batch.parts
         else:
-            self._tiers = self._leaves = _Leaf(self, 0.0), _Leaf(self, 0.0)
+            self._tiers = self._leaves = _Leaf(self), _Leaf(self)
 
     def add(self, lane: Lane) -> None:
         """Let a lane stand here and nowhere else, or tell that its first task is another."""
