@@ -25,7 +25,7 @@ SERVICES = {
     # is told of them, how they age and are erased, and three makers of vectors.
     "memory": 5_300,
     # It accepts, records, ends, retries, tells and repairs; the ledger is a member of its own.
-    "orchestrator": 2_500,
+    "orchestrator": 2_550,
 }
 EXCEPTIONS: dict[str, int] = {
     # Wiring in the order of opening, one line a part; cut in two it would be harder to check.

@@ -103,6 +103,7 @@ calls = st.lists(
             ),
         ),
         st.tuples(st.just("renew"), st.tuples(numbers, st.integers(1, 3))),
+        st.tuples(st.just("superseded"), st.tuples(numbers, st.integers(1, 3))),
         st.tuples(st.sampled_from(["silent", "hanging", "broken", "wake", "wake"]), st.none()),
         st.tuples(st.just("pass"), st.sampled_from([2, 16, 40])),
     ),
@@ -181,6 +182,8 @@ class Real:
             case "renew":
                 await it.endings.renew([(task_id(argument[0]), argument[1], "one", LEASE_S)])
                 return None
+            case "superseded":
+                return await it.endings.superseded([(task_id(argument[0]), argument[1], "one")])
             case "wake":
                 answer = await it.endings.wake(lambda _: [])
             case "broken":
@@ -265,6 +268,8 @@ class Simulated:
             case "renew":
                 it.renew([(task_id(argument[0]), argument[1], "one", LEASE_S)])
                 return None
+            case "superseded":
+                return it.superseded([(task_id(argument[0]), argument[1], "one")])
             case "wake":
                 answer = it.wake(lambda _: [])
             case "broken":

@@ -13,7 +13,7 @@ from octarm.models import hot
 from octarm.models.ids import new_id
 from octarm.models.subjects import HEARTBEAT
 from octarm.orchestrator.routes import hear_heartbeats
-from octarm.orchestrator.usecases.leases import KeepLeases
+from octarm.orchestrator.usecases.leases import KeepLeases, Running
 from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.bad_input(12)]
@@ -26,6 +26,13 @@ class Renewals:
 
     async def renew(self, running: Sequence[tuple[str, int, str, float]]) -> None:
         self.renewed += running
+
+    async def superseded(self, running: Sequence[Running]) -> list[Running]:
+        return []
+
+
+async def revoke(_: object) -> None:
+    """Nothing is superseded."""
 
 
 class CountingLeases(KeepLeases):
@@ -49,7 +56,7 @@ def a_beat(instance_id: str = "i-1", **fields: object) -> bytes:
 
 
 async def test_a_flood_costs_only_the_one_that_floods(nats_url: str) -> None:
-    leases = CountingLeases(Renewals(), SystemClock())
+    leases = CountingLeases(Renewals(), SystemClock(), revoke)
     loud, quiet = (HEARTBEAT.at(arm_id="one", instance_id=name) for name in ("i-1", "i-2"))
     async with connected_to(nats_url, name="test") as nc:
         await hear_heartbeats(nc, leases, clock=SystemClock())
@@ -66,7 +73,7 @@ async def test_a_flood_costs_only_the_one_that_floods(nats_url: str) -> None:
 
 async def test_figures_that_make_no_sense_renew_nothing(nats_url: str) -> None:
     renewals = Renewals()
-    leases = KeepLeases(renewals, SystemClock())
+    leases = KeepLeases(renewals, SystemClock(), revoke)
     bad = [
         a_beat(slots=-1),
         a_beat(slots=10**9),

@@ -8,15 +8,17 @@ import msgspec
 import pytest
 
 from octarm.common.telemetry import metrics
-from octarm.common.testing import RecordingPublisher
+from octarm.common.testing import FakeClock, RecordingPublisher
 from octarm.ledger.domain.changes import Known
 from octarm.ledger.storage import recovering
 from octarm.ledger.storage.recovering import PostgresQueued
 from octarm.models import hot
 from octarm.models.errors import OctarmError, Unavailable
+from octarm.models.ids import new_id
 from octarm.models.subjects import PLACE_TASKS
 from octarm.orchestrator.usecases.announce import Announcement
 from octarm.orchestrator.usecases.endings import Reconcile
+from octarm.orchestrator.usecases.leases import KeepLeases
 from octarm.orchestrator.usecases.record import Revocation
 from octarm.orchestrator.usecases.recover import TOLD_AGAIN, Recover
 from tests.support.ledger import (
@@ -36,6 +38,11 @@ PAST = "now() - interval '1 h'"
 
 async def revoke(_: Sequence[Revocation]) -> None:
     """Nothing runs that would have to be told."""
+
+
+class Revoked(list[Revocation]):
+    async def __call__(self, revocations: Sequence[Revocation]) -> None:
+        self.extend(revocations)
 
 
 def a_reconciler(ledger: Ledger) -> Reconcile:
@@ -125,6 +132,26 @@ class TestEachRow:
 
         assert mended["it ran too long"] == 1
         assert (await ledger.state_of(task_id))[1] == 2
+
+    async def test_given_up_and_run_all_the_same(self, ledger: Ledger) -> None:
+        runs, failed, ended = [await accepted(ledger) for _ in range(3)]
+        await reported(ledger, *(started(task_id) for task_id in (runs, failed, ended)))
+        await reported(ledger, *news(a_failure(failed), a_result(ended)))
+        revoked = Revoked()
+        leases = KeepLeases(ledger.endings, FakeClock(), revoked)
+        listed = [
+            hot.RunningAttempt(task_id, 1) for task_id in (runs, failed, ended, new_id("tsk"))
+        ]
+
+        for _ in range(2):
+            await leases(hot.Heartbeat("one", "i-1", 1, "ready", 4, listed, interval_s=5.0))
+            await leases.renew()
+            await leases.look_back()
+
+        assert {(it.task_id, it.attempt, it.arm_id) for it in revoked} == {
+            (failed, 1, "one"),
+            (ended, 1, "one"),
+        }
 
     @pytest.mark.parametrize("report", [None, placed, started])
     async def test_open_past_its_deadline(self, report: Any, ledger: Ledger) -> None:

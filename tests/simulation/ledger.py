@@ -188,6 +188,12 @@ class SimLedger:
         if running:
             await self._commit(self.tables.renew, running)
 
+    async def superseded(
+        self, running: Sequence[tuple[str, int, str]]
+    ) -> list[tuple[str, int, str]]:
+        """`Renews`."""
+        return await self._commit(self.tables.superseded, running)
+
     async def delete(self, seqs: Sequence[int]) -> None:
         """`Outbox`."""
         await self._commit(self.tables.delete, seqs)

@@ -103,7 +103,7 @@ async def _orchestrate(world: "World", nc: NATS, clock: Clock, stop: asyncio.Eve
             clock=clock,
         ),
     ]
-    leases = KeepLeases(ledger, clock, lambda: nc.is_connected)
+    leases = KeepLeases(ledger, clock, revoke, lambda: nc.is_connected)
     ready = ReadyStream(nc, SHARDS)
     reconcile = Reconcile(ledger, relay, revoke, SHARDS, leases.hears_beats, ready.is_read)
     await SubmitResponder(nc, accepting).start()

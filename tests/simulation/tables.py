@@ -470,6 +470,11 @@ class Tables:
             if row.state in WORKING:
                 row.lease_until = row.lease_until and self.now() + timedelta(seconds=lease_s)
 
+    def superseded(self, running: Sequence[tuple[str, int, str]]) -> list[tuple[str, int, str]]:
+        """Tell what the ledger has gone on without."""
+        rows = [(one, self.tasks.get(one[0])) for one in running]
+        return [one for one, row in rows if row and (row.attempt > one[1] or row.state.is_terminal)]
+
     # --- Outbox
 
     def delete(self, seqs: Sequence[int]) -> None:

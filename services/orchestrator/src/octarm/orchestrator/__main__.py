@@ -169,7 +169,7 @@ async def _serve(
     relay = Relay(publisher, PostgresOutbox(pool), connected=lambda: nc.is_connected)
     relatives = Relatives(TellOwn(settings.shards))
     endings, revoke = PostgresEndings(pool, relatives), BusRevoker(nc)
-    leases = KeepLeases(endings, clock, lambda: nc.is_connected)
+    leases = KeepLeases(endings, clock, revoke, lambda: nc.is_connected)
     shards, ready = settings.shards, ReadyStream(nc, settings.shards)
     spending = PostgresSpending(pool)
     settle = SettleBudgets(spending)

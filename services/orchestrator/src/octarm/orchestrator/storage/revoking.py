@@ -61,7 +61,8 @@ class BusRevoker:
         if not gone:
             return set()
         written = await self._written_up_to()
-        read = {arm_id: await self._read_up_to(arm_id) for arm_id in {i.arm_id for i in gone}}
+        arm_ids = sorted({item.arm_id for item in gone})
+        read = {arm_id: await self._read_up_to(arm_id) for arm_id in arm_ids}
         return {
             (item.task_id, item.attempt)
             for item in gone

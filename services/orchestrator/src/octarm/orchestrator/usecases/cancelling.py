@@ -86,7 +86,7 @@ class StopAttempts:
         watched = self._watched.get(beat.instance_id)
         if watched:
             listed = {(item.task_id, item.attempt) for item in beat.running}
-            for key in watched - listed:
+            for key in sorted(watched - listed):
                 self._unlisted.setdefault(key, self._clock.monotonic())
             for key in watched & listed:
                 self._unlisted.pop(key, None)

@@ -23,12 +23,12 @@ class TendFleet:
         self._desk = desk
         self._sweep = sweep
         self._hear = HearHeartbeat(desk)
-        self._suspected: set[str] = set()
+        self._suspected: dict[str, None] = {}
 
     def hear(self, beat: Heartbeat) -> None:
         """Take a heartbeat; an arm with lost attempts is swept at the next turn."""
         if self._hear(beat):
-            self._suspected.add(beat.arm_id)
+            self._suspected[beat.arm_id] = None
 
     async def run(self) -> None:
         """Tend until cancelled."""
@@ -46,7 +46,7 @@ class TendFleet:
             log.warning("instances_silent", instances=gone)
             desk.poke()
         while self._suspected:
-            arm_id = self._suspected.pop()
+            arm_id, _ = self._suspected.popitem()
             try:
                 await self._sweep(arm_id)
             except OctarmError as error:

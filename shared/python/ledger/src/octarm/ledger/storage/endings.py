@@ -93,6 +93,12 @@ with r as (
 update ledger.task t set lease_until = now() + make_interval(secs => r.lease_s)
 from r where t.id = r.id
 """
+_SUPERSEDED: Final = """
+select r.id, r.attempt, r.arm_id
+from unnest(%b::text[], %b::int[], %b::text[]) as r(id, attempt, arm_id)
+join ledger.task t on t.id = r.id
+where t.attempt > r.attempt or t.terminal_at is not null
+"""
 Change = tuple[list[Moved], Entry | None]
 MakeReady = Callable[[list[Woken]], list[Outgoing]]
 
@@ -164,6 +170,14 @@ class PostgresEndings:
         columns: list[Any] = [list(column) for column in zip(*running, strict=True)]
         async with connected(self._pool) as connection:
             await connection.execute(_RENEW, columns)
+
+    async def superseded(
+        self, running: Sequence[tuple[str, int, str]]
+    ) -> list[tuple[str, int, str]]:
+        """Give those of (task, attempt, arm) whose task has ended, or is at a later attempt."""
+        columns: list[Any] = [list(column) for column in zip(*running, strict=True)]
+        async with connected(self._pool) as connection:
+            return await (await connection.execute(_SUPERSEDED, columns)).fetchall()
 
     async def _end(
         self,
