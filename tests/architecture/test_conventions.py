@@ -20,6 +20,7 @@ SUFFIXES = re.compile(r"^(I[A-Z][a-z]\w*|Abstract\w+|Base[A-Z]\w+|\w+(Manager|Im
 # One broad handler is allowed where a message, a request or a callback must not end its loop.
 BROAD = {
     "shared/python/common/src/octarm/common/bus/wire.py": "for the connection, which goes on",
+    "shared/python/common/src/octarm/common/storage/redis_link.py": "for the calls behind it",
     "shared/python/common/src/octarm/common/bus/runner.py": "a bug in a handler: retry, then DLQ",
     "shared/python/common/src/octarm/common/bus/requests.py": "a bug in a handler: INTERNAL",
     "shared/python/common/src/octarm/common/storage/batcher.py": "handed on to every caller",

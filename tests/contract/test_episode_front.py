@@ -1,5 +1,6 @@
 """One suite for what is in front of the kept episodes: the fake and Redis behave alike."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 
@@ -11,7 +12,7 @@ from octarm.common.storage import open_redis
 from octarm.memory.domain.entries import Entry, opened
 from octarm.memory.storage.front import RedisFront
 from octarm.memory.storage.gate import DISTRUST_S
-from octarm.memory.usecases.ports import Front, FrontDown, Kept, Landed
+from octarm.memory.usecases.ports import Cached, Front, FrontDown, Kept, Landed
 from octarm.models.episodes import FrontRenewed
 from tests.support.episodes import (
     FakeFront,
@@ -23,12 +24,28 @@ from tests.support.episodes import (
     hours_later,
     put_in,
 )
+from tests.support.wait import PATIENCE_S
 
 KEY = f"octarm:memory:episode:acme:{an_episode_id(1)}"
 
 
+async def got(front: Front, number: int = 1, tenant: str = "acme") -> Cached | None:
+    """Ask both ways, which must come to the same."""
+    key = tenant, an_episode_id(number)
+    told: asyncio.Future[Cached | None] = asyncio.get_running_loop().create_future()
+    try:
+        waited_for = await front.get(*key)
+    except FrontDown:
+        assert not front.begin_get(key, told.set_result)
+        raise
+    assert front.begin_get(key, told.set_result)
+    async with asyncio.timeout(PATIENCE_S):
+        assert await told == waited_for
+    return waited_for
+
+
 async def shown(front: Front, number: int = 1, tenant: str = "acme") -> dict[str, object] | None:
-    cached = await front.get(tenant, an_episode_id(number))
+    cached = await got(front, number, tenant)
     return None if cached is None or cached.body is None else json.loads(cached.body)
 
 
@@ -45,7 +62,7 @@ class FrontContract:
     async def test_gives_back_whole_episodes(self, front: Front) -> None:
         await put_in(front, *(an_episode(number) for number in range(20)))
 
-        cached = await front.get("acme", an_episode_id(19))
+        cached = await got(front, 19)
 
         assert cached is not None
         assert json.loads(cached.body or b"")["episode_id"] == an_episode_id(19)
@@ -53,8 +70,8 @@ class FrontContract:
     async def test_knows_nothing_else(self, front: Front) -> None:
         await put_in(front, an_episode(1))
 
-        assert await front.get("acme", an_episode_id(2)) is None
-        assert await front.get("other", an_episode_id(1)) is None
+        assert await got(front, 2) is None
+        assert await got(front, tenant="other") is None
 
     async def test_writes_to_what_was_opened_in_the_order_of_seq(self, front: Front) -> None:
         landed = await front.write(
@@ -131,7 +148,7 @@ class FrontContract:
         landed = await front.write([an_opening(1), an_entry("b")])
         filled = await front.fill(a_kept_episode(), token)
 
-        cached = await front.get("acme", an_episode_id(1))
+        cached = await got(front)
         assert (landed, filled) == ([Landed.GONE] * 2, False)
         assert cached is not None
         assert cached.gone
@@ -197,7 +214,7 @@ class TestRedisFront(FrontContract):
     ) -> None:
         await redis.lpush(KEY, "x")
 
-        assert await front.get("acme", an_episode_id(1)) is None
+        assert await got(front) is None
         assert await front.write([an_entry("a")]) == [Landed.ABSENT]
         assert await front.write([an_opening(1)]) == [Landed.CREATED]
 
@@ -213,7 +230,7 @@ class TestRedisFront(FrontContract):
 
         await redis.hset(KEY, field, value)
 
-        assert await front.get("acme", an_episode_id(1)) is None
+        assert await got(front) is None
 
     @pytest.mark.bad_input(28)
     async def test_an_episode_of_another_under_its_key_is_a_miss(
@@ -223,7 +240,7 @@ class TestRedisFront(FrontContract):
 
         await redis.hset(KEY, "#h", an_episode(2).body)
 
-        assert await front.get("acme", an_episode_id(1)) is None
+        assert await got(front) is None
 
     async def test_an_episode_is_full_one_day(self, front: RedisFront) -> None:
         await front.write([an_opening(1)])
@@ -241,23 +258,37 @@ class TestRedisFront(FrontContract):
 
         front.gate.lost(TimeoutError())
         with pytest.raises(FrontDown):
-            await front.get("acme", an_episode_id(1))
+            await got(front)
         assert await front.gate.open()
 
-        assert await front.get("acme", an_episode_id(1)) is None
+        assert await got(front) is None
         assert await front.write([an_entry("b")]) == [Landed.ABSENT]
         assert not await redis.exists(KEY)
+
+    async def test_who_does_not_wait_is_told_of_a_loss_after_the_gate(
+        self, front: RedisFront, redis: Redis
+    ) -> None:
+        await front.write([an_opening(1)])
+        key = "acme", an_episode_id(1)
+        told: asyncio.Future[tuple[Cached | None, bool]] = asyncio.Future()
+
+        assert front.begin_get(key, lambda found: told.set_result((found, front.gate.is_open())))
+        front._link._wire.connection._writer.transport.abort()  # type: ignore[union-attr]
+
+        async with asyncio.timeout(PATIENCE_S):
+            assert await told == (None, False)
+        assert not front.begin_get(key, lambda _: None)
 
     async def test_follows_another_process(self, front: RedisFront) -> None:
         await front.write([an_opening(1)])
 
         front.gate.hear(FrontRenewed(epoch=9, said_by="m-2"))
-        assert await front.get("acme", an_episode_id(1)) is None
+        assert await got(front) is None
 
         front.gate.hear(FrontRenewed(epoch=9, usable=False, said_by="m-2"))
         assert DISTRUST_S > 0
         with pytest.raises(FrontDown):
-            await front.get("acme", an_episode_id(1))
+            await got(front)
 
     async def test_when_redis_is_full_it_drops_what_misses_a_write(
         self, front: RedisFront, redis: Redis

@@ -1,8 +1,9 @@
 """Episodes as arms write them: SDK, bus, Redis, stream and Postgres, all real."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
+from typing import cast
 
 import psycopg
 import pytest
@@ -14,11 +15,15 @@ from octarm.clients.episodes import Writers
 from octarm.clients.memory import MemoryClient
 from octarm.clients.write_behind import MAX_ENTRIES
 from octarm.common.bus.publisher import Outgoing, Publisher
+from octarm.common.bus.requests import ask_raw
 from octarm.common.bus.topology import MEMORY_WRITES
 from octarm.common.storage import open_redis
 from octarm.memory.domain.entries import encode
+from octarm.memory.routes.episodes import MAX_IN_HAND, EpisodeResponder
 from octarm.memory.settings import Settings
-from octarm.models.episodes import EpisodeWrite, FindEpisodes, WriteEpisodes
+from octarm.memory.usecases.reading import ShowEpisode, Shown
+from octarm.memory.usecases.writing import WriteEpisodes as Writing
+from octarm.models.episodes import EpisodeWrite, FindEpisodes, GetEpisode, WriteEpisodes
 from octarm.models.errors import (
     Conflict,
     InvalidRequest,
@@ -29,7 +34,7 @@ from octarm.models.errors import (
 )
 from octarm.models.hot_episodes import KeepWrites
 from octarm.models.ids import new_id
-from octarm.models.subjects import DLQ, EPISODES, KEEP_WRITES
+from octarm.models.subjects import DLQ, EPISODES, GET_EPISODE, KEEP_WRITES
 from octarm.sdk.recall import Recall
 from tests.support.diarist import a_diarist
 from tests.support.episodes import an_entry
@@ -65,6 +70,20 @@ def rows(url: str, table: str) -> int:
         row = connection.execute(f"select count(*) from memory.{table}".encode()).fetchone()
     assert row is not None
     return int(row[0])
+
+
+class HeldShow:
+    """Has the answers of reads without a task wait for the test; those with one come at once."""
+
+    def __init__(self) -> None:
+        self.tells: list[Callable[[Shown | None], None]] = []
+
+    def begin(self, _: GetEpisode, tell: Callable[[Shown | None], None]) -> bool:
+        self.tells.append(tell)
+        return True
+
+    async def __call__(self, _: GetEpisode) -> Shown:
+        return Shown(b"{}", "postgres")
 
 
 class TestEpisodes:
@@ -251,6 +270,34 @@ class TestEpisodes:
         both = [second.episode_id, first.episode_id]
         assert (by_tag, by_task, by_arm) == (both[1:], sorted(both)[::-1], sorted(both)[::-1])
         assert (by_time, none) == (both[1:], [])
+
+    async def test_reads_in_hand_are_bounded_and_answered_before_it_stops(self, bus: NATS) -> None:
+        show = HeldShow()
+        responder = EpisodeResponder(bus, cast(Writing, None), cast(ShowEpisode, show))
+        await responder.start()
+        body = GetEpisode(tenant="acme", episode_id=new_id("epi")).model_dump_json().encode()
+
+        def ask() -> "asyncio.Task[bytes]":
+            question = ask_raw(bus, GET_EPISODE.at(), body, timeout_s=PATIENCE_S)
+            return asyncio.create_task(question)
+
+        asked = [ask() for _ in range(MAX_IN_HAND)]
+        await wait_until(lambda: len(show.tells) == MAX_IN_HAND)
+        refused = await ask()
+        stopping = asyncio.create_task(responder.stop())
+        for tell in show.tells[1:]:
+            tell(Shown(b"{}", "redis"))
+        answers = set(await asyncio.gather(*asked[1:]))
+        stopped_early = stopping.done()
+        show.tells[0](None)
+        by_task = await asked[0]
+        await stopping
+
+        assert b'"QUEUE_FULL"' in refused
+        assert answers == {
+            b'{"ok":{"episode":{},"source":"redis","degraded":false,"complete":true}}'
+        }
+        assert (stopped_early, b'"postgres"' in by_task) == (False, True)
 
     async def test_what_is_no_write_is_refused_or_buried_and_the_rest_goes_on(
         self, bus: NATS, settings: Settings

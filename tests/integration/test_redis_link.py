@@ -90,6 +90,27 @@ async def test_a_lost_connection_is_told_and_replaced(redis_url: str) -> None:
         assert await link.call("PING") == b"PONG"
 
 
+async def test_who_does_not_wait_is_told_in_the_order_of_the_calls(redis_url: str) -> None:
+    told: list[object] = []
+
+    def spoilt(_: object) -> None:
+        raise ValueError("not taken")
+
+    async with linked(open_redis(redis_url, timeout_s=30)) as (link, losses):
+        assert not link.begin(told.append, "ECHO", "no connection yet")
+        await link.call("PING")
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, what: told.append(what["message"])
+        )
+        assert link.begin(told.append, "ECHO", "a")
+        assert link.begin(spoilt, "ECHO", "b")
+        assert link.begin(told.append, "HGETALL")
+        assert await link.call("ECHO", "c") == b"c"
+    assert told[:2] == [b"a", "an answer of Redis was not taken"]
+    assert isinstance(told[2], ResponseError)
+    assert losses == []
+
+
 @asynccontextmanager
 async def server_that(
     answers: Callable[[bytes], bytes],
@@ -120,6 +141,21 @@ async def test_who_is_not_answered_in_time_waits_no_longer() -> None:
             link.call("GET", "a"), link.call("GET", "b"), return_exceptions=True
         )
     assert [type(problem) for problem in problems] == [Late, Late]
+    assert len(losses) == 1
+
+
+async def test_who_does_not_wait_is_told_of_the_loss() -> None:
+    told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    async with (
+        server_that(lambda data: b"+PONG\r\n" if b"PING" in data else b"") as redis,
+        linked(redis) as (link, losses),
+    ):
+        await link.call("PING")
+        assert link.begin(told.set_result, "GET", "a")
+        async with asyncio.timeout(10):
+            problem = await told
+        assert not link.begin(told.set_result, "GET", "a")
+    assert isinstance(problem, Late)
     assert len(losses) == 1
 
 

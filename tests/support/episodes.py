@@ -1,7 +1,7 @@
 """Builders for terminal events, episodes and writes, and fakes of where episodes are kept."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -225,7 +225,14 @@ class FakeFront:
 
     async def get(self, tenant: str, episode_id: str) -> Cached | None:
         self._check()
-        key = tenant, episode_id
+        return self._cached((tenant, episode_id))
+
+    def begin_get(self, key: Key, tell: Callable[[Cached | None], None]) -> bool:
+        if not self.down:
+            tell(self._cached(key))
+        return not self.down
+
+    def _cached(self, key: Key) -> Cached | None:
         if key in self.gone:
             return Cached(None, gone=True)
         kept = self.values.get(key)

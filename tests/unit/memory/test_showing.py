@@ -115,6 +115,25 @@ class TestShowEpisode:
 
         assert (await show(Leaving(), front)).degraded
 
+    async def test_without_a_wait_only_what_redis_has_is_told(self) -> None:
+        kept, front = FakeEpisodes(), FakeFront()
+        await kept.add([an_episode(1)])
+        shows = ShowEpisode(front, a_loader(kept, front))
+        told: list[Shown | None] = []
+
+        assert shows.begin(QUERY, told.append)
+        await put_in(front, an_episode(1))
+        assert shows.begin(QUERY, told.append)
+        await front.bury("acme", an_episode_id(1))
+        assert shows.begin(QUERY, told.append)
+        front.down = True
+        assert not shows.begin(QUERY, told.append)
+
+        absent, hot, forgotten = told
+        assert (absent, forgotten, kept.looks) == (None, None, 0)
+        assert hot is not None
+        assert (json.loads(hot.body)["episode_id"], hot.source) == (an_episode_id(1), "redis")
+
     async def test_a_hundred_readers_look_into_postgres_together(self) -> None:
         kept, front = FakeEpisodes(), FakeFront()
         await kept.add([an_episode(1)])

@@ -10,13 +10,14 @@ from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
+from pydantic import ValidationError
 
-from octarm.common.bus.requests import answer, problem, reply_of
-from octarm.common.bus.wire import is_subject, listen, write_commands
+from octarm.common.bus.requests import answer, ok, problem, reply_of
+from octarm.common.bus.wire import is_subject, listen, write_at_once, write_commands
 from octarm.common.telemetry import get_logger
 from octarm.memory.domain.entries import encode
 from octarm.memory.usecases.lasting import ForgetOne
-from octarm.memory.usecases.reading import ListEpisodes, ShowEpisode
+from octarm.memory.usecases.reading import ListEpisodes, ShowEpisode, Shown
 from octarm.memory.usecases.writing import Answer, WriteEpisodes
 from octarm.models import subjects
 from octarm.models.episodes import (
@@ -32,6 +33,8 @@ from octarm.models.hot_types import NOT_UNDERSTOOD
 
 QUEUE: Final = "memory"
 MAX_IN_HAND: Final = 2_000
+# Answers that wait for the socket; those past it wait for each other.
+MAX_BEHIND: Final = 64 * 1024
 
 log = get_logger()
 _decode = msgspec.json.Decoder(Wanted).decode
@@ -59,16 +62,16 @@ class EpisodeResponder:
         self._nc = nc
         self._write = write
         self._show = show
-        self._in_hand: set[asyncio.Task[None]] = set()
+        self._in_hand: set[asyncio.Future[None]] = set()
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
         """Subscribe, sharing the work with the other replicas."""
-        for query, handle in (
-            (subjects.WRITE_EPISODES, self._written),
-            (subjects.GET_EPISODE, self._shown),
+        for query, take in (
+            (subjects.WRITE_EPISODES, self._take_write),
+            (subjects.GET_EPISODE, self._take_read),
         ):
-            subscription = await listen(self._nc, query.at(), self._handing_to(handle), queue=QUEUE)
+            subscription = await listen(self._nc, query.at(), take, queue=QUEUE)
             self._subscriptions.append(subscription)
         await self._nc.flush()
 
@@ -80,32 +83,73 @@ class EpisodeResponder:
         while self._in_hand:
             await asyncio.wait(self._in_hand)
 
-    def _handing_to(
-        self, handle: Callable[[bytes], Coroutine[Any, Any, bytes]]
-    ) -> Callable[[Msg], None]:
-        def take(msg: Msg) -> None:
-            full = len(self._in_hand) >= MAX_IN_HAND
-            # The next one must not wait for the answer of this one.
-            task = asyncio.create_task(self._answer(msg, _refuse if full else handle))
-            self._in_hand.add(task)
-            task.add_done_callback(self._in_hand.discard)
+    def _take_write(self, msg: Msg) -> None:
+        self._begin(self._answer(msg, _refuse if self._is_full() else self._written))
 
-        return take
+    def _take_read(self, msg: Msg) -> None:
+        if self._is_full():
+            self._begin(self._answer(msg, _refuse))
+        elif not self._show_at_once(msg):
+            self._begin(self._answer(msg, self._shown))
+
+    def _is_full(self) -> bool:
+        return len(self._in_hand) >= MAX_IN_HAND
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        # The next one must not wait for the answer of this one.
+        task = asyncio.create_task(work)
+        self._in_hand.add(task)
+        task.add_done_callback(self._in_hand.discard)
+
+    def _show_at_once(self, msg: Msg) -> bool:
+        """Answer what Redis has where its answer is read, without a task.
+
+        False: nothing has begun. Whatever else there is to say, a task finds out.
+        """
+        try:
+            query = GetEpisode.model_validate_json(msg.data)
+        except ValidationError:
+            return False
+        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def tell(shown: Shown | None) -> None:
+            try:
+                if shown is None:
+                    self._begin(self._answer(msg, self._shown))
+                else:
+                    self._reply_at_once(msg, ok(_found(shown)))
+            finally:
+                self._in_hand.discard(asked)
+                asked.set_result(None)
+
+        self._in_hand.add(asked)
+        begun = self._show.begin(query, tell)
+        if not begun:
+            self._in_hand.discard(asked)
+        return begun
 
     async def _answer(self, msg: Msg, handle: Callable[[bytes], Awaitable[bytes]]) -> None:
         reply = await reply_of(handle, msg.data, msg.subject)
         await self._reply(msg, reply)
 
     async def _reply(self, msg: Msg, body: bytes) -> None:
-        if not is_subject(msg.reply):
-            return
-        if len(body) > self._nc.max_payload:
-            body = problem(PayloadTooLarge("the answer does not fit the bus"))
         try:
-            command = b"PUB %b %d\r\n%b\r\n" % (msg.reply.encode(), len(body), body)
-            await write_commands(self._nc, command)
+            if command := self._command(msg, body):
+                await write_commands(self._nc, command)
         except (NatsError, OSError):
             log.warning("reply_not_sent")
+
+    def _reply_at_once(self, msg: Msg, body: bytes) -> None:
+        command = self._command(msg, body)
+        if command and not write_at_once(self._nc, command, behind=MAX_BEHIND):
+            self._begin(self._reply(msg, body))
+
+    def _command(self, msg: Msg, body: bytes) -> bytes:
+        if not is_subject(msg.reply):
+            return b""
+        if len(body) > self._nc.max_payload:
+            body = problem(PayloadTooLarge("the answer does not fit the bus"))
+        return b"PUB %b %d\r\n%b\r\n" % (msg.reply.encode(), len(body), body)
 
     async def _written(self, data: bytes) -> bytes:
         try:
@@ -116,19 +160,16 @@ class EpisodeResponder:
         return b'{"answers":[%b]}' % b",".join(map(_said, answers))
 
     async def _shown(self, data: bytes) -> bytes:
-        shown = await self._show(GetEpisode.model_validate_json(data))
-        return encode(
-            {
-                "episode": msgspec.Raw(shown.body),
-                "source": shown.source,
-                "degraded": shown.degraded,
-                "complete": shown.complete,
-            }
-        )
+        return _found(await self._show(GetEpisode.model_validate_json(data)))
 
 
 async def _refuse(_: bytes) -> bytes:
     raise Backpressure("too many requests", code="QUEUE_FULL", retry_after_s=1)
+
+
+def _found(shown: Shown) -> bytes:
+    how = {"source": shown.source, "degraded": shown.degraded, "complete": shown.complete}
+    return encode({"episode": msgspec.Raw(shown.body), **how})
 
 
 def _said(answer: Answer) -> bytes:

@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -76,7 +76,7 @@ class RedisFront:
     async def get(self, tenant: str, episode_id: str) -> Cached | None:
         """Give what is there; what is not this episode is a miss. Raises FrontDown."""
         self.gate.check()
-        epoch = b"%d" % self.gate.epoch
+        epoch = self.gate.epoch
         with self._errors():
             try:
                 parts = await self._link.call("HGETALL", _key(tenant, episode_id))
@@ -84,16 +84,25 @@ class RedisFront:
                 if "WRONGTYPE" not in str(error):
                     raise
                 parts = []
-        fields: dict[bytes, bytes] = dict(zip(parts[::2], parts[1::2], strict=True))
-        if not fields or fields.get(b"#e") != epoch:
-            return None
-        if b"#g" in fields:
-            return Cached(None, gone=True)
-        entries = ((name, value) for name, value in fields.items() if not name.startswith(b"#"))
-        body = read_cached(tenant, episode_id, fields.get(b"#h"), entries)
-        if body is None:
-            log.warning("cached_episode_unreadable", episode_id=episode_id)
-        return None if body is None else Cached(body)
+        return _cached((tenant, episode_id), parts, epoch)
+
+    def begin_get(self, key: Key, tell: Callable[[Cached | None], None]) -> bool:
+        """Ask without a task; what is not told here, `get` finds again, and says why."""
+        if not self.gate.is_open():
+            return False
+        epoch = self.gate.epoch
+
+        def told(answer: Any) -> None:
+            cached: Cached | None = None
+            try:
+                if isinstance(answer, list):
+                    cached = _cached(key, answer, epoch)
+                elif isinstance(answer, RedisError) and not isinstance(answer, ResponseError):
+                    self.gate.lost(answer)
+            finally:
+                tell(cached)
+
+        return self._link.begin(told, "HGETALL", _key(*key))
 
     async def lease(self, tenant: str, episode_id: str) -> str:
         """Begin to fill; raises FrontDown."""
@@ -165,6 +174,19 @@ class RedisFront:
 
 class _Full(FrontDown):
     """Redis takes nothing more; it still answers."""
+
+
+def _cached(key: Key, parts: Sequence[bytes], epoch: int) -> Cached | None:
+    fields: dict[bytes, bytes] = dict(zip(parts[::2], parts[1::2], strict=True))
+    if not fields or fields.get(b"#e") != b"%d" % epoch:
+        return None
+    if b"#g" in fields:
+        return Cached(None, gone=True)
+    entries = ((name, value) for name, value in fields.items() if not name.startswith(b"#"))
+    body = read_cached(*key, fields.get(b"#h"), entries)
+    if body is None:
+        log.warning("cached_episode_unreadable", episode_id=key[1])
+    return None if body is None else Cached(body)
 
 
 def _value(write: KeptWrite, ttl_s: int) -> tuple[bytes, int]:

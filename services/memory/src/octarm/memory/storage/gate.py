@@ -56,8 +56,12 @@ class Gate:
         Raises:
             FrontDown: Redis is not to be asked now.
         """
-        if self._closed.is_set() or time.monotonic() < self._not_before:
+        if not self.is_open():
             raise FrontDown
+
+    def is_open(self) -> bool:
+        """Tell whether Redis may be asked now."""
+        return not self._closed.is_set() and time.monotonic() >= self._not_before
 
     def lost(self, error: BaseException) -> None:
         """Take note that a call failed: what Redis has may be old from now on."""

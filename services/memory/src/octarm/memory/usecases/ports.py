@@ -1,6 +1,6 @@
 """What the use cases need of the stores; `storage` fills the roles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -88,6 +88,13 @@ class Front(Protocol):
 
     async def get(self, tenant: str, episode_id: str) -> Cached | None:
         """Give what is here; None when there is nothing, or nothing that can be used."""
+        ...
+
+    def begin_get(self, key: Key, tell: Callable[[Cached | None], None]) -> bool:
+        """Have `tell` called with the same; it is None also when the cache does not answer.
+
+        False: it cannot be asked now, and `tell` is not called.
+        """
         ...
 
     async def lease(self, tenant: str, episode_id: str) -> str:

@@ -53,10 +53,7 @@ class ShowEpisode:
         if cached is not None:
             if cached.body is None:
                 raise _not_found(query.episode_id)
-            metrics.inc("octarm_memory_reads_total", source="redis")
-            if self.note is not None:
-                self.note((query.tenant, query.episode_id))
-            return Shown(cached.body, "redis")
+            return self._hot((query.tenant, query.episode_id), cached.body)
         found = await self.load(query.tenant, query.episode_id)
         if found.whole is None:
             if not found.complete:
@@ -66,6 +63,25 @@ class ShowEpisode:
         metrics.inc("octarm_memory_reads_total", source="postgres")
         degraded = degraded or found.degraded
         return Shown(found.body, "postgres", degraded=degraded, complete=found.complete)
+
+    def begin(self, query: GetEpisode, tell: Callable[[Shown | None], None]) -> bool:
+        """Have `tell` called with what Redis has, None if a call must find out what there is.
+
+        False: Redis cannot be asked now, and `tell` is not called.
+        """
+        key = query.tenant, query.episode_id
+
+        def told(cached: Cached | None) -> None:
+            body = None if cached is None else cached.body
+            tell(None if body is None else self._hot(key, body))
+
+        return self.front.begin_get(key, told)
+
+    def _hot(self, key: Key, body: bytes) -> Shown:
+        metrics.inc("octarm_memory_reads_total", source="redis")
+        if self.note is not None:
+            self.note(key)
+        return Shown(body, "redis")
 
 
 def _not_found(episode_id: str) -> NotFound:

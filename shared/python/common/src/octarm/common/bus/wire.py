@@ -38,24 +38,26 @@ async def write_commands(nc: NATS, commands: bytes) -> None:
         raise ConnectionClosedError
     if not nc.is_connected and len(commands) + nc.pending_data_size > nc._max_pending_size:
         raise OutboundBufferLimitError
-    if nc.is_connected and not nc._pending and (writer := _idle_writer(nc)) is not None:
-        writer.write(commands)
+    if write_at_once(nc, commands):
         return
     await nc._send_command(commands)
     if nc._flush_queue is not None and nc._flush_queue.empty():
         await nc._flush_pending()
 
 
-def _idle_writer(nc: NATS) -> asyncio.StreamWriter | None:
-    """Give the connection's writer when all that was written before is on its way.
+def write_at_once(nc: NATS, commands: bytes, *, behind: int = 0) -> bool:
+    """Write protocol commands if no more than `behind` bytes wait for the socket; else nothing.
 
     Waiting for the flusher's task to wake costs a turn of the loop. A writer that is behind is
     left to the flusher, which waits for it.
     """
     writer: asyncio.StreamWriter | None = getattr(nc._transport, "_io_writer", None)
-    if writer is None or writer.is_closing() or writer.transport.get_write_buffer_size():
-        return None
-    return writer
+    if not nc.is_connected or nc._pending or writer is None or writer.is_closing():
+        return False
+    if writer.transport.get_write_buffer_size() > behind:
+        return False
+    writer.write(commands)
+    return True
 
 
 async def take_no_more(nc: NATS, subscription: Subscription) -> None:

@@ -19,6 +19,7 @@ from redis.exceptions import TimeoutError as Late
 
 TIMEOUT_S: Final = 1.0
 Part = bytes | str | int
+Tell = Callable[[Any], None]
 
 
 class _Short(Exception):
@@ -26,7 +27,7 @@ class _Short(Exception):
 
 
 class _Call(NamedTuple):
-    answer: "asyncio.Future[Any]"
+    answer: "asyncio.Future[Any] | Tell"
     since: float
 
 
@@ -55,10 +56,24 @@ class RedisLink:
         wire = self._wire
         if wire is None or wire.ended:
             wire = await self._opened()
-        answer = await wire.send(_command(parts))
-        if isinstance(answer, ResponseError):
-            raise answer
-        return answer
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        wire.send(_command(parts), answer)
+        found = await answer
+        if isinstance(found, ResponseError):
+            raise found
+        return found
+
+    def begin(self, tell: Tell, *parts: Part) -> bool:
+        """Send a command and have `tell` called where the answer is read, without a task.
+
+        What it is told may be a `RedisError`; it must be quick. False: there is no connection
+        now, `call` opens one.
+        """
+        wire = self._wire
+        if wire is None or wire.ended:
+            return False
+        wire.send(_command(parts), tell)
+        return True
 
     async def _opened(self) -> "_Wire":
         async with self._opening:
@@ -98,13 +113,11 @@ class _Wire(asyncio.Protocol):
         self._before: Any = self._transport.get_protocol()
         self._transport.set_protocol(self)
 
-    def send(self, command: bytes) -> "asyncio.Future[Any]":
-        answer: asyncio.Future[Any] = self._loop.create_future()
+    def send(self, command: bytes, answer: "asyncio.Future[Any] | Tell") -> None:
         self._calls.append(_Call(answer, time.monotonic()))
         self._transport.write(command)
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)
-        return answer
 
     def _look(self) -> None:
         """See to it that the oldest call does not wait for ever: one timer for all."""
@@ -135,8 +148,18 @@ class _Wire(asyncio.Protocol):
 
     def _tell(self, value: Any) -> None:
         answer = self._calls.popleft().answer
-        if not answer.done():
+        if not isinstance(answer, asyncio.Future):
+            self._tell_at_once(answer, value)
+        elif not answer.done():
             answer.set_result(value)
+
+    def _tell_at_once(self, tell: Tell, value: Any) -> None:
+        try:
+            tell(value)
+        except Exception as error:  # noqa: BLE001 - the calls behind it have their answers to come
+            self._loop.call_exception_handler(
+                {"message": "an answer of Redis was not taken", "exception": error}
+            )
 
     def eof_received(self) -> None:
         self._end(Lost("Redis has ended the connection"))
@@ -168,7 +191,9 @@ class _Wire(asyncio.Protocol):
             self._watch = None
         while self._calls:
             answer = self._calls.popleft().answer
-            if not answer.done():
+            if not isinstance(answer, asyncio.Future):
+                self._tell_at_once(answer, error)
+            elif not answer.done():
                 answer.set_exception(error)
 
 
