@@ -1,8 +1,8 @@
 """`python -m bench.tracing`: what tracing costs, all shares in the same stack by turns.
 
-In each round every share of sampled tasks is measured for a few seconds, one after the other, and
-every other round the other way round: what else happens on the machine meets all of them. Spans go
-to files, or with `--export otlp` to a collector that only takes them. The CPU time of our own
+In each round every share of sampled tasks is measured for a few seconds, one after the other, in
+six rounds in each order: what else happens on the machine and in Postgres meets all of them. Spans
+go to files, or with `--export otlp` to a collector that only takes them. The CPU time of our own
 processes says most: what else runs here hardly disturbs it.
 """
 
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from octarm.cli.stack.supervisor import running_stack
 from octarm.sdk import Client
 
 SHARES: Final = (0.0, 0.01, 1.0)
+ORDERS: Final = list(permutations(SHARES))
 WARM_UP: Final = 2_000
 SETTLE_S: Final = 2.5
 """For this long memory and exporters may finish what they do after the last result."""
@@ -95,7 +97,7 @@ async def load(up: Figures, folder: Path, given: argparse.Namespace) -> Figures:
     async with Client(up["nats"]) as client:
         await throughput(client, min(given.n, WARM_UP))
         for number in range(given.rounds):
-            for share in SHARES if number % 2 == 0 else reversed(SHARES):
+            for share in ORDERS[number % len(ORDERS)]:
                 sampling(folder, share)
                 os.kill(pids["orchestrator"], signal.SIGHUP)
                 await settled(client)
