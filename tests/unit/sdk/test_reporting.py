@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 
 from octarm.common.bus.publisher import Outgoing, PubAck, trace_head
+from octarm.common.cancelling import end
 from octarm.common.testing import RecordingPublisher
 from octarm.models import hot
 from octarm.models.arms import ArmCapability, ArmRecord
@@ -345,6 +346,22 @@ class TestPresence:
 
         assert sent[0] == "octarm.v1.hb.worker.i-1"
         assert registry.registered >= 1
+
+    async def test_beats_on_while_the_registry_stands_still(self) -> None:
+        class Still(FakeRegistry):
+            async def get(self, arm_id: str) -> ArmRecord:
+                self.asked += 1
+                await asyncio.Event().wait()
+                raise AssertionError
+
+        registry, sent = Still(), list[str]()
+        beating = asyncio.create_task(a_presence(registry, sent, beats_per_check=1).run())
+        await wait_until(lambda: registry.asked)
+        beats = len(sent)
+        await wait_until(lambda: len(sent) > beats + 3)
+        await end(beating)
+
+        assert registry.asked == 1
 
     async def test_asks_at_once_when_another_arm_of_the_process_was_forgotten(self) -> None:
         registry, sent = FakeRegistry(), list[str]()

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from octarm.common.cancelling import end
 from octarm.common.clock import set_within
 from octarm.common.telemetry import get_logger
 from octarm.models import hot
@@ -93,19 +94,29 @@ class Presence:
         """Beat until cancelled; now and then ask whether the registry knows the arm.
 
         That is after each `beats_per_check`, of which `beats_before` are left out at first, and
-        with the next beat once it has not known another arm of this process.
+        with the next beat once it has not known another arm of this process. Beats do not wait
+        for the answer: a registry that stands still must not make the arm look dead.
         """
         forgotten = self._registry.forgotten
-        while True:
-            await self.beat()
-            self._beats += 1
-            if self._beats % self._beats_per_check == 0 or forgotten != self._registry.forgotten:
-                forgotten = self._registry.forgotten
-                await self._check()
-            if await set_within(self._hurry, self._interval_s):
-                # What comes within this time goes with one beat.
-                await asyncio.sleep(min(GATHER_S, self._interval_s))
-                self._hurry.clear()
+        checking: asyncio.Task[None] | None = None
+        try:
+            while True:
+                await self.beat()
+                self._beats += 1
+                due = self._beats % self._beats_per_check == 0
+                due = due or forgotten != self._registry.forgotten
+                if due and (checking is None or checking.done()):
+                    if checking is not None:
+                        checking.result()
+                    forgotten = self._registry.forgotten
+                    checking = asyncio.create_task(self._check())
+                if await set_within(self._hurry, self._interval_s):
+                    # What comes within this time goes with one beat.
+                    await asyncio.sleep(min(GATHER_S, self._interval_s))
+                    self._hurry.clear()
+        finally:
+            if checking is not None:
+                await end(checking)
 
     def hurry(self) -> None:
         """Let the next beat come soon: it has news."""
