@@ -289,17 +289,17 @@ class TestTogether:
         assert info.state.messages <= 15
 
     async def test_all_finish_what_runs_before_they_leave(self, stage: ArmStage) -> None:
-        began = asyncio.Event()
+        began: list[str] = []
 
         async def nap(task: TaskContract) -> None:
-            began.set()
+            began.append(task.task_id)
             await asyncio.sleep(0.5)
 
         commands = [a_command(a_task()) for _ in range(3)]
         async with serving_together(stage, *some_arms(nap, 3)):
             for n, command in enumerate(commands):
                 await stage.dispatch(f"arm-{n}", command)
-            await began.wait()
+            await wait_until(lambda: len(began) == 3)
 
         results = [await stage.result_of(command) for command in commands]
         assert [it.status for it in results] == ["success"] * 3
