@@ -1,7 +1,7 @@
 """The ledger on a real Postgres: acceptance, transitions, fencing, endings."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -16,9 +16,10 @@ from octarm.models.queries import FindTasks
 from octarm.models.states import TaskState
 from octarm.orchestrator.usecases.accept import AcceptTasks
 from octarm.orchestrator.usecases.endings import Reconcile
-from octarm.orchestrator.usecases.record import UNKNOWN, RecordNews, Revocation
+from octarm.orchestrator.usecases.record import UNKNOWN, RecordNews
 from tests.support.ledger import (
     Ledger,
+    Revoked,
     a_failure,
     a_new_task,
     a_result,
@@ -31,11 +32,6 @@ from tests.support.ledger import (
 )
 
 pytestmark = pytest.mark.integration
-
-
-class Revoked(list[Revocation]):
-    async def __call__(self, items: Sequence[Revocation]) -> None:
-        self.extend(items)
 
 
 class TestAccepting:

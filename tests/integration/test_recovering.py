@@ -23,6 +23,7 @@ from octarm.orchestrator.usecases.record import Revocation
 from octarm.orchestrator.usecases.recover import TOLD_AGAIN, Recover
 from tests.support.ledger import (
     Ledger,
+    Revoked,
     a_failure,
     a_new_task,
     a_result,
@@ -38,11 +39,6 @@ PAST = "now() - interval '1 h'"
 
 async def revoke(_: Sequence[Revocation]) -> None:
     """Nothing runs that would have to be told."""
-
-
-class Revoked(list[Revocation]):
-    async def __call__(self, revocations: Sequence[Revocation]) -> None:
-        self.extend(revocations)
 
 
 def a_reconciler(ledger: Ledger) -> Reconcile:

@@ -1,6 +1,6 @@
 """A migrated ledger, and builders for what goes into it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from octarm.models import hot
 from octarm.models.contracts import TaskSubmission
 from octarm.models.ids import new_id
 from octarm.orchestrator.usecases.announce import Announcement
+from octarm.orchestrator.usecases.record import Revocation
 from octarm.orchestrator.usecases.relay import Relay
 from octarm.orchestrator.usecases.tell import TellOwn
 
@@ -163,6 +164,14 @@ def a_command(*task_ids: str, arm_id: str = "one") -> bytes:
 def started(task_id: str, attempt: int = 1, *, arm_id: str = "one") -> AttemptNews:
     """News that an attempt was started."""
     return AttemptNews(task_id, attempt, arm_id, "i-1", started_at=datetime.now(UTC))
+
+
+class Revoked(list[Revocation]):
+    """Revokes by keeping what it is told."""
+
+    async def __call__(self, revocations: Sequence[Revocation]) -> None:
+        """Keep them, in order."""
+        self.extend(revocations)
 
 
 async def accept(ledger: Ledger, **fields: Any) -> str:

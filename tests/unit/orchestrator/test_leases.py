@@ -9,7 +9,7 @@ from octarm.models.errors import Unavailable
 from octarm.models.hot import Heartbeat, RunningAttempt
 from octarm.models.ids import new_id
 from octarm.orchestrator.usecases.leases import FIRST_GRACE_S, LOOK_BACK_S, KeepLeases, Running
-from octarm.orchestrator.usecases.record import Revocation
+from tests.support.ledger import Revoked
 from tests.support.wait import wait_until
 
 TASK = new_id("tsk")
@@ -32,11 +32,6 @@ class RecordingRenewals:
             raise Unavailable("Postgres is away")
         self.asked.append(list(running))
         return [attempt for attempt in running if attempt[0] in self.gone]
-
-
-class Revoked(list[Revocation]):
-    async def __call__(self, revocations: Sequence[Revocation]) -> None:
-        self.extend(revocations)
 
 
 def a_beat(*tasks: str, interval_s: float = 5.0) -> Heartbeat:
