@@ -1,11 +1,14 @@
 """Remembering and listing, with Postgres as a fake."""
 
+import json
+
 import pytest
 
+from octarm.memory.domain.episode import episode_of, read_ending
 from octarm.memory.domain.paging import Question, cursor_after, read_cursor
 from octarm.memory.usecases.reading import ListEpisodes
 from octarm.memory.usecases.remembering import RememberTasks
-from octarm.models.episodes import EpisodesFound, FindEpisodes
+from octarm.models.episodes import EpisodesFound, EpisodicMemory, FindEpisodes
 from octarm.models.errors import Unavailable, Unparsable
 from tests.support.episodes import (
     FakeEpisodes,
@@ -14,6 +17,7 @@ from tests.support.episodes import (
     a_loader,
     a_result,
     a_task_id,
+    an_ending,
     an_entry,
     an_episode,
     an_episode_id,
@@ -36,6 +40,26 @@ class TestRememberTasks:
 
         with pytest.raises(Unavailable):
             await RememberTasks(kept)([an_episode(1)])
+
+    @pytest.mark.bad_input(25)
+    async def test_takes_secrets_out_when_it_is_told_to(self) -> None:
+        kept, plain = FakeEpisodes(), FakeEpisodes()
+        result = a_result(output={"password": "x"})
+        ending = an_ending(goal="write to ann@example.org", result=result)
+        told = episode_of(read_ending(ending))
+
+        await RememberTasks(kept, redacts=True)([told])
+        await RememberTasks(plain)([told])
+
+        (row,), (as_it_was,) = kept.rows.values(), plain.rows.values()
+        assert as_it_was == told
+        found, before = (EpisodicMemory.model_validate_json(one.body) for one in (row, told))
+        assert found.observations == [{"goal": "write to <EMAIL>"}]
+        assert json.loads(row.body)["outcomes"] == [
+            json.loads(told.body)["outcomes"][0] | {"output": {"password": "<PASSWORD>"}}
+        ]
+        left_out = {"observations", "outcomes"}
+        assert found.model_dump(exclude=left_out) == before.model_dump(exclude=left_out)
 
 
 class TestListEpisodes:

@@ -33,11 +33,12 @@ class Stage:
         self.stream = FakeStream(self.kept)
         self.begin()
 
-    def begin(self) -> None:
+    def begin(self, *, redacts: bool = False) -> None:
         """Be a memory process that has just started."""
         self.handed = HandOver(self.stream)
         self.load = LoadEpisode(self.kept, self.front, self.stream, self.handed)
-        self.writes = WriteEpisodes(self.front, self.stream, self.handed, self.load, now=CLOCK.now)
+        parts = self.front, self.stream, self.handed, self.load
+        self.writes = WriteEpisodes(*parts, now=CLOCK.now, redacts=redacts)
 
     async def write(
         self, *writes: EpisodeWrite, durability: Durability = "durable"
@@ -79,6 +80,25 @@ class TestWriteEpisodes:
         assert answers == [DURABLE] * 3
         assert await stage.seen() == ["a", "b"]
         assert len(stage.kept.entries["acme", FRESH_ID]) == 2
+
+    @pytest.mark.bad_input(25)
+    async def test_secrets_are_taken_out_when_it_is_told_to(self) -> None:
+        stage = Stage()
+        seen = {
+            "to": "ann@example.org",
+            "card": ["4111 1111 1111 1111", 10**30],
+            "sha256": "ab" * 32,
+        }
+        clean = {"to": "<EMAIL>", "card": ["<CREDIT_CARD>", 10**30], "sha256": "ab" * 32}
+        await stage.write(an_open(), add("a", seen))
+
+        stage.begin(redacts=True)
+        await stage.write(add("b", seen), add("c", {"n": 1.50}))
+
+        assert await stage.seen() == [seen, clean, {"n": 1.50}]
+        bodies = [bytes(one.body) for one in stage.kept.entries["acme", FRESH_ID].values()]
+        assert b"ann@example.org" not in bodies[1]
+        assert bodies[2] == b'{"n": 1.5}'
 
     async def test_a_fast_write_does_not_wait_for_the_stream(self) -> None:
         stage = Stage()

@@ -88,9 +88,10 @@ def _episodes(
     stream = WritesStream(nc, publisher)
     handed = HandOver(stream)
     load = LoadEpisode(kept, front, stream, handed)
-    write = WriteEpisodes(front, stream, handed, load, now=SystemClock().now)
+    redacts = settings.redact_episodes
+    write = WriteEpisodes(front, stream, handed, load, now=SystemClock().now, redacts=redacts)
     watch = WatchStaleness(kept, front, stream)
-    endings = TerminalEvents(RememberTasks(kept), ttl_s=settings.episode_ttl_s)
+    endings = TerminalEvents(RememberTasks(kept, redacts), ttl_s=settings.episode_ttl_s)
     ended = ConsumerRef(ENDED, MEMORY_EPISODES)
     written = ConsumerRef(EPISODES, MEMORY_WRITES)
     days = {

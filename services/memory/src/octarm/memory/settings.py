@@ -32,6 +32,11 @@ class Settings(ServiceSettings):
         default={},
         description="Arm id, or * → what it may read and write in semantic memory, as JSON",
     )
+    redact_episodes: bool = Field(
+        default=False,
+        description="Take secrets and personal data of known shapes out of episodes as well, before"
+        " they are stored; out of what becomes knowledge they are always taken",
+    )
     brief_retention_days: int = Field(
         default=7, ge=1, le=3650, description="Days for which episodes kept briefly stay"
     )

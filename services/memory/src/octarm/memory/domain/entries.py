@@ -5,13 +5,13 @@ it is the same whatever the order in which they arrived, and however often each 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
 from pydantic_core import from_json
 
-from octarm.memory.domain.episode import Episode
+from octarm.memory.domain.episode import Episode, is_sound
 from octarm.models import hot
 from octarm.models.episodes import MAX_ENTRY_BYTES
 from octarm.models.errors import InvalidRequest, OctarmError, PayloadTooLarge
@@ -66,19 +66,9 @@ def refusal(write: EpisodeWrite) -> OctarmError | None:
     size = len(memoryview(write.body))
     if size > MAX_ENTRY_BYTES:
         return PayloadTooLarge(f"an entry has {MAX_ENTRY_BYTES} bytes at most, this one {size}")
-    if not _is_sound(write.body):
+    if not is_sound(write.body):
         return InvalidRequest("the body is no JSON that can be read again")
     return None
-
-
-def _is_sound(raw: Raw) -> bool:
-    """Tell whether a value stays readable within an episode: UTF-8, not too deep, all finite."""
-    data: Any = memoryview(raw)
-    try:
-        from_json(b"[[[[%b]]]]" % data, allow_inf_nan=False)
-    except ValueError:
-        return False
-    return True
 
 
 def opened(tenant: str, episode_id: str, opening: EpisodeOpening, *, created_at: str) -> Episode:

@@ -213,13 +213,13 @@ def _outcome(event: Ending) -> _Outcome:
     elif event.type == "task.completed":
         outcome.result_left_out = True
     if error is not UNSET and bytes(error) != b"null":
-        outcome.error = error if _is_sound(error) else _shortened(error)
+        outcome.error = error if _may_stay(error) else _shortened(error)
     return outcome
 
 
 def _take_over(result: _Result, outcome: _Outcome) -> None:
     outcome.status = result.status
-    if _is_sound(result.output):
+    if _may_stay(result.output):
         outcome.output = result.output
     else:
         outcome.output_sha256 = hashlib.sha256(result.output).hexdigest()
@@ -231,21 +231,23 @@ def _take_over(result: _Result, outcome: _Outcome) -> None:
     outcome.llm_calls = result.llm_calls
 
 
-def _is_sound(raw: Raw) -> bool:
-    """Tell whether a value is small enough and can be read again.
+def is_sound(raw: Raw) -> bool:
+    """Tell whether a value can be read again within an episode.
 
     JSON that is too deep for the models, or no UTF-8 (which is not checked in what is only
     passed on), would make the whole episode unreadable.
     """
     data: Any = memoryview(raw)
-    if len(data) > MAX_OUTPUT_BYTES:
-        return False
     try:
         # The brackets stand for the episode around the value.
         from_json(b"[[[[%b]]]]" % data, allow_inf_nan=False)
     except ValueError:
         return False
     return True
+
+
+def _may_stay(raw: Raw) -> bool:
+    return len(memoryview(raw)) <= MAX_OUTPUT_BYTES and is_sound(raw)
 
 
 def _shortened(error: Raw) -> _Problem:

@@ -180,23 +180,11 @@ async def _known(connection: Connection, tenant: str, fresh: Sequence[Fresh]) ->
 
 
 def _held(row: Sequence[Any], vector: str = "[]") -> Held:
-    *same, metadata, source, found_at, tags, fact, superseded_by, ended, space = row
-    memory_id, entity_type, content, digest = same
-    return Held(
-        memory_id=memory_id,
-        entity_type=entity_type,
-        content=content,
-        content_hash=digest,
-        metadata=metadata,
-        source=source,
-        found_at=found_at,
-        tags=tuple(tags),
-        fact=fact,
-        superseded_by=superseded_by,
-        ended=ended,
-        space=space,
-        vector=tuple(json.loads(vector)),
-    )
+    """Read a row of `_HELD`, whose columns are in the order of `Held`."""
+    *first, tags, fact, superseded_by, ended, space = row
+    rest = tuple(tags), fact, superseded_by, ended, space, tuple(json.loads(vector))
+    columns: list[Any] = [*first, *rest]
+    return Held(*columns)
 
 
 async def _keep(connection: Connection, tenant: str, known: Knowledge, one: Fresh) -> Settled:

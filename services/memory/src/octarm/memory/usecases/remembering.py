@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import Raw
+from msgspec.structs import replace
+from pydantic_core import from_json, to_json
+
+from octarm.common.redaction import redact_json
 from octarm.common.telemetry import metrics
+from octarm.memory.domain.entries import encode, fold
 from octarm.memory.domain.episode import Episode
 from octarm.memory.usecases.ports import Episodes
 
@@ -16,6 +22,7 @@ class RememberTasks:
     """
 
     kept: Episodes
+    redacts: bool = False
 
     async def __call__(self, episodes: Sequence[Episode]) -> Mapping[str, str]:
         """Give episode id → reason for those that can never be kept.
@@ -23,6 +30,21 @@ class RememberTasks:
         Raises:
             Unavailable: Postgres does not answer; nothing is lost if asked again.
         """
+        if self.redacts:
+            episodes = [_redacted(episode) for episode in episodes]
         refused = await self.kept.add(episodes)
         metrics.inc("octarm_memory_episodes_total", len(episodes) - len(refused))
         return refused
+
+
+def redacted(body: Raw) -> Raw:
+    """Take secrets and personal data of known shapes out of a JSON value."""
+    value, found = redact_json(from_json(bytes(body)))
+    return Raw(to_json(value)) if found else body
+
+
+def _redacted(episode: Episode) -> Episode:
+    whole = fold(episode.body.encode(), {})
+    whole.observations = [redacted(body) for body in whole.observations]
+    whole.outcomes = [redacted(body) for body in whole.outcomes]
+    return replace(episode, body=encode(whole).decode())

@@ -16,6 +16,7 @@ from octarm.memory.domain.entries import refusal
 from octarm.memory.usecases.handing import HandOver
 from octarm.memory.usecases.loading import LoadEpisode
 from octarm.memory.usecases.ports import Front, FrontDown, Key, Landed, Stream
+from octarm.memory.usecases.remembering import redacted
 from octarm.models.episodes import Durability
 from octarm.models.errors import Conflict, NotFound, OctarmError, Unavailable
 from octarm.models.hot_episodes import EpisodeWrite, KeptWrite
@@ -87,12 +88,14 @@ class WriteEpisodes:
         load: LoadEpisode,
         *,
         now: Callable[[], datetime],
+        redacts: bool = False,
     ) -> None:
         self._front = front
         self._stream = stream
         self._handed = handed
         self._load = load
         self._now = now
+        self._redacts = redacts
         self.open = OpenEpisodes()
         self._batchers = {
             "fast": self._batcher(fast=True),
@@ -143,7 +146,7 @@ class WriteEpisodes:
             write.entry_id,
             write.kind,
             seq=write.seq or int(now.timestamp() * 1e6),
-            body=write.body,
+            body=redacted(write.body) if self._redacts else write.body,
             opening=opening,
             ttl_seconds=write.ttl_seconds,
         )
