@@ -52,7 +52,7 @@ def a_queue(policy: Builtin, arms: int, length: int) -> tuple[Queue, float]:
 
     A fifth of the tasks needs what no arm has; they come from 20 tenants, 200 sessions each.
     """
-    fleet = Arms(policy.prefer, by_needs=policy.by_needs)
+    fleet = Arms(policy.prefer, fit=policy.fit)
     for number in range(arms):
         tags = {"code"} | ({"read"} if number % 4 else set())
         facts = ArmFacts(f"arm-{number}", capabilities=frozenset(tags), cost_tier=1 + number % 5)

@@ -86,7 +86,7 @@ def a_queue(*tasks: ReadyTask, fleet: Fleet | None = None) -> ShardQueue:
 
 
 def an_empty_fleet(policy: Builtin = DEFAULT) -> Fleet:
-    arms = Arms(policy.prefer, by_needs=policy.by_needs)
+    arms = Arms(policy.prefer, fit=policy.fit)
     return Fleet(arms, ShardQueue(policy, arms))
 
 

@@ -64,7 +64,7 @@ def a_queue(
 ) -> Queue:
     """An empty queue without arms."""
     builtin = BUILTIN[policy]
-    arms = Arms(builtin.prefer, by_needs=builtin.by_needs, providers=providers)
+    arms = Arms(builtin.prefer, fit=builtin.fit, providers=providers)
     return Queue(builtin, arms, rules=rules, shares=Shares(weights), limits=Limits(limits))
 
 
@@ -100,6 +100,6 @@ def plainly_next(queue: Queue, now: float) -> tuple[str, str] | None:
     """Give what a policy without shares places next, found by looking at every task and arm."""
     for task in sorted(queue, key=lambda task: (task.tier, task.rank, task.task_id)):
         if arms := choices(queue, task, now):
-            best = min(arms, key=lambda arm: queue.policy.prefer(arm, task.needs))
+            best = min(arms, key=lambda arm: queue.policy.liked(arm, task.needs))
             return task.task_id, best.facts.id
     return None

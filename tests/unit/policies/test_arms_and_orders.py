@@ -2,7 +2,7 @@
 
 import pytest
 
-from octarm.policies.builtin import priority
+from octarm.policies.builtin import priority, weighted
 from octarm.policies.builtin.policy import Builtin
 from octarm.policies.queue.arm import Arm
 from octarm.policies.queue.arms import Arms
@@ -113,12 +113,12 @@ def test_many_changes_at_once_are_read_whether_the_log_still_has_them_or_not() -
 def test_an_arm_is_liked_anew_only_when_it_has_changed_however_long_it_goes_on() -> None:
     liked: list[str] = []
 
-    def prefer(arm: Arm, needs: frozenset[str]) -> Key:
+    def prefer(arm: Arm) -> Key:
         liked.append(arm.facts.id)
-        return arm.used, arm.facts.id
+        return float(arm.used), arm.facts.id
 
-    counting = Builtin("counting", priority.rank, prefer, ("used",), by_needs=True)
-    queue = Queue(counting, Arms(prefer, by_needs=True))
+    counting = Builtin("counting", priority.rank, prefer, ("used",), fit=weighted.fit)
+    queue = Queue(counting, Arms(prefer, fit=weighted.fit))
     for number in range(100):
         an_arm(queue.arms, f"a-{number:03}", "code", slots=2)
 

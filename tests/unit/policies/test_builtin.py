@@ -111,8 +111,9 @@ def test_weighted_scores_fit_room_success_and_cost() -> None:
     queue = a_queue("weighted")
     arm = an_arm(queue.arms, "a", "code draw", slots=4, cost_tier=2, success=0.5)
 
-    assert weighted.score(arm, frozenset({"code"})) == pytest.approx(0.2 + 0.2 + 0.15 + 0.06)
-    assert weighted.score(arm, frozenset()) == pytest.approx(0.41)
+    policy = weighted.POLICY
+    scores = [policy.score(policy.liked(arm, frozenset(it))) for it in (["code"], [])]
+    assert scores == pytest.approx([0.2 + 0.2 + 0.15 + 0.06, 0.41], abs=1e-4)
 
 
 def test_weighted_prefers_the_specialist() -> None:

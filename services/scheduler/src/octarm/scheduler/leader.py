@@ -78,9 +78,7 @@ class ShardLeader:
         self._runner: PullRunner | None = None
         self._read_before = 0
         policy = settings.builtin()
-        self._arms = Arms(
-            policy.prefer, by_needs=policy.by_needs, providers=settings.provider_limits()
-        )
+        self._arms = Arms(policy.prefer, fit=policy.fit, providers=settings.provider_limits())
         queue = self._empty_queue()
         fleet = Fleet(self._arms, queue)
         self.desk = Desk(shard, settings.queue_capacity, self._clock, queue, fleet)

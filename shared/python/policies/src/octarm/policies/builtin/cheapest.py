@@ -21,7 +21,7 @@ from octarm.policies.queue.ranking import Key
 CRITERIA: Final = ("cost tier", "share of slots in use")
 
 
-def prefer(arm: Arm, needs: frozenset[str]) -> Key:
+def prefer(arm: Arm) -> Key:
     """Say how much an arm with room is liked."""
     return arm.facts.cost_tier, priority.share(arm), arm.facts.id
 

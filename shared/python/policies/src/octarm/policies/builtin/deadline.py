@@ -30,7 +30,7 @@ def rank(task: Task, ageing_s: float) -> float:
     return task.queued_at + PATIENCE_S if task.deadline is None else task.deadline
 
 
-def prefer(arm: Arm, needs: frozenset[str]) -> Key:
+def prefer(arm: Arm) -> Key:
     """Say how much an arm with room is liked."""
     return (
         round(arm.latency_s * 10),

@@ -19,7 +19,7 @@ from octarm.policies.queue.ranking import Key
 CRITERIA: Final = ("load", "share of slots in use", "latency in s")
 
 
-def prefer(arm: Arm, needs: frozenset[str]) -> Key:
+def prefer(arm: Arm) -> Key:
     """Say how much an arm with room is liked."""
     share = arm.used / arm.slots
     return max(arm.load, share), share, arm.latency_s, arm.facts.id

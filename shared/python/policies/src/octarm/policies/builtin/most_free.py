@@ -18,7 +18,7 @@ from octarm.policies.queue.ranking import Key
 CRITERIA: Final = ("slots in use less slots", "cost tier")
 
 
-def prefer(arm: Arm, needs: frozenset[str]) -> Key:
+def prefer(arm: Arm) -> Key:
     """Say how much an arm with room is liked."""
     return arm.used - arm.slots, arm.facts.cost_tier, arm.facts.id
 

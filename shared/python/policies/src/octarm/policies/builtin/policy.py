@@ -14,10 +14,10 @@ class Builtin:
 
     `rank` says how early a task goes within its tier, the smallest first, given the seconds of
     waiting that count for one step of priority; it never changes while the task waits. `prefer`
-    says how much an arm with room is liked by tasks with these needs, the smallest first: it ends
-    in the arm's id, so no two arms are liked alike, and placing on an arm never makes it more
-    liked. `criteria` name what `prefer` gives, in order; the score that is shown is `top` minus
-    the first. With `by_needs` it is not the same for all tasks.
+    says how much an arm with room is liked, the smallest first: it ends in the arm's id, so no two
+    arms are liked alike, and placing on an arm never makes it more liked. `criteria` name what
+    `prefer` gives, in order; the score that is shown is `top` minus the first. `fit` is taken from
+    the first for tasks with these needs; it follows from what the directory says of the arm.
 
     With `fair`, tenants and their sessions have their turns by weighted fair shares, and `rank`
     decides within a session only. With `sticky`, a session's tasks go where its last one went
@@ -26,12 +26,20 @@ class Builtin:
 
     name: str
     rank: Callable[[Task, float], float]
-    prefer: Callable[[Arm, frozenset[str]], Key]
+    prefer: Callable[[Arm], Key]
     criteria: tuple[str, ...]
     fair: bool = False
     sticky: bool = False
-    by_needs: bool = False
+    fit: Callable[[Arm, frozenset[str]], float] | None = None
     top: float = 0.0
+
+    def liked(self, arm: Arm, needs: frozenset[str]) -> Key:
+        """Say how much an arm with room is liked by tasks with these needs."""
+        first, *rest = self.prefer(arm)
+        if self.fit is not None:
+            assert isinstance(first, float), "a score"
+            first -= self.fit(arm, needs)
+        return first, *rest
 
     def score(self, key: Key) -> float:
         """Say how much an arm was liked, the highest first."""

@@ -46,7 +46,7 @@ def share(arm: Arm) -> float:
     return used / arm.slots
 
 
-def prefer(arm: Arm, needs: frozenset[str]) -> Key:
+def prefer(arm: Arm) -> Key:
     """Say how much an arm with room is liked."""
     return share(arm), arm.facts.cost_tier, arm.facts.id
 

@@ -17,7 +17,7 @@ from octarm.policies.queue.ranking import Key
 CRITERIA: Final = ("last turn",)
 
 
-def prefer(arm: Arm, needs: frozenset[str]) -> Key:
+def prefer(arm: Arm) -> Key:
     """Say how much an arm with room is liked."""
     return arm.turn, arm.facts.id
 

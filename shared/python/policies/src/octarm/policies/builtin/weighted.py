@@ -4,7 +4,8 @@ The waiting tasks are ordered as `priority` does: tier, priority with ageing, id
 
 Of the arms with room, prefer in this order:
 1. the highest of 0.4 × capability fit + 0.2 × availability + 0.3 × smoothed success +
-   0.1 × (1 − cost tier / 5), rounded to a millionth;
+   0.1 × (1 − cost tier / 5), where the first and the sum of the others are rounded to 2⁻²⁰, about
+   a millionth: such numbers add up without rounding, so equal scores are equal;
 2. the smallest id.
 
 Capability fit is the part of the arm's capabilities that the task needs, so a specialist goes
@@ -21,26 +22,26 @@ from octarm.policies.queue.ranking import Key
 
 FIT, AVAILABILITY, SUCCESS, COST = 0.4, 0.2, 0.3, 0.1
 TIERS_OF_COST: Final = 5
-MILLION: Final = 1_000_000
+STEPS: Final = 1 << 20
 CRITERIA: Final = ("score below zero",)
 
 
-def score(arm: Arm, needs: frozenset[str]) -> float:
-    """Give the score of an arm, 0 to 1."""
+def fit(arm: Arm, needs: frozenset[str]) -> float:
+    """Say what an arm has more by what these tasks need, 0 to 0.4."""
+    part = len(needs) / len(arm.facts.capabilities) if needs else 0.0
+    return round(FIT * part * STEPS) / STEPS
+
+
+def prefer(arm: Arm) -> Key:
+    """Say how much an arm with room is liked."""
     facts = arm.facts
-    fit = len(needs) / len(facts.capabilities) if needs else 0.0
-    return (
-        FIT * fit
-        + AVAILABILITY * (1 - arm.used / arm.slots)
+    score = (
+        AVAILABILITY * (1 - arm.used / arm.slots)
         + SUCCESS * arm.success
         + COST * (1 - facts.cost_tier / TIERS_OF_COST)
     )
-
-
-def prefer(arm: Arm, needs: frozenset[str]) -> Key:
-    """Say how much an arm with room is liked."""
     # A third of the time that `round` to six places takes; millions of these are asked for.
-    return -round(score(arm, needs) * MILLION) / MILLION, arm.facts.id
+    return -round(score * STEPS) / STEPS, facts.id
 
 
-POLICY: Final = Builtin("weighted", priority.rank, prefer, CRITERIA, by_needs=True)
+POLICY: Final = Builtin("weighted", priority.rank, prefer, CRITERIA, fit=fit)

@@ -12,7 +12,8 @@ from octarm.policies.queue.spare import Spare
 
 LOG: Final = 4096
 
-Prefer = Callable[[Arm, frozenset[str]], Key]
+Prefer = Callable[[Arm], Key]
+Fit = Callable[[Arm, frozenset[str]], float]
 
 
 class Arms:
@@ -27,11 +28,11 @@ class Arms:
         self,
         prefer: Prefer,
         *,
-        by_needs: bool = False,
+        fit: Fit | None = None,
         providers: Iterable[ProviderLimits] = (),
     ) -> None:
         self.prefer = prefer
-        self.by_needs = by_needs
+        self.fit = fit
         self.by_id: dict[str, Arm] = {}
         self.providers = Providers(providers)
         self.epoch = 0
@@ -166,10 +167,10 @@ class Arms:
             times.append(at)
         return min(times, default=None)
 
-    def prefer_by(self, prefer: Prefer, *, by_needs: bool) -> None:
+    def prefer_by(self, prefer: Prefer, fit: Fit | None) -> None:
         """Like arms by other criteria; nobody may wait."""
         self.prefer = prefer
-        self.by_needs = by_needs
+        self.fit = fit
         self.epoch += 1
         for arm in self.by_id.values():
             arm.version += 1

@@ -163,7 +163,7 @@ class Board:
         """Start afresh with another policy; no task may be in a lane."""
         self.policy = policy
         self._all_alike = not (policy.fair or self.limits.rules)
-        self.arms.prefer_by(policy.prefer, by_needs=policy.by_needs)
+        self.arms.prefer_by(policy.prefer, policy.fit)
         self.limits.renew(self.order)
         self.awake, self._touched, self._timers = self.order(), {}, []
 

@@ -119,7 +119,7 @@ def _decide(lane: Lane, ranked: list[Ranked], policy: Builtin, homes: Homes) -> 
         home = lane.group.members.get(homes.of(task) or "")
         if home is not None and lane.group.free(home) >= task.slots:
             others = [one for one in ranked if one[-1] is not home]
-            liked = (*policy.prefer(home, task.needs), home.version, home)
+            liked = (*policy.liked(home, task.needs), home.version, home)
             arm, reason, ranked = home, "the arm of its session", [liked, *others[: BEST - 1]]
         homes.note(task, arm.facts.id)
     return Decision(task, arm, policy, reason, ranked)

@@ -145,13 +145,20 @@ class Groups:
             self._epoch = arms.epoch
         members = frozenset(group.members.values())
         if task.slots > 1:
-            return Ranking(arms, members, task.needs, free=group.free, slots=task.slots)
-        key = members, type(group), task.needs if arms.by_needs else NONE
+            return self._ranked(members, task, group.free)
+        key = members, type(group), NONE if arms.fit is None else task.needs
         found = self._rankings.get(key)
         if found is None:
             free = group.free if isinstance(group, Public) else ROOM
-            found = self._rankings[key] = Ranking(arms, members, task.needs, free=free, slots=1)
+            found = self._rankings[key] = self._ranked(members, task, free)
         return found
+
+    def _ranked(
+        self, members: "frozenset[Arm]", task: TaskFacts, free: "Callable[[Arm], int]"
+    ) -> Ranking:
+        fit = self._arms.fit
+        fits = None if fit is None else {arm: fit(arm, task.needs) for arm in members}
+        return Ranking(self._arms, members, fits=fits, free=free, slots=task.slots)
 
     def waiting(self) -> list[Group]:
         """Give the groups with waiting tasks; the others are forgotten."""

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -20,18 +21,19 @@ class Ranking:
     """The arms of `members` that have `slots` free, the most liked first.
 
     Placing on an arm only ever makes it less liked, so it is enough to look again at an arm when
-    it comes to the front; arms that have become more liked are read from a log. All tasks that
-    need one slot of the same arms share one: an arm is put where it belongs once for all of them.
-    An arm whose provider has no headroom is left out when it comes to the front.
+    it comes to the front; arms that have become more liked are read from a log. One that was looked
+    at again waits in a heap until it is its turn: most often that is not in the same cycle. All
+    tasks that need one slot of the same arms share one: an arm is put where it belongs once for all
+    of them. An arm whose provider has no headroom is left out when it comes to the front.
     """
 
     __slots__ = (
+        "_again",
         "_arms",
-        "_by_needs",
         "_cursor",
         "_entries",
+        "_fits",
         "_free",
-        "_needs",
         "_of",
         "_prefer",
         "_ranked",
@@ -42,20 +44,20 @@ class Ranking:
         self,
         arms: "Arms",
         members: "frozenset[Arm]",
-        needs: frozenset[str],
         *,
+        fits: "dict[Arm, float] | None",
         free: "Callable[[Arm], int]",
         slots: int,
     ) -> None:
         self._arms = arms
         self._of = members
-        self._needs = needs
         self._prefer = arms.prefer
-        self._by_needs = arms.by_needs
+        self._fits = fits
         self._free = free
         self._slots = slots
         self._entries: dict[Arm, Ranked] = {}
         self._ranked: list[Ranked] = []
+        self._again: list[Ranked] = []
         self._cursor = arms.log_end
         self._rebuild()
 
@@ -63,11 +65,13 @@ class Ranking:
         """Give up to `count` arms with room, the most liked first, with what they are liked by."""
         if self._cursor != self._arms.log_end:
             self._catch_up()
-        ranked, place = self._ranked, 0
-        most = len(ranked)
-        if count < most:
-            most = count
-        while place < most:
+        ranked, again, place = self._ranked, self._again, 0
+        while place < count:
+            if place == len(ranked) or (place == count - 1 and again and again[0] < ranked[place]):
+                if not again:
+                    break
+                insort(ranked, heappop(again))
+                place = 0
             one = ranked[place]
             arm = one[-1]
             closed = arm.governor is not None and not arm.governor.open
@@ -77,12 +81,10 @@ class Ranking:
             del ranked[place]
             if not closed and self._free(arm) >= self._slots:
                 self._entries[arm] = entry = self._entry(arm)
-                insort(ranked, entry)
+                heappush(again, entry)
             else:
                 del self._entries[arm]
-                if len(ranked) < most:
-                    most -= 1
-        return ranked[:most]
+        return ranked[:count]
 
     def _catch_up(self) -> None:
         arms = self._arms
@@ -93,6 +95,8 @@ class Ranking:
         elif len(changed) > FEW:
             self._replace(changed)
         else:
+            while self._again:
+                insort(self._ranked, self._again.pop())
             for arm in changed:
                 if arm in self._of:
                     self._update(arm)
@@ -101,10 +105,12 @@ class Ranking:
         slots, free, entry = self._slots, self._free, self._entry
         self._entries = {arm: entry(arm) for arm in self._of if free(arm) >= slots}
         self._ranked = sorted(self._entries.values())
+        self._again.clear()
 
     def _replace(self, changed: "dict[Arm, None]") -> None:
         """Put many arms where they belong now; what is sorted already costs the sort nothing."""
-        ranked = [one for one in self._ranked if one[-1] not in changed]
+        ranked = [one for one in self._ranked + self._again if one[-1] not in changed]
+        self._again.clear()
         entries, slots, free, entry = self._entries, self._slots, self._free, self._entry
         for arm in self._of.intersection(changed):
             if free(arm) >= slots:
@@ -124,9 +130,11 @@ class Ranking:
             insort(self._ranked, entry)
 
     def _entry(self, arm: "Arm") -> Ranked:
-        """Say how much an arm is liked now: once for all rankings, where needs do not matter."""
+        """Say how much an arm is liked now: once for all rankings, but for how it fits needs."""
         entry = arm.entry
-        if entry[-2] != arm.version or self._by_needs:
+        if entry[-2] != arm.version:
             # Unpacking would take half as long again.
-            entry = arm.entry = self._prefer(arm, self._needs) + (arm.version, arm)  # noqa: RUF005
-        return entry
+            entry = arm.entry = self._prefer(arm) + (arm.version, arm)  # noqa: RUF005
+        if self._fits is None:
+            return entry
+        return (entry[0] - self._fits[arm],) + entry[1:]  # noqa: RUF005

@@ -41,7 +41,7 @@ def queue_of(load: Load, policy: Builtin) -> Queue:
     ]
     return Queue(
         policy,
-        Arms(policy.prefer, by_needs=policy.by_needs, providers=providers),
+        Arms(policy.prefer, fit=policy.fit, providers=providers),
         rules=Rules(**load.queue.model_dump()),
         shares=Shares({it.name: it.weight for it in load.tenants}),
         limits=Limits(
