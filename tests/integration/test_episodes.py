@@ -87,6 +87,27 @@ class HeldShow:
 
 
 class TestEpisodes:
+    @pytest.mark.bad_input(25)
+    async def test_no_store_gets_a_secret_when_memory_is_told_to_take_them_out(
+        self, bus: NATS, settings: Settings, redis_url: str, postgres_url: str
+    ) -> None:
+        async with a_memory(settings.model_copy(update={"redact_episodes": True}), bus):
+            memory = memory_of(bus)
+            episode = await memory.open()
+            await episode.observe({"to": "ann@example.org"})
+            found = await memory.episode(episode.episode_id)
+            await wait_until(lambda: drained(bus))
+            async with open_redis(redis_url, timeout_s=30) as redis:
+                key = f"octarm:memory:episode:acme:{episode.episode_id}"
+                cached = await redis.hvals(key)
+        with psycopg.connect(postgres_url) as connection:
+            kept = connection.execute("select body::text from memory.episode_entry").fetchall()
+
+        assert found.episode.observations == [{"to": "<EMAIL>"}]
+        assert kept == [('{"to":"<EMAIL>"}',)]
+        assert "<EMAIL>" in str(cached)
+        assert "ann@" not in str(cached)
+
     async def test_an_arm_writes_one_while_it_works(self, bus: NATS, settings: Settings) -> None:
         memory = memory_of(bus)
         async with a_memory(settings, bus):
