@@ -94,7 +94,7 @@ class Leftovers:
         except NOT_UNDERSTOOD:
             return False
         known: dict[str, Outcome] = {}
-        for tenant in {task.tenant for task in tasks}:
+        for tenant in sorted({task.tenant for task in tasks}):
             own = [task.task_id for task in tasks if task.tenant == tenant]
             known |= {one.task_id: one for one in await self._outcomes(tenant, own)}
         return all(

@@ -60,7 +60,7 @@ class ReleaseHeld:
         self._relay = relay
         self._announce = announce
         self._clock = clock
-        self._nudged: set[str] = set()
+        self._nudged: dict[str, None] = {}
         self._woken = asyncio.Event()
         self._adopted: frozenset[str] | None = None
 
@@ -68,7 +68,7 @@ class ReleaseHeld:
         """Look at these tenants soon: they have new tasks, or new room."""
         fresh = self._tenants.limited.intersection(tenants)
         if fresh:
-            self._nudged |= fresh
+            self._nudged |= dict.fromkeys(sorted(fresh))
             self._woken.set()
 
     def moved(self, changes: Sequence[Moved]) -> None:
@@ -102,17 +102,17 @@ class ReleaseHeld:
             self._adopted = limited
         if limited:
             await self._quotas.hold_due()
-            self._nudged.update(await self._quotas.with_held())
+            self._nudged |= dict.fromkeys(await self._quotas.with_held())
         await self._release_nudged()
 
     async def _release_nudged(self) -> None:
         while self._nudged:
-            tenant = self._nudged.pop()
+            del self._nudged[tenant := next(iter(self._nudged))]
             woken, entry = await self._quotas.release(tenant, self._announce)
             self._relay.hand_in(entry)
             if woken:
                 # There may be more than one turn takes.
-                self._nudged.add(tenant)
+                self._nudged[tenant] = None
 
 
 def _has_landed(state: TaskState) -> bool:

@@ -105,7 +105,7 @@ class Fleet:
         self.pools: dict[str, Pool] = {}
         self.headroom = Headroom(arms)
         self._flights: dict[Key, Flight] = {}
-        self._paused: set[Pool] = set()
+        self._paused: dict[Pool, None] = {}
 
     def pool(self, arm_id: str) -> Pool:
         """Give the pool of that arm, made when nothing was known of it."""
@@ -131,7 +131,7 @@ class Fleet:
     def relearn(self, listed: Collection[ArmFacts], *, at_s: float) -> None:
         """Take the whole directory: arms that it does not name are gone."""
         named = {facts.id for facts in listed}
-        for arm_id in self.pools.keys() - named:
+        for arm_id in [arm_id for arm_id in self.pools if arm_id not in named]:
             self.unlearn(arm_id)
         for facts in listed:
             self.learn(facts, at_s=at_s)
@@ -257,7 +257,7 @@ class Fleet:
     def pause(self, pool: Pool, *, until: float) -> None:
         """Place nothing on the arm until then, or until `resume` is called later."""
         pool.paused_until = max(pool.paused_until, until)
-        self._paused.add(pool)
+        self._paused[pool] = None
         # Its end is judged here, by a clock that is never set.
         self.arms.pause(pool.arm, until=inf)
 
@@ -273,7 +273,7 @@ class Fleet:
 
     def _end_pause(self, pool: Pool) -> None:
         pool.paused_until = 0.0
-        self._paused.discard(pool)
+        self._paused.pop(pool, None)
         self.arms.end_pause(pool.arm)
 
     def _report(self, pool: Pool) -> None:
