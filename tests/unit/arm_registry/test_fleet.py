@@ -1,8 +1,11 @@
 """What the directory should say of the arms."""
 
 from datetime import timedelta
+from random import Random
 from typing import Any
+from unittest.mock import patch
 
+from octarm.arm_registry.domain import fleet as fleet_module
 from octarm.arm_registry.domain.fleet import MAX_INSTANCES, Change, Fleet, Stored
 from octarm.arm_registry.domain.verdict import NORM_SAMPLES
 from octarm.common.testing.fakes import NOON
@@ -33,6 +36,29 @@ def write(fleet: Fleet, now: float) -> Change:
     return change
 
 
+def storm(seed: int) -> list[tuple[float, str, int, int]]:
+    """Let beats come and stay away by chance; gives what was written, and when."""
+    chance, fleet = Random(seed), a_fleet()
+    written: list[tuple[float, str, int, int]] = []
+    now, beating = 0.0, ["i-1", "i-2"]
+    for _ in range(600):
+        now += chance.choice((0.1, 0.5, 2.0))
+        if chance.random() < 0.05:
+            beating = chance.choice(([], ["i-1"], ["i-2"], ["i-1", "i-2"]))
+        for name in beating if chance.random() < 0.4 else ():
+            errors, draining = chance.choice((0.0, 0.0, 1.0)), chance.random() < 0.1
+            said = {"running": chance.randrange(2), "error_rate": errors, "draining": draining}
+            heard(fleet, now, instance_id=name, **said)
+        if chance.random() < 0.01:
+            fleet.deaf(now=now)
+        for change in judged(fleet, now):
+            fleet.wrote(Stored(change.record, change.stored.revision + 1), now=now)
+            instances = change.record.instances
+            running = sum(one.running for one in instances)
+            written.append((now, change.record.status, len(instances), running))
+    return written
+
+
 class TestFleet:
     def test_an_arm_comes_online_with_its_first_beat(self) -> None:
         fleet = a_fleet()
@@ -61,23 +87,31 @@ class TestFleet:
             assert heard(fleet, now, running=now) == "usual"
             assert judged(fleet, now) == []
 
-    def test_writes_other_figures_every_five_seconds_and_the_rest_every_fifteen(self) -> None:
+    def test_writes_other_figures_every_five_seconds_and_the_rest_every_thirty(self) -> None:
         fleet = a_fleet()
         heard(fleet, 0)
         write(fleet, 0)
 
         heard(fleet, 5, running=2)
         figures = write(fleet, 5)
-        for now in (10, 15, 19):
+        for now in (10, 15, 20, 25, 30, 34):
             heard(fleet, now, running=2)
             assert judged(fleet, now) == []
-        heard(fleet, 20, running=2)
-        seen = write(fleet, 20)
+        heard(fleet, 35, running=2)
+        seen = write(fleet, 35)
 
         assert not figures.flipped
         assert figures.record.instances[0].running == 2
-        assert seen.record.instances[0].seen_at == NOON + timedelta(seconds=20)
+        assert seen.record.instances[0].seen_at == NOON + timedelta(seconds=35)
         assert seen.record.changed_at == NOON
+
+    def test_passes_over_only_what_it_would_leave_as_it_is(self) -> None:
+        passing_over = [storm(seed) for seed in range(20)]
+        with patch.object(fleet_module, "_judge_at", lambda *_: 0.0):
+            looking_always = [storm(seed) for seed in range(20)]
+
+        assert passing_over == looking_always
+        assert sum(map(len, passing_over)) > 1_000
 
     def test_writes_at_once_when_an_instance_comes_goes_or_drains(self) -> None:
         fleet = a_fleet()

@@ -6,6 +6,7 @@ Times called `now` are monotonic seconds; `wall` is only shown to people.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from math import inf
 from typing import Final, Literal
 
 from octarm.arm_registry.domain.beats import Beat
@@ -20,7 +21,8 @@ from octarm.arm_registry.domain.verdict import (
 from octarm.models.arms import ArmRecord, InstanceInfo
 
 FIGURES_EVERY_S: Final = 5.0
-SEEN_EVERY_S: Final = 15.0
+SEEN_EVERY_S: Final = 30.0
+AGES_S: Final = (FIGURES_EVERY_S, SEEN_EVERY_S)
 MAX_INSTANCES: Final = 1_000
 
 Heard = Literal["unknown", "news", "usual"]
@@ -50,6 +52,8 @@ class _Arm:
     seen: dict[str, datetime]
     written_at: float
     norm: Norm = field(default_factory=Norm)
+    judge_at: float = 0.0
+    """When silence or age may change what is to be said of it; anything heard says: now."""
 
 
 class Fleet:
@@ -88,6 +92,7 @@ class Fleet:
             )
         elif stored.revision > arm.stored.revision:
             arm.stored = stored
+            arm.judge_at = 0.0
 
     def forget(self, arm_id: str) -> None:
         """Stop watching an arm."""
@@ -108,12 +113,14 @@ class Fleet:
         arm.instances[beat.instance_id] = Instance(beat, now)
         arm.seen[beat.instance_id] = wall
         arm.norm = arm.norm.learn(beat.avg_latency_ms)
+        arm.judge_at = 0.0
         same = before is not None and before.beat.draining == beat.draining
         return "usual" if same and arm.stored.record.status == "online" else "news"
 
     def deaf(self, *, now: float) -> None:
         """Conclude nothing from the silence before `now`: we could not hear, or did not look."""
         for arm in self._arms.values():
+            arm.judge_at = 0.0
             for name, instance in arm.instances.items():
                 arm.instances[name] = replace(instance, heard_at=now, heard=False)
 
@@ -123,19 +130,23 @@ class Fleet:
         if arm is not None:
             arm.stored = stored
             arm.written_at = now
+            arm.judge_at = 0.0
 
     def changes(self, arm_ids: Iterable[str], *, now: float, wall: datetime) -> Iterator[Change]:
         """Judge these arms; yields what must be written.
 
         That is: another status or another set of instances at once, other figures every 5 s,
-        and every 15 s a fresh `seen_at`.
+        and every 30 s a fresh `seen_at`. An arm of which nothing was heard, and which has come
+        to no such time, is passed over.
         """
         for arm_id in arm_ids:
             arm = self._arms.get(arm_id)
-            if arm is not None:
+            if arm is not None and now >= arm.judge_at:
                 change = _change(arm, now, wall)
                 if change is not None:
                     yield change
+                else:
+                    arm.judge_at = _judge_at(arm, now)
 
 
 def _listed(stored: Stored) -> list[InstanceInfo]:
@@ -176,6 +187,15 @@ def _change(arm: _Arm, now: float, wall: datetime) -> Change | None:
         "changed_at": changed_at,
     }
     return Change(arm.stored, record.model_copy(update=update), flipped)
+
+
+def _judge_at(arm: _Arm, now: float) -> float:
+    """Say when an arm that stays silent may have to be judged otherwise than now."""
+    times = [
+        one.heard_at + (one.missed(now) + 1) * one.beat.interval_s for one in arm.instances.values()
+    ]
+    times += [arm.written_at + age_s for age_s in AGES_S if now - arm.written_at < age_s]
+    return min(times, default=inf)
 
 
 def _drop_the_gone(arm: _Arm, now: float) -> None:
