@@ -19,8 +19,11 @@ SETTINGS = (
     Setting("2 processes, 100 at once", [[*_WORKER, "100"]] * 2),
     Setting("2 processes, 20 at once", [[*_WORKER, "20"]] * 2),
 )
-# A result that is not there yet takes a connection of a small pool; 50 at a time wait for ever.
-GROUP = 10
+# A result that is not there yet takes a connection.
+GROUP = 50
+# A pool of redis-py ends at 100 connections, and who asks for one more gets an error: a worker of
+# 100 tasks then loses how one has ended, and its result is awaited for ever.
+CONNECTIONS = 1000
 
 
 async def noop(number: int) -> int:
@@ -28,8 +31,13 @@ async def noop(number: int) -> int:
     return number
 
 
+def _docket() -> Docket:
+    url = f"{os.environ['BENCH_REDIS']}?max_connections={CONNECTIONS}"
+    return Docket(name="bench", url=url)
+
+
 async def _work(concurrency: int) -> None:
-    async with Docket(name="bench", url=os.environ["BENCH_REDIS"]) as docket:
+    async with _docket() as docket:
         docket.register(noop)
         async with Worker(docket, concurrency=concurrency) as worker:
             await worker.run_forever()
@@ -37,7 +45,7 @@ async def _work(concurrency: int) -> None:
 
 async def _measure(n: int) -> float:
     timeout = timedelta(seconds=60 + n / 50)
-    async with Docket(name="bench", url=os.environ["BENCH_REDIS"]) as docket:
+    async with _docket() as docket:
         docket.register(noop)
         started = time.perf_counter()
         sent = await docket.add_many([docket.call(noop)(number) for number in range(n)])
