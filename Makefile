@@ -18,7 +18,7 @@ PEERS_N ?= 5000
 WORKERS ?= 2
 SPREAD := $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
-.PHONY: help sync sandbox promtool fmt lint types layers render k8s images test unit integration e2e chaos crashpoints storms fuzz coverage upgrade restore scaling machines mutants sim bench bench-tracing panels overload bench-peers schemas reference demo check up clean
+.PHONY: help sync sandbox promtool fmt lint types layers render k8s images test unit integration e2e chaos crashpoints storms nightly fuzz coverage upgrade restore scaling machines mutants sim bench bench-tracing panels overload bench-peers schemas reference demo check up clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ fuzz: sync ## Fuzz decoders (atheris) and the HTTP API (schemathesis), ten minut
 
 storms: sync ## Run every scenario of the chaos driver (half an hour; SCENARIO=… for one)
 	$(RUN) python -m tests.chaos.drive $(or $(SCENARIO),all)
+
+nightly: ## Run what takes a night: all rows of the crash table, all scenarios, 100,000 seeds, fuzzers, machines
+	$(MAKE) --keep-going SEEDS=100000 FIRST=2001 crashpoints storms machines mutants fuzz upgrade restore sim
 
 coverage: sync ## Check that models, domains and policies are covered to the last branch (ALL=1: measure everything)
 	$(RUN) coverage erase
