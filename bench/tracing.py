@@ -1,9 +1,12 @@
 """`python -m bench.tracing`: what tracing costs, all shares in the same stack by turns.
 
-In each round every share of sampled tasks is measured for a few seconds, one after the other, in
-six rounds in each order: what else happens on the machine and in Postgres meets all of them. Spans
-go to files, or with `--export otlp` to a collector that only takes them. The CPU time of our own
-processes says most: what else runs here hardly disturbs it.
+In each round every share of sampled tasks is measured for a few seconds, one after the other, and
+the order changes from round to round: what else happens on the machine and in Postgres meets all
+of them. Spans go to a collector that only takes them, or with `--export file` to files. Each turn
+is compared with the one of its round that traced nothing, and what is told is the mean with its
+standard error, and the median. CPU time says most: what else runs here moves the throughput of
+single rounds by a third, and hardly disturbs it. Where all cores are busy, a task's CPU in all
+processes (servers and client too, the collector not) is what throughput goes by.
 """
 
 import argparse
@@ -29,15 +32,18 @@ from bench.load.processes import cpu_s, own_processes
 from bench.measure import settled, throughput
 from bench.sink import sink
 from octarm.cli.stack.supervisor import running_stack
+from octarm.common.telemetry.exporters import OTLP_EVERY_S
 from octarm.sdk import Client
 
 SHARES: Final = (0.0, 0.01, 1.0)
 ORDERS: Final = list(permutations(SHARES))
 WARM_UP: Final = 2_000
-SETTLE_S: Final = 2.5
+HEARD_S: Final = 0.5
+SETTLE_S: Final = OTLP_EVERY_S + 0.5
 """For this long memory and exporters may finish what they do after the last result."""
 CONFIG: Final = "octarm.toml"
 SERVERS: Final = ("nats", "postgres", "redis")
+CLIENT: Final = "client"
 COLLECTOR: Final = "collector"
 """Takes its part of the same cores; elsewhere it would run on its own."""
 OUT: Final = Path(__file__).parent / "out" / "tracing.json"
@@ -90,7 +96,7 @@ def exported(folder: Path, export: str) -> Iterator[tuple[str, int, Any]]:
 
 async def load(up: Figures, folder: Path, given: argparse.Namespace) -> Figures:
     """Be the client: warm up, then measure every share by turns."""
-    pids = own_processes(up["pids"])
+    pids = own_processes(up["pids"]) | {CLIENT: os.getpid()}
     if given.collector:
         pids[COLLECTOR] = given.collector
     found: dict[float, list[Figures]] = {share: [] for share in SHARES}
@@ -100,8 +106,7 @@ async def load(up: Figures, folder: Path, given: argparse.Namespace) -> Figures:
             for share in ORDERS[number % len(ORDERS)]:
                 sampling(folder, share)
                 os.kill(pids["orchestrator"], signal.SIGHUP)
-                await settled(client)
-                await asyncio.sleep(SETTLE_S)
+                await asyncio.sleep(HEARD_S)
                 found[share].append(await turn(client, pids, given.n))
     return {"shares": [{"share": share, "turns": turns} for share, turns in found.items()]}
 
@@ -144,42 +149,66 @@ def _row(share: float, turns: list[Figures], base: list[Figures]) -> Figures:
         "all": [it["tasks_per_s"] for it in turns],
         # Each turn against that of its own round.
         "cost_percent": _percent([1 - one["tasks_per_s"] / no["tasks_per_s"] for one, no in both]),
-        "cpu_us": round(statistics.median(map(_ours, turns)), 1),
-        "cpu_cost_percent": _percent([_ours(one) / _ours(no) - 1 for one, no in both]),
+        "cpu": _cpu(both, (COLLECTOR,)),
+        "our_cpu": _cpu(both, (*SERVERS, CLIENT, COLLECTOR)),
         "cpu_us_a_task": by_role,
     }
 
 
-def _ours(turn: Figures) -> float:
-    spent: dict[str, float] = turn["cpu_us_a_task"]
-    return sum(value for role, value in spent.items() if role not in (*SERVERS, COLLECTOR))
+def _cpu(both: list[tuple[Figures, Figures]], without: tuple[str, ...]) -> Figures:
+    """Tell the CPU of all roles but some: of the turns, and what each has more than its pair."""
+
+    def spent(turn: Figures) -> float:
+        roles: dict[str, float] = turn["cpu_us_a_task"]
+        return sum(value for role, value in roles.items() if role not in without)
+
+    all_us = [spent(one) for one, _ in both]
+    return {
+        "us_a_task": round(statistics.median(all_us), 1),
+        "all": [round(each, 1) for each in all_us],
+        "cost_percent": _percent([spent(one) / spent(no) - 1 for one, no in both]),
+    }
 
 
-def _percent(shares: list[float]) -> float:
-    return round(statistics.median(shares) * 100, 1)
+def _percent(shares: list[float]) -> dict[str, float]:
+    error = statistics.stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else 0.0
+    found = {
+        "mean": statistics.fmean(shares),
+        "standard_error": error,
+        "median": statistics.median(shares),
+    }
+    return {name: round(value * 100, 2) for name, value in found.items()}
 
 
 def show(rows: list[Figures], spans: int) -> None:
     """Print the figures as tables."""
-    title = f"Tracing, {spans:,} spans exported"
-    table = Table(
-        *("sampled", "tasks/s (median)", "cost %", "our CPU µs a task", "CPU cost %", "turns"),
-        title=title,
-    )
+    names = ("sampled", "tasks/s", "cost", "CPU µs a task", "cost", "of it ours", "cost")
+    table = Table(*names, title=f"Tracing, {spans:,} spans exported")
     for row in rows:
-        names = ("share", "tasks_per_s", "cost_percent", "cpu_us", "cpu_cost_percent", "all")
-        table.add_row(*(str(row[name]) for name in names))
+        cells = [f"{row['tasks_per_s']:,.0f}\n{_range(row['all'])}", _said(row["cost_percent"])]
+        for each in (row["cpu"], row["our_cpu"]):
+            cells += f"{each['us_a_task']}\n{_range(each['all'])}", _said(each["cost_percent"])
+        table.add_row(f"{row['share']:.0%}", *cells)
     costs = Table("CPU µs a task", *(f"{row['share']:.0%}" for row in rows))
     for role in rows[0]["cpu_us_a_task"]:
         costs.add_row(role, *(str(row["cpu_us_a_task"][role]) for row in rows))
-    Console().print(table, costs)
+    Console(width=120).print(table, costs)
+
+
+def _range(values: list[float]) -> str:
+    return f"{min(values):,.0f} to {max(values):,.0f}"
+
+
+def _said(cost: Mapping[str, float]) -> str:
+    mean, error, median = (cost[name] for name in ("mean", "standard_error", "median"))
+    return f"{mean:.1f} ± {error:.1f} %\nmedian {median:.1f} %"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=5_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--export", choices=("file", "otlp"), default="file")
+    parser.add_argument("--n", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--export", choices=("file", "otlp"), default="otlp")
     parser.add_argument("--client", default="")
     parser.add_argument("--collector", type=int, default=0)
     arguments = parser.parse_args()

@@ -2,6 +2,7 @@
 
 import asyncio
 import statistics
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field
 import psutil
 
 MIB = 2**20
+CPUCLOCK_SCHED = 2
+"""Of linux/posix-timers_types.h: what a process has run, of all its threads."""
 
 
 def tree(pid: int) -> list[psutil.Process]:
@@ -47,8 +50,9 @@ def memory_mib(role: str, pid: int) -> float:
 
 
 def _cpu(process: psutil.Process) -> float:
-    with suppress(psutil.Error):
-        return float(sum(process.cpu_times()[:2]))
+    """Ask the process's own clock, in nanoseconds: /proc counts ticks of ten milliseconds."""
+    with suppress(OSError):
+        return time.clock_gettime(~process.pid << 3 | CPUCLOCK_SCHED)
     return 0.0
 
 

@@ -218,7 +218,7 @@ class FakeArms:
         )
 
     async def get(self, arm_id: str) -> ArmRecord:
-        if arm_id != "echo":
+        if arm_id != self.record.arm.arm_id:
             raise NotFound(f"there is no arm {arm_id}", code="ARM_NOT_FOUND")
         return self.record
 

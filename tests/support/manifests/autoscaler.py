@@ -30,6 +30,10 @@ class Autoscaler:
         """How much of the metric one replica is for."""
         return float(self.spec["triggers"][0]["metadata"]["targetValue"])
 
+    def asks(self, now: int) -> bool:
+        """Whether the metric is looked at in this second."""
+        return now % self.spec["pollingInterval"] == 0 or now % SYNC_S == 0
+
     def tick(self, now: int, metric: float) -> int:
         """Let a second pass; gives the replicas that are wanted from now on."""
         if now % self.spec["pollingInterval"] == 0:

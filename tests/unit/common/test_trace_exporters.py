@@ -1,12 +1,15 @@
 """Where spans go: an OTLP collector gets them as it wants them, and a full disk harms nobody."""
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from opentelemetry.exporter.http.transport._urllib3 import Urllib3HTTPTransport
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -17,7 +20,7 @@ from opentelemetry.sdk.resources import Resource
 from octarm.common.telemetry import conventions, tracing
 from octarm.common.telemetry.conventions import Attribute
 from octarm.common.telemetry.exporters import ANY, AT_ONCE, Outbox, readable
-from octarm.common.telemetry.otlp import OtlpExporter, endpoint
+from octarm.common.telemetry.otlp import OtlpExporter, endpoint, poster
 from octarm.common.telemetry.span_lines import FileExporter
 from octarm.common.telemetry.spans import Finished, Hop, finished
 
@@ -30,10 +33,20 @@ class Collector:
     def __init__(self) -> None:
         collector = self
         self.posted: list[tuple[str, ExportTraceServiceRequest]] = []
+        self.heads: list[Message] = []
+        self.lines: set[object] = set()
+        self.closes = False
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                collector.heads.append(self.headers)
+                collector.lines.add(self.client_address)
+                self.close_connection = collector.closes
+                if self.headers["content-encoding"] == "gzip":
+                    body = gzip.decompress(body)
                 request = ExportTraceServiceRequest.FromString(body)
                 collector.posted.append((self.path, request))
                 answer = ExportTraceServiceResponse().SerializeToString()
@@ -84,6 +97,62 @@ def test_a_collector_gets_spans_by_otlp(collector: Collector) -> None:
     assert span.status.code == span.status.STATUS_CODE_ERROR
     assert len(span.links) == 1
     assert {each.key for each in span.attributes} >= {"octarm.task.id", "messaging.system"}
+
+
+def test_what_opentelemetry_is_told_by_variables_holds(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-scope=acme")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+    exporter = OtlpExporter(collector.url, readable(ANY, Resource.create({})))
+
+    for number in range(3):
+        exporter.export([a_hop("scheduler.place", number=number)])
+    exporter.close()
+
+    assert len(collector.posted) == 3
+    assert {each["x-scope"] for each in collector.heads} == {"acme"}
+    assert {each["content-encoding"] for each in collector.heads} == {"gzip"}
+    assert len(collector.lines) == 1, "one connection for all"
+
+
+def test_a_collector_that_closed_the_line_gets_the_next_spans(collector: Collector) -> None:
+    exporter = OtlpExporter(collector.url, readable(ANY, Resource.create({})))
+
+    for number in range(2):
+        collector.closes = number == 0
+        exporter.export([a_hop("scheduler.place", number=number)])
+    exporter.close()
+
+    assert len(collector.posted) == 2
+
+
+PLAIN = "http://collector:4318/v1/traces"
+
+
+@pytest.mark.parametrize(
+    ("url", "told", "is_lean"),
+    [
+        (PLAIN, {}, True),
+        (PLAIN, {"http_proxy": "http://proxy:1", "no_proxy": "collector"}, True),
+        (PLAIN, {"http_proxy": "http://proxy:1"}, False),
+        (PLAIN, {"all_proxy": "http://proxy:1"}, False),
+        (PLAIN.replace("http:", "https:"), {}, False),
+    ],
+)
+def test_posting_is_lean_where_there_is_nothing_to_look_up(
+    url: str, told: dict[str, str], is_lean: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+
+    made = poster(url)
+    made.shutdown()  # type: ignore[no-untyped-call]
+
+    assert isinstance(made._client._transport, Urllib3HTTPTransport) == is_lean
 
 
 VALUES: list[Attribute] = [

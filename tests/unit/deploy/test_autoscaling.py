@@ -5,14 +5,18 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Self
 
 import jsonschema
 import pytest
 
-from octarm.gateway.documents import ScalingFigures
+from octarm.gateway.domain.tenants import Tenants
 from octarm.ledger.domain.demand import Queued, Work, demand_of
-from octarm.models.scaling import GetDemand
+from octarm.models.arms import ArmCapability
+from octarm.models.scaling import ArmDemand, GetDemand
+from tests.support.fleet import FakeFleet, FakeTasks
+from tests.support.gateway import a_client
 from tests.support.manifests.autoscaler import Autoscaler
 from tests.support.manifests.cluster import K8S, Workload, of_kind, secrets, variables, workloads
 from tests.support.sources import ROOT
@@ -70,11 +74,64 @@ class Fleet:
             while pod.ready_at <= now and self.waiting and len(pod.ends) < self.slots:
                 pod.ends.append(now + self.waiting.pop(0))
 
-    def figures(self) -> ScalingFigures:
-        running = sum(len(pod.ends) for pod in [*self.pods, *self.leaving])
-        work = Work((Queued(None, frozenset({"llm"}), len(self.waiting)),), {"llm": running})
-        asked = GetDemand(arm_id="llm", capabilities=["llm"])
-        return ScalingFigures.of(demand_of(asked, work), self.slots)
+    @property
+    def running(self) -> int:
+        return sum(len(pod.ends) for pod in [*self.pods, *self.leaving])
+
+
+class Orchestrator(FakeTasks):
+    """Says how much work there is, as the real one counts it in its ledger."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__()
+        self._of = fleet
+
+    async def demand(self, arm: GetDemand) -> ArmDemand:
+        queued = Queued(None, frozenset({"llm"}), len(self._of.waiting))
+        return demand_of(arm, Work((queued,), {"llm": self._of.running}))
+
+
+class Scaler:
+    """Asks the gateway's endpoint as KEDA does: where and with which key the manifests say."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._where = spec()["triggers"][0]["metadata"]
+        self._key = key()
+        around = FakeFleet(tasks=Orchestrator(fleet))
+        an_arm = ArmCapability(
+            arm_id="llm", name="LLM", capabilities=frozenset({"llm"}), slots=fleet.slots
+        )
+        around.arms.record = around.arms.record.model_copy(update={"arm": an_arm})
+        tenants = Tenants.parse(secrets()["octarm-gateway"]["octarm_api_keys"])
+        self._client = a_client(around, tenants=tenants, operators=operators())
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *of: object) -> None:
+        await self._client.aclose()
+
+    async def metric(self) -> float:
+        answer = await self._client.get(self._where["url"], headers={"X-API-Key": self._key})
+        assert answer.status_code == HTTPStatus.OK, answer.text
+        return float(answer.json()[self._where["valueLocation"]])
+
+
+def key() -> str:
+    (authentication,) = of_kind("prod", "TriggerAuthentication")
+    (reference,) = authentication["spec"]["secretTargetRef"]
+    return secrets()[reference["name"]][reference["key"]]
+
+
+def gateway() -> Workload:
+    (found,) = [one for one in workloads("prod") if one.name == "gateway"]
+    return found
+
+
+def operators() -> frozenset[str]:
+    said = dict(variables("prod", gateway().containers[0]))["OCTARM_OPERATORS"]
+    return frozenset(said.split(","))
 
 
 @dataclass
@@ -90,34 +147,31 @@ class Run:
         return sum(1 for a, b in itertools.pairwise(moves) if (a > 0) != (b > 0))
 
 
-def simulate(
+async def simulate(
     arrivals: Callable[[int, random.Random], list[int]], seconds: int, *, seed: int = 1
 ) -> Run:
     """Let tasks of some seconds arrive; gives what became of the replicas."""
-    rng, scaler = random.Random(seed), Autoscaler(spec())
-    fleet = Fleet(int(scaler.target), arm().pod["terminationGracePeriodSeconds"], rng)
-    replicas, busy = [], []
-    for now in range(seconds):
-        fleet.waiting += arrivals(now, rng)
-        figures = fleet.figures()
-        wanted = scaler.tick(now, getattr(figures, location()))
-        fleet.step(now, wanted)
-        replicas.append(wanted)
-        busy.append(figures.demand_slots > 0)
-    return Run(replicas, busy, fleet)
-
-
-def location() -> str:
-    return str(spec()["triggers"][0]["metadata"]["valueLocation"])
+    rng, autoscaler = random.Random(seed), Autoscaler(spec())
+    fleet = Fleet(int(autoscaler.target), arm().pod["terminationGracePeriodSeconds"], rng)
+    run = Run([], [], fleet)
+    async with Scaler(fleet) as scaler:
+        for now in range(seconds):
+            fleet.waiting += arrivals(now, rng)
+            run.busy.append(bool(fleet.waiting or fleet.running))
+            if autoscaler.asks(now):
+                autoscaler.tick(now, await scaler.metric())
+            fleet.step(now, autoscaler.replicas)
+            run.replicas.append(autoscaler.replicas)
+    return run
 
 
 def a_burst(now: int, rng: random.Random) -> list[int]:
     return [rng.randint(30, 300) for _ in range(400)] if now == 5 * MINUTE else []
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_burst_is_met_once_and_ends_in_nothing(seed: int) -> None:
-    run = simulate(a_burst, 2 * HOUR, seed=seed)
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_burst_is_met_once_and_ends_in_nothing(seed: int) -> None:
+    run = await simulate(a_burst, 2 * HOUR, seed=seed)
 
     assert run.fleet.done == 400
     assert run.fleet.killed_tasks == 0
@@ -128,13 +182,13 @@ def test_a_burst_is_met_once_and_ends_in_nothing(seed: int) -> None:
     assert run.turns == 1
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_steady_stream_does_not_flap(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_steady_stream_does_not_flap(seed: int) -> None:
     # On average 60 slots are taken: six instances, give or take.
     def stream(now: int, rng: random.Random) -> list[int]:
         return [rng.randint(30, 90)] if now < 3 * HOUR else []
 
-    run = simulate(stream, 4 * HOUR, seed=seed)
+    run = await simulate(stream, 4 * HOUR, seed=seed)
     settled = run.replicas[30 * MINUTE : 3 * HOUR]
 
     assert run.fleet.done == 3 * HOUR
@@ -144,9 +198,9 @@ def test_a_steady_stream_does_not_flap(seed: int) -> None:
     assert changes <= 12
 
 
-def test_an_arm_that_works_is_never_without_instances() -> None:
+async def test_an_arm_that_works_is_never_without_instances() -> None:
     # One task of half an hour, the longest there is, and silence after it.
-    run = simulate(lambda now, _: [30 * MINUTE] if now == MINUTE else [], 2 * HOUR)
+    run = await simulate(lambda now, _: [30 * MINUTE] if now == MINUTE else [], 2 * HOUR)
     started = next(at for at, count in enumerate(run.replicas) if count)
 
     assert all(
@@ -158,14 +212,14 @@ def test_an_arm_that_works_is_never_without_instances() -> None:
     assert (run.replicas[-1], run.fleet.done, run.fleet.killed_tasks) == (0, 1, 0)
 
 
-def test_long_work_outlives_scale_in() -> None:
+async def test_long_work_outlives_scale_in() -> None:
     # Many short tasks, and a few of half an hour among them on whichever instance.
     def mixed(now: int, rng: random.Random) -> list[int]:
         if now != MINUTE:
             return []
         return [30 * MINUTE] * 5 + [rng.randint(10, 60) for _ in range(300)]
 
-    run = simulate(mixed, 3 * HOUR)
+    run = await simulate(mixed, 3 * HOUR)
 
     assert (run.fleet.done, run.fleet.killed_tasks) == (305, 0)
     assert run.replicas[-1] == 0
@@ -193,20 +247,11 @@ def test_keda_is_told_only_what_its_schema_allows() -> None:
 
 def test_the_scaler_asks_where_the_gateway_answers_with_a_key_that_it_takes() -> None:
     metadata = spec()["triggers"][0]["metadata"]
-    (gateway,) = [one for one in workloads("prod") if one.name == "gateway"]
     name = dict(variables("prod", arm().containers[0])).get("OCTARM_LLM_ARM_ID", "llm")
-    namespace = gateway.doc["metadata"]["namespace"]
-    (authentication,) = of_kind("prod", "TriggerAuthentication")
-    (reference,) = authentication["spec"]["secretTargetRef"]
-    key = secrets()[reference["name"]][reference["key"]]
+    there, namespace = (gateway().doc["metadata"][one] for one in ("name", "namespace"))
 
-    assert metadata["url"] == (
-        f"http://{gateway.doc['metadata']['name']}.{namespace}:8080/v1/scaling/{name}"
-    )
-    assert location() in ScalingFigures.model_fields
-    keys = json.loads(secrets()["octarm-gateway"]["octarm_api_keys"])
-    operators = dict(variables("prod", gateway.containers[0]))["OCTARM_OPERATORS"].split(",")
-    assert keys[key] in operators
+    assert metadata["url"] == f"http://{there}.{namespace}:8080/v1/scaling/{name}"
+    assert json.loads(secrets()["octarm-gateway"]["octarm_api_keys"])[key()] in operators()
 
 
 def test_one_replica_is_for_as_many_slots_as_an_instance_has() -> None:

@@ -19,9 +19,9 @@ from octarm.common.telemetry import conventions, traceparents
 from octarm.common.telemetry.span_lines import FileExporter
 from octarm.common.telemetry.spans import Finished, Hop, finished, linked
 
-# OTLP is posted when there are `AT_ONCE`, or as late as this; OpenTelemetry's own wait 5 s. One
-# request of a few spans costs what making a hundred costs.
-OTLP_EVERY_S: Final = 2.0
+# OTLP is posted when there are `AT_ONCE`, or as late as this, as OpenTelemetry's own exporters do:
+# where few tasks are sampled, what tracing costs is how often each process posts.
+OTLP_EVERY_S: Final = 5.0
 EVERY_S: Final = 0.5
 # Of some 400 bytes each, far below what collectors take; a request costs about a millisecond.
 AT_ONCE: Final = 2048
