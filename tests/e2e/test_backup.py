@@ -9,10 +9,10 @@ import pytest
 from octarm.cli.stack.supervisor import running_stack
 from octarm.models.states import TaskState
 from octarm.sdk import Client
-from tests.e2e.conftest import Up
+from tests.e2e.conftest import COMMAND_S, Up
 from tests.support.wait import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 NAPPER = {"napper": (sys.executable, "-m", "tests.support.napping_arm")}
 
@@ -25,7 +25,7 @@ async def test_what_was_backed_up_is_there_again_and_what_was_open_is_done(
         done = await client.submit(
             goal="count", required_capabilities=["shell"], context={"command": "echo kept"}
         )
-        await done.result(timeout=60)
+        await done.result(timeout=COMMAND_S)
         # Nobody here can do it: it is open in the backup.
         nap = {"nap_s": 0, "number": 7}
         task = await client.submit(goal="nap", required_capabilities=["nap"], context=nap)
@@ -47,7 +47,7 @@ async def test_what_was_backed_up_is_there_again_and_what_was_open_is_done(
     ):
         reconciled = up.octarm("ledger", "reconcile", "--data", str(data), "--assume-empty")
         assert reconciled.returncode == 0, reconciled.stderr
-        result = await client.task(task.id).result(timeout=60)
+        result = await client.task(task.id).result(timeout=COMMAND_S)
         assert result.output == {"number": 7}
         kept = await client.task(done.id).show()
         assert kept.state is TaskState.COMPLETED
@@ -57,7 +57,7 @@ async def test_what_was_backed_up_is_there_again_and_what_was_open_is_done(
             verified = up.octarm("ledger", "verify", "--data", str(data), "--live")
             return verified.returncode == 0
 
-        await wait_until(all_is_well, 60)
+        await wait_until(all_is_well, COMMAND_S)
 
     examined = up.octarm("doctor", "--cluster", "--json")
     checks = {check["name"]: check for check in json.loads(examined.stdout)}

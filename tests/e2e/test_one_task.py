@@ -11,7 +11,7 @@ import pytest
 
 from octarm.models.subjects import SUBMIT_TASK
 from octarm.sdk import Client
-from tests.e2e.conftest import Up
+from tests.e2e.conftest import COMMAND_S, Up
 from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -46,7 +46,7 @@ async def test_four_ways_in_lead_to_the_same_task(up: Up) -> None:
         headers = {"Nats-Msg-Id": key}
         await bus.jetstream().publish(SUBMIT_TASK.at(tenant="default"), message, headers=headers)
         await bus.close()
-        result = await client.task(over_http).result(timeout=30)
+        result = await client.task(over_http).result(timeout=COMMAND_S)
         listed = await client.find(limit=500)
 
     assert json.loads(over_cli.stdout)["task_id"] == over_http, over_cli
@@ -60,7 +60,7 @@ async def test_four_ways_in_lead_to_the_same_task(up: Up) -> None:
 async def test_a_hundred_equal_submissions_at_once_are_one_task(up: Up) -> None:
     body = BODY | {"idempotency_key": "hundred"}
     limits = httpx.Limits(max_connections=100)
-    async with httpx.AsyncClient(base_url=up.gateway, limits=limits, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=up.gateway, limits=limits, timeout=COMMAND_S) as http:
         answers = await asyncio.gather(*(http.post("/v1/tasks", json=body) for _ in range(100)))
         other = await http.post("/v1/tasks", json=body | {"goal": "something else"})
 
@@ -97,7 +97,7 @@ async def test_one_tasks_spans_are_one_tree_through_all_services(up: Up) -> None
     def spans() -> dict[str, dict[str, object]]:
         return {span["name"]: span for span in up.spans() if span["trace_id"] == trace_id}
 
-    await wait_until(lambda: set(TREE) <= set(spans()), timeout_s=30)
+    await wait_until(lambda: set(TREE) <= set(spans()), timeout_s=COMMAND_S)
     found = spans()
     assert found[TREE[0]]["parent_id"] == "b7ad6b7169203331"
     for parent, child in pairwise(TREE):
@@ -109,7 +109,7 @@ async def test_one_tasks_spans_are_one_tree_through_all_services(up: Up) -> None
 async def test_what_was_not_asked_for_is_not_traced(up: Up) -> None:
     async with Client(up.nats) as client:
         task = await client.submit(**BODY)
-        await task.result(timeout=30)
+        await task.result(timeout=COMMAND_S)
         view = await task.show()
 
     assert view.traceparent.endswith("-00")
@@ -117,23 +117,32 @@ async def test_what_was_not_asked_for_is_not_traced(up: Up) -> None:
 
 
 async def test_a_task_that_waited_for_another_is_linked_to_its_trace(up: Up) -> None:
-    first, second = "1af7651916cd43dd8448eb211c80319c", "2af7651916cd43dd8448eb211c80319c"
-    async with httpx.AsyncClient(base_url=up.gateway, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=up.gateway, timeout=COMMAND_S) as http:
 
         async def submit(trace_id: str, body: dict[str, Any]) -> str:
             headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
             return str((await http.post("/v1/tasks", json=body, headers=headers)).json()["task_id"])
 
-        needed = await submit(first, BODY | {"context": {"command": "sleep 2"}})
-        waiting = await submit(second, BODY | {"depends_on": [needed]})
+        # Where the machine has much else to do, the first may have ended before the second comes.
+        for nap_s in (2, 20, 60):
+            first, second = (f"{one}{nap_s:02}7651916cd43dd8448eb211c80319c" for one in "12")
+            needed = await submit(first, BODY | {"context": {"command": f"sleep {nap_s}"}})
+            waiting = await submit(second, BODY | {"depends_on": [needed]})
+            if (await http.get(f"/v1/tasks/{waiting}")).json()["state"] == "waiting":
+                break
 
     def named(name: str) -> list[dict[str, Any]]:
         return [s for s in up.spans() if s["trace_id"] == second and s["name"] == name]
 
-    await wait_until(lambda: named("memory.remember") and named("scheduler.place"), timeout_s=60)
-    await wait_until(lambda: named("orchestrator.wake"), timeout_s=30)
+    await wait_until(
+        lambda: named("memory.remember") and named("scheduler.place"), timeout_s=COMMAND_S
+    )
+    await wait_until(lambda: named("orchestrator.wake"), timeout_s=COMMAND_S)
     (woke,), (place,) = named("orchestrator.wake"), named("scheduler.place")
     assert [link[:32] for link in woke["links"]] == [first]
     assert place["parent_id"] == woke["span_id"]
+    # Waiting is the gap between two spans: no step lasts as long as what it waited for.
+    (accept,) = named("orchestrator.accept")
+    assert accept["end_ns"] <= woke["start_ns"] <= woke["end_ns"]
     drawn = up.octarm("trace", waiting).stdout
     assert f"after trace {first[:8]}" in drawn
