@@ -33,9 +33,10 @@ def traced(
 ) -> Announce:
     """Let the events of sampled tasks continue from a span of the decision that moved them.
 
-    The span begins now and ends with the commit. `senders` has the traceparents of those who
-    reported it, by task; `cause` is the kind of error, when it was the ledger itself that decided.
-    A task that ends badly has a span whether it is sampled or not.
+    The span begins now and ends when what is told of it is written; both are committed together.
+    `senders` has the traceparents of those who reported it, by task; `cause` is the kind of error,
+    when it was the ledger itself that decided. A task that ends badly has a span whether it is
+    sampled or not.
     """
     began_ns = time.time_ns()
     from_whom = senders or {}
