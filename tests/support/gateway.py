@@ -109,7 +109,8 @@ async def a_running_gateway(nats_url: str, **settings: Any) -> AsyncGenerator[Ru
     """A gateway that answers, and drains when the block ends."""
     port = free_port()
     stop = asyncio.Event()
-    values = Settings(nats_url=nats_url, http_port=port, **settings)
+    # What stands behind it answers when the machine lets it.
+    values = Settings(nats_url=nats_url, http_port=port, **{"answer_s": 30.0} | settings)
     gateway = RunningGateway(
         f"http://127.0.0.1:{port}", stop, asyncio.create_task(main(values, stop))
     )
@@ -126,7 +127,7 @@ async def a_gateway(nats_url: str, **settings: Any) -> AsyncGenerator[httpx.Asyn
     """A client of a gateway that drains when the block ends."""
     async with (
         a_running_gateway(nats_url, **settings) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, timeout=10) as client,
+        httpx.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         yield client
 
