@@ -219,6 +219,21 @@ async def test_a_child_that_is_killed_is_replaced_and_knows_the_policies() -> No
         assert isinstance(await engine.decide(loaded.digest, CONTEXT), Decided)
 
 
+async def test_of_two_children_that_die_the_last_is_replaced_at_once_and_then_the_other() -> None:
+    async with Engine(Limits(grace_ms=3_000)) as engine:
+        loaded = await engine.load(GOOD)
+        before = set(engine.pids)
+        for child in before:
+            os.kill(child, signal.SIGKILL)
+
+        for _ in before:
+            assert isinstance(await engine.decide(loaded.digest, CONTEXT), PolicyFailed)
+
+        assert isinstance(await engine.decide(loaded.digest, CONTEXT), Decided)
+        assert not before.intersection(engine.pids)
+        await wait_until(lambda: len(engine.pids) == 2)
+
+
 async def test_a_call_that_is_given_up_leaves_no_answer_to_the_next_one(engine: Engine) -> None:
     slow = await engine.load(body("x = [i for i in range(200000)]", "return [wait('slow')]"))
     calls = [asyncio.create_task(engine.decide(slow.digest, CONTEXT)) for _ in range(2)]

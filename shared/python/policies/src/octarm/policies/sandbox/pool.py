@@ -1,4 +1,4 @@
-"""The child processes of an engine: always as many as wanted, whatever happens to them."""
+"""The child processes of an engine: as many as wanted, whatever happens to them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,9 @@ from octarm.policies.sandbox.process import ChildProcess, Died
 
 T = TypeVar("T")
 
-_START_AGAIN_S: Final = 1.0
+# While another child is there it can wait to replace one: three failures in a row take a version
+# back, and all children with it. To start one takes more than what killed it.
+_REST_S: Final = 1.0
 
 
 class Pool:
@@ -80,14 +82,20 @@ class Pool:
     async def _start_for(self, dead: ChildProcess) -> None:
         await dead.close()
         self._alive.discard(dead)
-        while not self._closing.is_set():
+        rest_s = _REST_S if self._alive else 0.0
+        while not await self._closed_within(rest_s):
             try:
                 await self._start()
                 return
             except (OSError, Died) as error:
                 get_logger().warning("policy_child_not_started", error=str(error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), _START_AGAIN_S)
+            rest_s = _REST_S
+
+    async def _closed_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        return self._closing.is_set()
 
     async def _start(self) -> None:
         child = await ChildProcess.start(self._limits)
