@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from octarm.common.storage.connections import Connection, Pool
+from octarm.common.storage.connections import Connection, Pool, transaction
 from octarm.memory.domain.access import Access, Scope
 from octarm.memory.domain.hashing import hashed
 from octarm.memory.domain.paging import Question
@@ -199,6 +199,21 @@ class TestRole:
             async with behind_wall_refusing(pool) as connection:
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     await connection.execute(forbidden.encode())
+
+    @pytest.mark.parametrize(
+        ("rows", "among"), [(-1, 170), (100_000, 170), (400_000, 340), (1e9, 1000)]
+    )
+    async def test_the_nearest_are_sought_among_more_when_there_are_more(
+        self, pool: Pool, rows: float, among: int
+    ) -> None:
+        async with transaction(pool) as connection:
+            await connection.execute(
+                "update pg_class set reltuples = %s where oid = 'memory.semantic'::regclass", [rows]
+            )
+
+        async with behind_wall(pool, "acme") as connection:
+            cursor = await connection.execute("select current_setting('hnsw.ef_search')::int")
+            assert await cursor.fetchone() == (among,)
 
     async def test_without_a_tenant_nothing_is_looked_for(self, pool: Pool) -> None:
         async with pool.connection() as connection, connection.transaction(force_rollback=True):

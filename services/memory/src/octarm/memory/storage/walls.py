@@ -8,11 +8,13 @@ from octarm.common.storage.connections import Connection, Pool, transaction
 from octarm.memory.storage.errors import postgres_errors
 
 # One statement for all; each setting ends with the transaction. Nearest neighbours are sought
-# among so many, and further on as long as filters leave fewer than were asked for.
+# among so many (the more rows, the more, or fewer of them are found), and further on as long as
+# filters leave fewer than were asked for.
 _BEHIND: Final = """
 select set_config('role', 'octarm_memory', true), set_config('octarm.tenant', %s, true),
-    set_config('hnsw.ef_search', '170', true),
-    set_config('hnsw.iterative_scan', 'relaxed_order', true)
+    set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search',
+        least(1000, 170 * greatest(1, sqrt(greatest(reltuples, 0) / 1e5)))::int::text, true)
+from pg_class where oid = 'memory.semantic'::regclass
 """
 
 

@@ -30,8 +30,7 @@ class RememberTasks:
         Raises:
             Unavailable: Postgres does not answer; nothing is lost if asked again.
         """
-        if self.redacts:
-            episodes = [_redacted(episode) for episode in episodes]
+        episodes = [_redacted(one) for one in episodes] if self.redacts else episodes
         refused = await self.kept.add(episodes)
         metrics.inc("octarm_memory_episodes_total", len(episodes) - len(refused))
         return refused
