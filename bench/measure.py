@@ -88,9 +88,9 @@ def _spent_s(process: psutil.Process, with_children: bool) -> float:
     return float(spent)
 
 
-async def settled(client: Client) -> None:
-    """Wait until nothing of the last load is open."""
-    for state in ("queued", "dispatched", "running"):
+async def settled(client: Client, *states: str) -> None:
+    """Wait until no task is in one of these states; by default, until none is open."""
+    for state in states or ("queued", "dispatched", "running"):
         async for _ in _every(0.2):
             if not (await client.find(state=state, limit=1)).tasks:
                 break

@@ -19,6 +19,7 @@ import nats
 from bench.load.growth import a_fleet, idle
 from bench.load.processes import own_processes
 from bench.load.scenarios import Json, Stage
+from bench.measure import settled
 from octarm.clients.arm_registry import ArmRegistryClient
 from octarm.models.arms import ArmCapability
 from octarm.models.errors import OctarmError
@@ -84,6 +85,8 @@ async def _shares(url: str) -> Json:
     async with AsyncExitStack() as opened:
         first = await opened.enter_async_context(Client(url, "first"))
         held = await first.submit_many([_nap(HELD_S)] * ARMS, timeout=60)
+        # Or who comes next gets, by right, what is left of the slots.
+        await settled(first, "queued")
         for number in range(TENANTS):
             tenant = f"tenant-{number:03}"
             client = await opened.enter_async_context(Client(url, tenant))
