@@ -134,6 +134,14 @@ class TestCommand:
         assert "of_the_run_before" in out
         assert "starting" not in out
 
+    def test_says_that_there_is_nothing(self, cli: Cli, folder: Path) -> None:
+        silent = cli("logs", "--data", str(folder), "--task", "tsk_other")
+        calm = cli("logs", "--data", str(folder), "--level", "critical")
+
+        assert (silent.code, silent.out, calm.out) == (0, "", "")
+        assert "octarm trace tsk_other" in silent.err
+        assert "Nothing" in calm.err
+
     @pytest.mark.parametrize(
         ("words", "hint"),
         [(("--level", "loud"), "Take one of"), (("--data", "/nowhere"), "octarm up")],

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from octarm.cli.command import Session, command
 from octarm.cli.logs import LEVELS, Line, LogFile, Wanted, log_files, merged
-from octarm.cli.output import print_json, stdout
+from octarm.cli.output import note, print_json, stdout
 from octarm.cli.profiles import data_folder
 from octarm.cli.text import clean
 from octarm.models.errors import InvalidRequest, NotFound
@@ -61,7 +61,9 @@ def logs(
         raise InvalidRequest(f"{level!r} is no level", f"Take one of {', '.join(LEVELS)}.")
     files = _files(data or data_folder(), previous)
     wanted = Wanted(frozenset(service or ()), level, task)
-    _show(session, _last(merged(files, wanted), last))
+    shown = _show(session, _last(merged(files, wanted), last))
+    if not shown and not follow:
+        note(_nothing(task), style="dim")
     while follow and not previous:
         time.sleep(EVERY_S)
         _show(session, merged(files, wanted))
@@ -82,14 +84,23 @@ def _last(lines: Iterator[Line], number: int) -> Iterable[Line]:
     return deque(lines, maxlen=number) if number else lines
 
 
-def _show(session: Session, lines: Iterable[Line]) -> None:
-    console = stdout()
+def _nothing(task: str) -> str:
+    if not task:
+        return "Nothing was said of that kind."
+    return f"Nothing was said about {task}: what goes well is silent. See 'octarm trace {task}'."
+
+
+def _show(session: Session, lines: Iterable[Line]) -> int:
+    """Write lines; gives how many there were."""
+    console, number = stdout(), 0
     for line in lines:
+        number += 1
         if session.json:
             print_json(line.as_dict())
         else:
             console.print(_text(line), soft_wrap=True)
     sys.stdout.flush()
+    return number
 
 
 def _text(line: Line) -> Text:
