@@ -104,6 +104,20 @@ async def test_a_request_that_is_none_is_refused_and_the_next_is_answered(
     assert await stored(ledger) == ["good"]
 
 
+async def test_one_that_wants_no_answer_does_not_harm_the_next(ledger: Ledger, nc: NATS) -> None:
+    await SubmitResponder(nc, gathered(accepting(ledger))).start()
+    good = b'{"tenant":"acme","submissions":[{"submission":%b}]}' % GOOD
+    reconnects = nc.stats["reconnects"]
+
+    await nc.publish(SUBMIT_TASKS.at(), good)
+    answered = await ask_raw(nc, SUBMIT_TASKS.at(), good, timeout_s=PATIENCE_S)
+
+    (answer,) = read_reply(answered, SubmitAnswers).answers
+    assert answer.accepted is not None
+    assert await stored(ledger) == ["good", "good"]
+    assert nc.stats["reconnects"] == reconnects
+
+
 @pytest.mark.parametrize("spoilt", [*SPOILT.values(), DEEP], ids=[*SPOILT, "too-deep-to-read"])
 async def test_one_on_intake_is_buried_and_its_neighbours_are_accepted(
     ledger: Ledger, spoilt: bytes

@@ -12,6 +12,7 @@ from nats.aio.client import Client as NATS
 from nats.js import JetStreamContext
 from nats.js.errors import BadRequestError
 
+from octarm.common.bus import delivery as settling
 from octarm.common.bus import runner, topology
 from octarm.common.bus.connection import connect
 from octarm.common.bus.dead_letter_box import DeadLetterBox, Handled, StoredLetter, Wanted
@@ -101,7 +102,7 @@ class TestBurying:
     async def test_a_crasher_dies_once_while_its_neighbours_are_handled(
         self, bus: Bus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(runner, "FIRST_PAUSE_S", 0.0001)
+        monkeypatch.setattr(settling, "FIRST_PAUSE_S", 0.0001)
         handling = Handling()
         texts = [*[f"a{n}" for n in range(20)], "bad", *[f"b{n}" for n in range(20)]]
         for text in texts:

@@ -76,6 +76,7 @@ class TestResults:
 
 class FakeConnection:
     max_payload = 1024 * 1024
+    is_connected = False
 
     def __init__(self) -> None:
         self.published: list[bytes] = []
@@ -94,7 +95,7 @@ async def test_what_was_accepted_is_told_though_its_neighbours_found_nobody() ->
     body = {"tenant": "default", "submissions": [{"submission": {}}] * 2}
     message = Msg(cast(NATS, nc), "subject", "reply", msgspec.json.encode(body))
 
-    await SubmitResponder(cast(NATS, nc), Batcher(flush))._asked(message)
+    SubmitResponder(cast(NATS, nc), Batcher(flush))._asked(message)
     await wait_until(lambda: nc.published)
 
     first, second = read_reply(nc.published[0], SubmitAnswers).answers
@@ -114,9 +115,10 @@ async def test_while_too_much_waits_a_request_is_refused_as_a_whole_and_unread()
     nc = FakeConnection()
     responder = SubmitResponder(cast(NATS, nc), Batcher(flush, max_items=1, max_waiting=1))
     body = msgspec.json.encode({"tenant": "default", "submissions": [{"submission": {}}] * 2})
-    await responder._asked(Msg(cast(NATS, nc), "subject", "reply", body))
+    responder._asked(Msg(cast(NATS, nc), "subject", "reply", body))
 
-    await responder._asked(Msg(cast(NATS, nc), "subject", "reply", b"not so much as JSON"))
+    responder._asked(Msg(cast(NATS, nc), "subject", "reply", b"not so much as JSON"))
+    await wait_until(lambda: nc.published)
 
     with pytest.raises(Backpressure, match="too much is waiting"):
         read_reply(nc.published[0], SubmitAnswers)
@@ -157,7 +159,7 @@ async def test_a_thousand_long_refusals_fit_into_one_answer() -> None:
     body = {"tenant": "default", "submissions": [{"submission": {}}] * 1000}
     message = Msg(cast(NATS, nc), "subject", "reply", msgspec.json.encode(body))
 
-    await responder._asked(message)
+    responder._asked(message)
     await wait_until(lambda: nc.published)
 
     assert len(nc.published[0]) < nc.max_payload
@@ -180,7 +182,7 @@ async def test_a_plan_is_accepted_whole_however_much_else_waits() -> None:
     loose = [{"submission": {"depends_on": [first]}}] * 500
     for submissions in (plan, loose):
         body = msgspec.json.encode({"tenant": "default", "submissions": submissions})
-        await responder._asked(Msg(cast(NATS, nc), "subject", "reply", body))
+        responder._asked(Msg(cast(NATS, nc), "subject", "reply", body))
     await wait_until(lambda: len(nc.published) == 2)
 
     assert sorted(groups) == [100, 200, 200, 500]

@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.letters import first_place
 from octarm.common.bus.requests import ok, problem
+from octarm.common.bus.wire import is_subject, listen, write_at_once
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Batcher
 from octarm.common.telemetry import metrics
@@ -99,20 +100,20 @@ class SubmitResponder:
 
     async def start(self) -> None:
         """Subscribe, sharing the work with the other replicas."""
-        await self.nc.subscribe(SUBMIT_TASKS.at(), queue=QUEUE, cb=self._asked)
+        await listen(self.nc, SUBMIT_TASKS.at(), self._asked, queue=QUEUE)
         await self.nc.flush()
 
-    async def _asked(self, msg: Msg) -> None:
+    def _asked(self, msg: Msg) -> None:
         full = self.accepting.refusal()
         if full is not None:
             # Unread: under a load that cannot be taken, refusing must cost next to nothing.
             metrics.inc("octarm_orchestrator_requests_refused_total")
-            await self._reply(msg, problem(full))
+            self._reply(msg, problem(full))
             return
         try:
             request = _submissions(msg.data)
         except NOT_UNDERSTOOD as error:
-            await self._reply(msg, problem(InvalidRequest(f"not a submission: {error}")))
+            self._reply(msg, problem(InvalidRequest(f"not a submission: {error}")))
             return
         failpoint("submit_received")
         group = [Submitted(request.tenant, item) for item in request.submissions]
@@ -128,10 +129,7 @@ class SubmitResponder:
         # Some may have been accepted, and without a key asking again would double them.
         away = [answer for answer in answers if isinstance(answer, Unavailable | Backpressure)]
         whole = len(away) == len(answers) and len({refusal.code for refusal in away}) == 1
-        body = problem(away[0]) if whole else self._answers(answers)
-        sending = asyncio.ensure_future(self._reply(msg, body))
-        _sending.add(sending)
-        sending.add_done_callback(_sending.discard)
+        self._reply(msg, problem(away[0]) if whole else self._answers(answers))
 
     def _answers(self, answers: Sequence[AcceptAnswer | BaseException]) -> bytes:
         body = ok(_encode(hot.SubmitAnswers(_listed(answers))))
@@ -141,8 +139,17 @@ class SubmitResponder:
             body = ok(_encode(hot.SubmitAnswers(brief)))
         return body
 
-    async def _reply(self, msg: Msg, body: bytes) -> None:
+    def _reply(self, msg: Msg, body: bytes) -> None:
         failpoint("submit_before_reply")
+        command = b"PUB %b %d\r\n%b\r\n" % (msg.reply.encode(), len(body), body)
+        fits = is_subject(msg.reply) and len(body) <= self.nc.max_payload
+        if fits and write_at_once(self.nc, command):
+            return
+        sending = asyncio.ensure_future(self._reply_later(msg, body))
+        _sending.add(sending)
+        sending.add_done_callback(_sending.discard)
+
+    async def _reply_later(self, msg: Msg, body: bytes) -> None:
         try:
             await self.nc.publish(msg.reply, body)
         except (NatsError, OSError):

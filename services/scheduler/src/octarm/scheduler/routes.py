@@ -12,6 +12,7 @@ from nats.aio.subscription import Subscription
 
 from octarm.common.bus import flood
 from octarm.common.bus.requests import answer
+from octarm.common.bus.wire import listen
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.telemetry import get_logger
 from octarm.models.hot import Heartbeat, ResultKey, ResultKeys
@@ -68,7 +69,12 @@ async def hear_heartbeats(
     nc: NATS, hear: Callable[[Heartbeat], Awaitable[None]], *, clock: Clock | None = None
 ) -> Subscription:
     """Follow every instance of every arm; the caller unsubscribes."""
-    received = _reading(Heartbeat, hear)
+    read = _reader(Heartbeat)
+
+    async def received(message: Msg) -> None:
+        if (beat := read(message)) is not None:
+            await hear(beat)
+
     return await flood.hear_beats(nc, HEARTBEAT.pattern, received, clock=clock or SystemClock())
 
 
@@ -87,20 +93,17 @@ class Endings:
         Plain subscriptions instead of FastStream's: two of these come with every task.
         """
 
-        async def result(key: ResultKey) -> None:
-            self._free(key)
-
-        async def results(keys: ResultKeys) -> None:
+        def results(keys: ResultKeys) -> None:
             for key in keys.results:
                 self._free(key)
 
-        async def stopped(bundle: Stopped) -> None:
+        def stopped(bundle: Stopped) -> None:
             for event in bundle.events:
                 self.end_attempts(event)
 
         stops = TASK_EVENTS.matching(what=STOPPED)
         subscriptions = [
-            await _listen(nc, RESULT.pattern, ResultKey, result),
+            await _listen(nc, RESULT.pattern, ResultKey, self._free),
             await _listen(nc, RESULTS_REPORTED.pattern, ResultKeys, results),
             await _listen(nc, stops, Stopped, stopped),
         ]
@@ -117,41 +120,33 @@ class Endings:
 
 
 async def _listen_to_rivals(nc: NATS, rivals: Rivals) -> Subscription:
-    async def placed(made: Placements) -> None:
-        rivals.placed(made)
-
-    return await _listen(nc, RUN_TASKS.pattern, Placements, placed)
+    return await _listen(nc, RUN_TASKS.pattern, Placements, rivals.placed)
 
 
 async def _listen_to_spends(nc: NATS, count_spend: CountSpend) -> Subscription:
-    async def spent(spends: Spends) -> None:
-        count_spend(spends)
-
-    return await _listen(nc, SPEND_REPORTED.pattern, Spends, spent)
+    return await _listen(nc, SPEND_REPORTED.pattern, Spends, count_spend)
 
 
 async def _listen(
-    nc: NATS, subject: str, kind: type[M], handle: Callable[[M], Awaitable[None]]
+    nc: NATS, subject: str, kind: type[M], handle: Callable[[M], object]
 ) -> Subscription:
-    return await nc.subscribe(
-        subject,
-        cb=_reading(kind, handle),
-        pending_msgs_limit=1_000_000,
-        pending_bytes_limit=0,
-    )
+    read = _reader(kind)
+
+    def received(message: Msg) -> None:
+        if (decoded := read(message)) is not None:
+            handle(decoded)
+
+    return await listen(nc, subject, received)
 
 
-def _reading(
-    kind: type[M], handle: Callable[[M], Awaitable[None]]
-) -> Callable[[Msg], Awaitable[None]]:
+def _reader(kind: type[M]) -> Callable[[Msg], M | None]:
     decode = msgspec.json.Decoder(kind).decode
 
-    async def received(message: Msg) -> None:
+    def read(message: Msg) -> M | None:
         try:
-            decoded = decode(message.data)
+            return decode(message.data)
         except NOT_UNDERSTOOD as error:
             log.warning("message_not_understood", subject=message.subject, error=str(error)[:300])
-            return
-        await handle(decoded)
+            return None
 
-    return received
+    return read

@@ -31,6 +31,8 @@ PASSED_OVER_S: Final = 20.0
 PROBES: Final = 10
 FULL_S: Final = 1.0
 RECONNECT_PAUSE_S: Final = 0.1
+# Nobody waits for it; it must only be well before the rows look stale.
+DELETE_EVERY_S: Final = 1.0
 
 log = get_logger()
 
@@ -198,7 +200,7 @@ class Relay:
 
     async def _delete_published(self) -> None:
         while True:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(DELETE_EVERY_S)
             await self._delete_now()
 
     async def _delete_now(self) -> None:

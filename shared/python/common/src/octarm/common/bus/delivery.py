@@ -35,6 +35,8 @@ class Dead:
 Outcome = Ack | Held | Retry | Dead
 ACK: Final = Ack()
 HELD: Final = Held()
+MAX_DELIVERIES: Final = 6
+FIRST_PAUSE_S: Final = 0.5
 
 _ACK: Final = b"+ACK"
 _TERM: Final = b"+TERM"
@@ -111,3 +113,10 @@ class Delivery:
     def term(self) -> None:
         """Say that it must never come again."""
         self._settle(_TERM)
+
+
+def after_bug(delivery: Delivery) -> Outcome:
+    """Say what becomes of a message at which its handler failed: later again, six times."""
+    if delivery.deliveries >= MAX_DELIVERIES:
+        return Dead("the handler failed six times")
+    return Retry(min(60.0, FIRST_PAUSE_S * 4 ** (delivery.deliveries - 1)))

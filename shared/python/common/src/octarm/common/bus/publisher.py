@@ -228,7 +228,8 @@ class Publisher:
 
     async def _publish_window(self, messages: Sequence[Outgoing]) -> list[Answer]:
         try:
-            await self._ensure_subscribed()
+            if self._subscription is None:
+                await self._ensure_subscribed()
         except (NatsError, OSError) as error:
             return [Unacknowledged(f"NATS: {error}", retry_after_s=1)] * len(messages)
         window, reconnects = Window[Answer](len(messages)), self._nc.stats["reconnects"]

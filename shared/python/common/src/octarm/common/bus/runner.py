@@ -18,7 +18,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from octarm.common.bus.dead_letters import DeadLetters
-from octarm.common.bus.delivery import Ack, Dead, Delivery, Outcome, Retry
+from octarm.common.bus.delivery import Ack, Dead, Delivery, Outcome, Retry, after_bug
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.quarantine import suspicion
 from octarm.common.bus.wire import ROUND_TRIP_S, listen, take_no_more, write_commands
@@ -30,9 +30,7 @@ from octarm.models.errors import OctarmError, Unavailable
 EXPIRES_S: Final = 30.0
 IDLE_HEARTBEAT_S: Final = 1.0
 MAX_SILENCES: Final = 15
-MAX_DELIVERIES: Final = 6
 MAX_BACKOFF_S: Final = 2.0
-FIRST_PAUSE_S: Final = 0.5
 DRAIN_S: Final = 20.0
 BEHIND_BYTES: Final = 16 * 1024
 
@@ -100,7 +98,8 @@ class PullRunner:
 
     def wake(self) -> None:
         """Say that `capacity()` may have grown."""
-        self._arrived.set()
+        if self._buffer or self._wanted():
+            self._arrived.set()
 
     def behind(self) -> bool:
         """Whether some forty reports or more wait here, as all batches that may be are handled."""
@@ -121,7 +120,8 @@ class PullRunner:
         """
         self._draining = False
         await self._subscribe()
-        (stopped := asyncio.create_task(stop.wait())).add_done_callback(lambda _: self.wake())
+        stopped = asyncio.create_task(stop.wait())
+        stopped.add_done_callback(lambda _: self._arrived.set())
         try:
             while not stop.is_set():
                 self._arrived.clear()
@@ -149,11 +149,10 @@ class PullRunner:
             return
         self._resubscribed, self._backoff_s = 0, 0.0
         # The server serves pull requests in the order they came.
-        for request, left in self._requests.items():
-            self._requests[request] = left - 1
-            if left == 1:
+        if request := next(iter(self._requests), ""):
+            self._requests[request] -= 1
+            if not self._requests[request]:
                 del self._requests[request]
-            break
         self._take(Delivery(msg, self._settle, self._take))
 
     def _take(self, delivery: Delivery) -> None:
@@ -192,12 +191,8 @@ class PullRunner:
             await self._subscribe()
 
     async def _top_up(self) -> None:
-        outstanding = sum(self._requests.values())
-        taken = len(self._buffer) + self._unbegun
-        want = min(self._batch, self._capacity() - taken) - outstanding
-        low_water = outstanding and want < self._batch // 2 and outstanding > 1
         may_ask = self._nc.is_connected and self._clock.monotonic() >= self._ask_not_before
-        if want <= 0 or low_water or not may_ask:
+        if not may_ask or not (want := self._wanted()):
             return
         self._request_no += 1
         reply = f"{self._inbox}.{self._request_no}"
@@ -208,6 +203,12 @@ class PullRunner:
             await self._nc.publish(subject, body, reply)
         except (NatsError, OSError):
             self._requests.pop(reply, None)
+
+    def _wanted(self) -> int:
+        """Say how many to ask for now; not for a few while others are still to come."""
+        outstanding = sum(self._requests.values())
+        want = min(self._batch, self._capacity() - len(self._buffer) - self._unbegun) - outstanding
+        return 0 if outstanding > 1 and want < self._batch // 2 else max(0, want)
 
     def _start_batches(self) -> None:
         self._starting = False
@@ -221,7 +222,7 @@ class PullRunner:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
-        self._arrived.set()
+        self.wake()
 
     async def _run_batch(self, batch: list[Delivery]) -> None:
         self._unbegun -= len(batch)
@@ -240,8 +241,8 @@ class PullRunner:
                 delivery.retry(outcome.after_s)
             elif isinstance(outcome, Dead):
                 burials.append(self._dead_letters.bury(delivery, outcome.reason))
-        await asyncio.gather(*burials)
-        await asyncio.sleep(self._rest_s)
+        if burials or self._rest_s:
+            await asyncio.gather(*burials, asyncio.sleep(self._rest_s))
 
     async def _outcomes(self, batch: list[Delivery]) -> Sequence[Outcome]:
         """Handle one batch; the one place where an unforeseen exception is caught.
@@ -257,7 +258,7 @@ class PullRunner:
             log.exception("handler_failed", consumer=self._consumer.durable)
             metrics.inc("octarm_bus_handler_failures_total", consumer=self._consumer.durable)
             if len(batch) == 1:
-                return [_after_bug(batch[0])]
+                return [after_bug(batch[0])]
             return [(await self._outcomes([delivery]))[0] for delivery in batch]
 
     def _settle(self, reply: str, body: bytes) -> None:
@@ -280,9 +281,8 @@ class PullRunner:
                     await take_no_more(self._nc, self._subscription)
                 while self._running:
                     await asyncio.wait(self._running)
-                for delivery in self._buffer:
-                    delivery.retry()
-                self._buffer.clear()
+                while self._buffer:
+                    self._buffer.popleft().retry()
                 if self._sending is not None:
                     await self._sending
                 if self._nc.is_connected:
@@ -292,9 +292,3 @@ class PullRunner:
             metrics.inc("octarm_bus_drains_cut_short_total", consumer=self._consumer.durable)
             for task in self._running:
                 task.cancel()
-
-
-def _after_bug(delivery: Delivery) -> Outcome:
-    if delivery.deliveries >= MAX_DELIVERIES:
-        return Dead("the handler failed six times")
-    return Retry(min(60.0, FIRST_PAUSE_S * 4 ** (delivery.deliveries - 1)))

@@ -27,9 +27,15 @@ class Window(Generic[A]):
 
     async def answered(self, within_s: float) -> bool:
         """Wait until all are answered; false when some are not in time."""
+        late = self._done.get_loop().call_later(within_s, self._give_up)
         try:
-            async with asyncio.timeout(within_s):
-                await self._done
-        except TimeoutError:
-            self._done = asyncio.get_running_loop().create_future()
+            await self._done
+        finally:
+            late.cancel()
+        if self._missing:
+            self._done = self._done.get_loop().create_future()
         return not self._missing
+
+    def _give_up(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)

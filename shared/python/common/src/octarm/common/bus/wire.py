@@ -53,8 +53,10 @@ def write_at_once(nc: NATS, commands: bytes, *, behind: int = 0) -> bool:
     Waiting for the flusher's task to wake costs a turn of the loop. A writer that is behind is
     left to the flusher, which waits for it.
     """
+    if not nc.is_connected or nc._pending:
+        return False
     writer: asyncio.StreamWriter | None = getattr(nc._transport, "_io_writer", None)
-    if not nc.is_connected or nc._pending or writer is None or writer.is_closing():
+    if writer is None or writer.is_closing():
         return False
     if writer.transport.get_write_buffer_size() > behind:
         return False

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from psycopg import AsyncConnection, Error, InterfaceError, OperationalError
 from psycopg.errors import IdleInTransactionSessionTimeout as IdleInTransaction
@@ -24,6 +24,7 @@ WAIT_S = 1.5
 RECONNECT_S = 3.0
 # A process that is paused in a transaction must not hold the others' rows for ever.
 IDLE_IN_TRANSACTION_S = 15
+_AWAY: Final = (PoolTimeout, OperationalError, InterfaceError, IdleInTransaction)
 # Our statements find rows by key, a batch of them at a time. A generic plan does that; a plan
 # for the very arrays of a call hashes whole tables while their statistics are young. And a plan
 # that was made while a table was empty is kept while it grows: it must not read the whole table.
@@ -74,19 +75,39 @@ async def open_pool(
     return pool
 
 
-@asynccontextmanager
-async def connected(pool: Pool) -> AsyncGenerator[Connection, None]:
+class connected:  # noqa: N801 - used like a function
     """Borrow a connection.
+
+    Not by the pool's own way, which ends with a commit: here each statement commits itself, or
+    stands in a transaction that ends itself; and generators cost more than a class.
 
     Raises:
         Unavailable: Postgres is away; a commit under way may or may not have happened.
     """
-    try:
-        async with pool.connection() as connection:
-            yield connection
-    except (PoolTimeout, OperationalError, InterfaceError, IdleInTransaction) as error:
-        first = str(error).strip().splitlines() or [type(error).__name__]
-        raise Unavailable(f"Postgres: {first[0]}", retry_after_s=1) from error
+
+    __slots__ = ("_connection", "_pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> Connection:
+        """Take a connection out of the pool."""
+        try:
+            self._connection = await self._pool.getconn()
+        except _AWAY as error:
+            raise _unavailable(error) from error
+        return self._connection
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Give it back; the pool rolls back what stands open, and replaces what is broken."""
+        await self._pool.putconn(self._connection)
+        if isinstance(error, _AWAY):
+            raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    first = str(error).strip().splitlines() or [type(error).__name__]
+    return Unavailable(f"Postgres: {first[0]}", retry_after_s=1)
 
 
 @asynccontextmanager
