@@ -61,7 +61,7 @@ class Board:
         task.lane = lane
         lane.push(task.rank, task)
         if lane.path is not None:
-            self.shares.joined(lane.path, now)
+            self.shares.joined(lane.path)
         if lane.first() is task:
             self._stir(lane)
 
@@ -82,7 +82,7 @@ class Board:
         lane = task.lane
         assert lane is not None, "it waits"
         task.lane = None
-        lane.forget()
+        lane.live -= 1
         if lane.path is not None:
             self.shares.left(lane.path)
         if lane.baton is not None and (blocker := lane.drop_baton()) is not None:
@@ -207,10 +207,12 @@ class Board:
         if lane.asleep_at is not None:
             lane.asleep_at.asleep -= 1
             lane.asleep_at = None
-        for blocker in (lane.group, *lane.limits):
-            blocker.lanes -= 1
-        if not lane.group.lanes:
-            self.arms.unreserve(lane.group.reserved)
+        group = lane.group
+        group.lanes -= 1
+        for limit in lane.limits:
+            limit.lanes -= 1
+        if not group.lanes:
+            self.arms.unreserve(group.reserved)
         del self._lanes[lane.key]
         if lane.plain is not None:
             del self._plain[lane.plain]

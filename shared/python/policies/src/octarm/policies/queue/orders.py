@@ -47,7 +47,9 @@ class _Leaf:
             if lane.stamp != stamp or lane.order is not order:
                 heappop(items)
                 continue
-            task = lane.first()
+            task = lane.top
+            if task.lane is not lane:
+                task = lane.first()
             if task.rank == rank and task.task_id == task_id:
                 return lane
             heapreplace(items, (task.rank, task.task_id, stamp, lane))
@@ -206,19 +208,27 @@ class _Fair:
 _Ranked = tuple[float, str, int, Share, _Sessions]
 
 
-class Order:
-    """Lanes of both tiers, interactive ones first."""
+def served(orders: "tuple[Order, ...]", tenant: Share, tier: int, now: float) -> None:
+    """Note in orders by shares that a task of a tenant was placed."""
+    for order in orders:
+        part = order.shares[tier].get(tenant)
+        if part is not None:
+            part.since = now
 
-    __slots__ = ("_leaves", "_shares", "_tiers", "patience_s")
+
+class Order:
+    """Lanes of both tiers, interactive ones first; `shares` has their tenants, where they count."""
+
+    __slots__ = ("_leaves", "_tiers", "patience_s", "shares")
 
     def __init__(self, *, fair: bool, patience_s: float) -> None:
         self.patience_s = patience_s
         self._tiers: tuple[_Fair | _Leaf, _Fair | _Leaf]
-        self._shares: tuple[dict[Share, _Sessions], ...] = ()
+        self.shares: tuple[dict[Share, _Sessions], ...] = ()
         self._leaves: tuple[_Leaf, ...] = ()
         if fair:
             self._tiers = interactive, batch = _Fair(self), _Fair(self)
-            self._shares = interactive.parts, batch.parts
+            self.shares = interactive.parts, batch.parts
         else:
             self._tiers = self._leaves = _Leaf(self), _Leaf(self)
 
@@ -237,12 +247,6 @@ class Order:
             return False
         first, second = self._leaves
         return first.holds_only(lane) or (first.holds_none() and second.holds_only(lane))
-
-    def served(self, tenant: Share, tier: int, now: float) -> None:
-        """Note that a task of a tenant was placed, where shares count."""
-        part = self._shares[tier].get(tenant)
-        if part is not None:
-            part.since = now
 
     def lanes(self) -> list[Lane]:
         """Give the lanes that stand here, in no order."""

@@ -14,6 +14,7 @@ from octarm.policies.queue.arms import Arms
 from octarm.policies.queue.board import Board
 from octarm.policies.queue.heaps import BatchHeap, LazyHeap
 from octarm.policies.queue.limits import Limit, Limits
+from octarm.policies.queue.orders import served
 from octarm.policies.queue.shares import Shares
 from octarm.policies.queue.spare import Spare
 from octarm.policies.queue.tasks import BATCH, INTERACTIVE, Task
@@ -149,10 +150,10 @@ class Queue:
         if arm.reserved is lane.group:
             self.arms.unreserve(arm)
         if lane.path is not None:
-            self.board.shares.served(lane.path, task.slots, now)
+            self.board.shares.served(lane.path, task.slots)
             self.arms.spare.take(task.tenant, arm, task.slots)
-            for order in (self.board.awake, lane.group.waiting, lane.group.public.waiting):
-                order.served(lane.path[0], lane.tier, now)
+            orders = self.board.awake, lane.group.waiting, lane.group.public.waiting
+            served(orders, lane.path[0], lane.tier, now)
         lane.since = now
         lane.due = False
         self.remove(task)

@@ -10,26 +10,23 @@ class Share:
     """The account of a tenant, or of one session of a tenant.
 
     `virtual` is the service had so far divided by the weight; who has the least goes first.
-    `since` is when it was last served, or began to wait. `clock` is where those below it that
-    were served last stand.
+    `clock` is where those below it that were served last stand.
     """
 
-    __slots__ = ("clock", "inner", "name", "since", "virtual", "waiting", "weight")
+    __slots__ = ("clock", "inner", "name", "virtual", "waiting", "weight")
 
     def __init__(self, name: str, weight: float, virtual: float) -> None:
         self.name = name
         self.weight = weight
         self.virtual = virtual
         self.clock = 0.0
-        self.since = 0.0
         self.waiting = 0
         self.inner = Accounts()
 
-    def begin(self, clock: float, now: float) -> None:
+    def begin(self, clock: float) -> None:
         """Count one more that waits; who comes back from being idle begins at `clock` or later."""
         if not self.waiting:
             self.virtual = max(self.virtual, clock)
-            self.since = now
         self.waiting += 1
 
 
@@ -81,24 +78,25 @@ class Shares:
         outer = self._tenants.open(tenant, weight, self.clock - self.credit / weight)
         return outer, outer.inner.open(session, 1.0, outer.clock)
 
-    def joined(self, path: tuple[Share, Share], now: float) -> None:
+    def joined(self, path: tuple[Share, Share]) -> None:
         """Count a task that waits."""
         tenant, session = path
-        tenant.begin(self.clock - self.credit / tenant.weight, now)
-        session.begin(tenant.clock, now)
+        tenant.begin(self.clock - self.credit / tenant.weight)
+        session.begin(tenant.clock)
 
     def left(self, path: tuple[Share, Share]) -> None:
         """Count a task that waits no more, served or not."""
-        for share in path:
-            share.waiting -= 1
+        tenant, session = path
+        tenant.waiting -= 1
+        session.waiting -= 1
 
-    def served(self, path: tuple[Share, Share], slots: int, now: float) -> None:
+    def served(self, path: tuple[Share, Share], slots: int) -> None:
         """Charge a task that is placed."""
-        above: Shares | Share = self
-        for share in path:
-            # The clock stands where the service of who was served last began.
-            if share.virtual > above.clock:
-                above.clock = share.virtual
-            share.virtual += slots / share.weight
-            share.since = now
-            above = share
+        tenant, session = path
+        # A clock stands where the service of who was served last began.
+        if tenant.virtual > self.clock:
+            self.clock = tenant.virtual
+        if session.virtual > tenant.clock:
+            tenant.clock = session.virtual
+        tenant.virtual += slots / tenant.weight
+        session.virtual += slots / session.weight
