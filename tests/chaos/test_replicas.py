@@ -19,6 +19,9 @@ from nats.aio.client import Client as NATS
 from octarm.cli.stack.keeper import State
 from octarm.cli.stack.services import OCTARM, System, replicated
 from octarm.cli.stack.supervisor import Stack, running_stack
+from octarm.clients.orchestrator import OrchestratorClient
+from octarm.models.commands import SubmitTask
+from octarm.models.contracts import TaskSubmission
 from octarm.models.subjects import LEADERS_BUCKET, shard_of
 from octarm.sdk import Client, Task
 from tests.support.wait import wait_until
@@ -96,6 +99,7 @@ def _pid_of(data: Path, holder: str) -> int:
 async def test_two_of_each_lose_and_repeat_nothing_whichever_is_lost(tmp_path: Path) -> None:
     async with two_of_each(tmp_path) as (stack, client):
         tasks = await _each_ends_once_while_one_of_each_is_killed(stack, client)
+        tasks += await _nobody_asks_in_vain_while_orchestrators_leave(stack, client)
         for how in (signal.SIGKILL, signal.SIGSTOP):
             tasks += await _another_leads_within_ten_seconds(stack, client, how, tmp_path)
 
@@ -106,15 +110,42 @@ async def _each_ends_once_while_one_of_each_is_killed(stack: Stack, client: Clie
     tasks: list[Task] = []
     for victim in TWICE:
         tasks += await _submit(client, 60, nap_s=0.3)
-        await _kill_and_await_return(stack, victim)
+        await _leave_and_await_return(stack, victim, signal.SIGKILL)
     await _end(tasks)
     return tasks
 
 
-async def _kill_and_await_return(stack: Stack, role: str) -> None:
+async def _nobody_asks_in_vain_while_orchestrators_leave(
+    stack: Stack, client: Client
+) -> list[Task]:
+    """What was sent to one that drains is answered, what comes then goes to the other."""
+    nc = await nats.connect(stack.urls.nats)
+    patient = OrchestratorClient(nc, timeout_s=BUSY_S)
+    enough, tasks = asyncio.Event(), list[Task]()
+
+    async def keep_asking() -> None:
+        while not enough.is_set():
+            context = {"number": len(tasks), "nap_s": 0}
+            nap = TaskSubmission(goal="nap", assigned_arm="napper", context=context)
+            (answer,) = await patient.submit_many("default", [SubmitTask(submission=nap)])
+            assert answer.accepted, answer.problem
+            task = await patient.get("default", answer.accepted.task_id)
+            tasks.append(client.task(task.task_id))
+
+    asking = asyncio.gather(*(keep_asking() for _ in range(10)))
+    for role in ("orchestrator", "orchestrator-2"):
+        await _leave_and_await_return(stack, role, signal.SIGTERM)
+    enough.set()
+    await asking
+    await _end(tasks)
+    await nc.close()
+    return tasks
+
+
+async def _leave_and_await_return(stack: Stack, role: str, how: signal.Signals) -> None:
     before = stack.pids()[role]
     keeper = next(one for one in stack.keepers if one.name == role)
-    stack.kill(role)
+    os.kill(before, how)
     await wait_until(
         lambda: stack.pids()[role] != before and keeper.state is State.READY, timeout_s=60
     )

@@ -8,11 +8,12 @@ import pytest
 from faststream.nats import NatsRouter
 
 from octarm.common.bus.publisher import Outgoing, Publisher
-from octarm.common.bus.requests import control_plane, on
+from octarm.common.bus.requests import answer, ask, control_plane, on
 from octarm.common.bus.topology import provision
 from octarm.models.events import ArmEvent
 from octarm.models.ids import typeid
-from octarm.models.subjects import ARM_EVENT
+from octarm.models.queries import ArmKey, Done
+from octarm.models.subjects import ARM_EVENT, DEREGISTER_ARM
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.integration
@@ -59,3 +60,36 @@ class TestOn:
         assert heard.get_nowait() == event
         assert [ack.stream for ack in acks] == ["OCTARM_EVENTS"] * 20
         assert first.data.startswith(b'{"stream":')
+
+
+class TestLeaving:
+    async def test_loses_no_query_that_another_could_have_answered(self, nats_url: str) -> None:
+        """Replicas are replaced while they are asked: each query finds one or the other."""
+
+        def a_router() -> NatsRouter:
+            router = NatsRouter()
+
+            @answer(router, DEREGISTER_ARM, queue="registry")
+            async def deregister(_: ArmKey) -> Done:
+                await asyncio.sleep(0.002)
+                return Done(changed=True)
+
+            return router
+
+        connection = await nats.connect(nats_url)
+        enough, answered = asyncio.Event(), 0
+
+        async def keep_asking() -> None:
+            nonlocal answered
+            while not enough.is_set():
+                await ask(connection, DEREGISTER_ARM, ArmKey(arm_id="one"))
+                answered += 1
+
+        async with control_plane(nats_url, a_router(), name="stays"):
+            asking = asyncio.gather(*(keep_asking() for _ in range(50)))
+            for number in range(10):
+                async with control_plane(nats_url, a_router(), name="leaves"):
+                    await wait_until(lambda: answered > 200 * (number + 1))  # noqa: B023
+            enough.set()
+            await asking
+        await connection.close()

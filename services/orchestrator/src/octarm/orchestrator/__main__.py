@@ -19,6 +19,7 @@ from octarm.common.bus.topology import (
     ORCHESTRATOR_INTAKE,
     ORCHESTRATOR_RESULTS,
 )
+from octarm.common.bus.wire import take_no_more
 from octarm.common.clock import Clock, SystemClock
 from octarm.common.health import HealthServer
 from octarm.common.service import run, until_stopped, when_reloaded
@@ -203,7 +204,7 @@ async def _serve(
     reading = _reading(pool, way_in.tenants, clock)
     router = routes(reading, cancel, recover, reject, shed=way_in.follow)
     await stack.enter_async_context(control_plane(settings.nats_url, router, name=NAME))
-    await SubmitResponder(nc, way_in.accepting, way_in.planning).start()
+    asked = await SubmitResponder(nc, way_in.accepting, way_in.planning).start()
     await hear_heartbeats(nc, leases, stopping.heard, clock=clock)
     relaying = asyncio.Event()
     relay_task = asyncio.create_task(relay.run(relaying))
@@ -225,6 +226,8 @@ async def _serve(
             retention.run(stop),
             Leftovers(nc, outcomes=reading.tasks.outcomes).run(stop),
         )
+        # Other replicas take what comes now; what this one was sent is answered.
+        await take_no_more(nc, asked)
         await way_in.accepting.drain()
         await way_in.planning.drain()
     finally:

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome, Retry
@@ -98,10 +99,11 @@ class SubmitResponder:
     accepting: Accepting
     planning: Planning | None = None
 
-    async def start(self) -> None:
-        """Subscribe, sharing the work with the other replicas."""
-        await listen(self.nc, SUBMIT_TASKS.at(), self._asked, queue=QUEUE)
+    async def start(self) -> Subscription:
+        """Subscribe, sharing the work with the other replicas; the caller unsubscribes."""
+        subscription = await listen(self.nc, SUBMIT_TASKS.at(), self._asked, queue=QUEUE)
         await self.nc.flush()
+        return subscription
 
     def _asked(self, msg: Msg) -> None:
         full = self.accepting.refusal()

@@ -3,6 +3,7 @@
 Every reply is the envelope `{"ok": …}` or `{"problem": …}`, so an error travels as what it is.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, Final, TypeVar
 from faststream.nats import NatsBroker, NatsMessage, NatsRouter
 from faststream.security import BaseSecurity
 from nats.aio.client import Client as NATS
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from pydantic import BaseModel, ValidationError
@@ -17,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from octarm.common.bus.connection import close, connect_options, leaving_the_lonely, servers
 from octarm.common.bus.headers import safe_headers
 from octarm.common.bus.replies import Replies
+from octarm.common.bus.wire import take_no_more
 from octarm.common.telemetry.logs import get_logger
 from octarm.models.errors import (
     InvalidRequest,
@@ -208,7 +211,22 @@ async def control_plane(
     finally:
         connection = broker.connection
         try:
+            await _answer_the_last(broker)
             await broker.stop()
         except NatsError:
             # It cannot drain while its server is away, and must not come back afterwards.
             await close(connection)
+
+
+async def _answer_the_last(broker: NatsBroker) -> None:
+    """Be sent no more queries, and answer those that were sent.
+
+    FastStream drops what waits: who asked would hear nothing, though another replica is there.
+    """
+    leaving = []
+    for subscriber in broker.subscribers:
+        subscription = vars(subscriber).get("subscription")
+        if isinstance(subscription, Subscription):
+            vars(subscriber)["subscription"] = None
+            leaving.append(take_no_more(broker.connection, subscription))
+    await asyncio.gather(*leaving)
