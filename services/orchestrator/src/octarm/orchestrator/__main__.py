@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from nats.aio.client import Client as NATS
 
 from octarm.common.bus.connection import connected_to, must_be_connected
+from octarm.common.bus.delivery import ACKS_LINGER_S
 from octarm.common.bus.identity import introduce
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import control_plane
@@ -192,9 +193,10 @@ async def _serve(
         capacity=lambda: 0 if way_in.gate.takes_nothing else INTAKE_IN_HAND,
     )
     done = ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS)
-    result_runner = PullRunner(nc, publisher, done, results, concurrency=2, batch=RESULTS_BATCH)
+    pull = partial(PullRunner, nc, publisher, batch=RESULTS_BATCH, linger_s=ACKS_LINGER_S)
+    result_runner = pull(done, results, concurrency=2)
     sent = ConsumerRef(DISPATCH, ORCHESTRATOR_DISPATCH)
-    dispatch_runner = PullRunner(nc, publisher, sent, recorded, concurrency=4, batch=RESULTS_BATCH)
+    dispatch_runner = pull(sent, recorded, concurrency=4)
     way_in.reports.extend((result_runner, dispatch_runner))
     cancelling = PostgresCancelling(pool, relatives)
     stopping = StopAttempts(cancelling, relay, revoke.withdraw, leases.hears_beats, clock=clock)

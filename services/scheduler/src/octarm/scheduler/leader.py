@@ -8,6 +8,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from octarm.clients.orchestrator import OrchestratorClient
+from octarm.common.bus.delivery import ACKS_LINGER_S
 from octarm.common.bus.leadership import Leadership
 from octarm.common.bus.publisher import Fence, Publisher
 from octarm.common.bus.requests import control_plane
@@ -149,6 +150,7 @@ class ShardLeader:
             self._admitting(lost),
             batch=READ_BATCH,
             capacity=desk.room,
+            linger_s=ACKS_LINGER_S,
             clock=self._clock,
         )
         desk.more_room = runner.wake

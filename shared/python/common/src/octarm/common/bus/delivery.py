@@ -1,11 +1,17 @@
 """One delivery of a JetStream message, and the ways it can end."""
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from octarm.common.bus.wire import write_commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ ACK: Final = Ack()
 HELD: Final = Held()
 MAX_DELIVERIES: Final = 6
 FIRST_PAUSE_S: Final = 0.5
+ACKS_LINGER_S: Final = 0.02
 
 _ACK: Final = b"+ACK"
 _TERM: Final = b"+TERM"
@@ -120,3 +127,54 @@ def after_bug(delivery: Delivery) -> Outcome:
     if delivery.deliveries >= MAX_DELIVERIES:
         return Dead("the handler failed six times")
     return Retry(min(60.0, FIRST_PAUSE_S * 4 ** (delivery.deliveries - 1)))
+
+
+class Settlements:
+    """Tells the server what became of deliveries, several at once.
+
+    An acknowledgement waits until another message has come, for `linger_s` at most: one that
+    empties a stream makes the server remove a file and create another, which takes longer than
+    all else that it does for a message.
+    """
+
+    def __init__(self, nc: NATS, *, linger_s: float = 0.0) -> None:
+        self._nc = nc
+        self._linger_s = linger_s
+        self._replies: list[tuple[str, bytes]] = []
+        self._lingering: asyncio.TimerHandle | None = None
+        self._sending: asyncio.Task[None] | None = None
+
+    def put(self, reply: str, body: bytes) -> None:
+        """Tell it soon."""
+        self._replies.append((reply, body))
+        if not self._linger_s or body != _ACK:
+            self._send()
+        elif self._lingering is None:
+            later = asyncio.get_running_loop().call_later
+            self._lingering = later(self._linger_s, self._send)
+
+    def overtaken(self) -> None:
+        """Let go what lingers: another message has come."""
+        if self._lingering is not None:
+            self._send()
+
+    async def flush(self) -> None:
+        """Tell all; returns once it is written."""
+        self._send()
+        if self._sending is not None:
+            await self._sending
+
+    def _send(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_replies())
+
+    async def _send_replies(self) -> None:
+        while self._replies:
+            replies, self._replies = self._replies, []
+            said = (b"PUB %b %d\r\n%b\r\n" % (to.encode(), len(body), body) for to, body in replies)
+            # Unsettled is safe: it is delivered again and every handler is idempotent.
+            with suppress(NatsError, OSError):
+                await write_commands(self._nc, b"".join(said))

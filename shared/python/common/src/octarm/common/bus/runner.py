@@ -8,7 +8,6 @@ within a bound. A batch that takes over `stall_after_s`, or a silent server, mak
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,10 +17,10 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from octarm.common.bus.dead_letters import DeadLetters
-from octarm.common.bus.delivery import Ack, Dead, Delivery, Outcome, Retry, after_bug
+from octarm.common.bus.delivery import Ack, Dead, Delivery, Outcome, Retry, Settlements, after_bug
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.quarantine import suspicion
-from octarm.common.bus.wire import ROUND_TRIP_S, listen, take_no_more, write_commands
+from octarm.common.bus.wire import ROUND_TRIP_S, listen, take_no_more
 from octarm.common.clock import Clock, SystemClock, set_within
 from octarm.common.telemetry import metrics
 from octarm.common.telemetry.logs import get_logger
@@ -53,6 +52,7 @@ class PullRunner:
     `capacity` (None: unbounded) says how many messages may be asked for now; call `wake` when
     it has grown. Up to `concurrency` batches are handled at the same time. After each there is a
     rest of `rest_s` seconds, so that more gathers for the next: for work that nobody waits for.
+    An acknowledgement behind which nothing has come lingers for `linger_s`, see `Settlements`.
     The server shows each `idle_heartbeat_s` that it lives; after three without, it is asked anew.
     """
 
@@ -67,6 +67,7 @@ class PullRunner:
         capacity: Callable[[], int] | None = None,
         concurrency: int = 1,
         rest_s: float = 0.0,
+        linger_s: float = 0.0,
         stall_after_s: float = 30.0,
         idle_heartbeat_s: float = IDLE_HEARTBEAT_S,
         clock: Clock | None = None,
@@ -88,8 +89,7 @@ class PullRunner:
         self._arrived = asyncio.Event()
         self._starting = self._draining = False
         self._running: dict[asyncio.Task[None], float] = {}
-        self._replies: list[tuple[str, bytes]] = []
-        self._sending: asyncio.Task[None] | None = None
+        self._answers = Settlements(nc, linger_s=linger_s)
         self._heard_at = self._clock.monotonic()
         self._backoff_s = self._ask_not_before = 0.0
         self._request_no = self._reconnects = self._unbegun = self._resubscribed = 0
@@ -153,10 +153,11 @@ class PullRunner:
             self._requests[request] -= 1
             if not self._requests[request]:
                 del self._requests[request]
-        self._take(Delivery(msg, self._settle, self._take))
+        self._take(Delivery(msg, self._answers.put, self._take))
 
     def _take(self, delivery: Delivery) -> None:
         self._buffer.append(delivery)
+        self._answers.overtaken()
         if not self._starting:
             self._starting = True  # Soon: what is read together is handled together.
             asyncio.get_running_loop().call_soon(self._start_batches)
@@ -261,19 +262,6 @@ class PullRunner:
                 return [after_bug(batch[0])]
             return [(await self._outcomes([delivery]))[0] for delivery in batch]
 
-    def _settle(self, reply: str, body: bytes) -> None:
-        self._replies.append((reply, body))
-        if self._sending is None or self._sending.done():
-            self._sending = asyncio.create_task(self._send_replies())
-
-    async def _send_replies(self) -> None:
-        while self._replies:
-            replies, self._replies = self._replies, []
-            said = (b"PUB %b %d\r\n%b\r\n" % (to.encode(), len(body), body) for to, body in replies)
-            # Unsettled is safe: it is delivered again and every handler is idempotent.
-            with suppress(NatsError, OSError):
-                await write_commands(self._nc, b"".join(said))
-
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(DRAIN_S):
@@ -283,8 +271,7 @@ class PullRunner:
                     await asyncio.wait(self._running)
                 while self._buffer:
                     self._buffer.popleft().retry()
-                if self._sending is not None:
-                    await self._sending
+                await self._answers.flush()
                 if self._nc.is_connected:
                     await self._nc.flush(timeout=ROUND_TRIP_S)
         except (TimeoutError, NatsError, OSError) as error:
