@@ -14,6 +14,7 @@ from octarm.arm_registry.domain.beats import NotABeat, read_beat
 from octarm.arm_registry.storage import BusAnnouncer, BusConsumers, KvDirectory
 from octarm.arm_registry.usecases import RegisterArm, WatchArms
 from octarm.common.bus.connection import connected_to
+from octarm.common.bus.delivery import ACKS_LINGER_S
 from octarm.common.bus.leadership import Leadership
 from octarm.common.bus.publisher import Publisher
 from octarm.common.bus.requests import ok, problem
@@ -92,6 +93,7 @@ async def _orchestrate(world: "World", nc: NATS, clock: Clock, stop: asyncio.Eve
             ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS),
             results,
             concurrency=2,
+            linger_s=ACKS_LINGER_S,
             clock=clock,
         ),
         PullRunner(
@@ -100,6 +102,7 @@ async def _orchestrate(world: "World", nc: NATS, clock: Clock, stop: asyncio.Eve
             ConsumerRef(DISPATCH, ORCHESTRATOR_DISPATCH),
             results,
             concurrency=2,
+            linger_s=ACKS_LINGER_S,
             clock=clock,
         ),
     ]

@@ -192,12 +192,7 @@ async def _serve(
         # While fresh tasks are refused they stay in the stream, whose own bound tells publishers.
         capacity=lambda: 0 if way_in.gate.takes_nothing else INTAKE_IN_HAND,
     )
-    done = ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS)
-    pull = partial(PullRunner, nc, publisher, batch=RESULTS_BATCH, linger_s=ACKS_LINGER_S)
-    result_runner = pull(done, results, concurrency=2)
-    sent = ConsumerRef(DISPATCH, ORCHESTRATOR_DISPATCH)
-    dispatch_runner = pull(sent, recorded, concurrency=4)
-    way_in.reports.extend((result_runner, dispatch_runner))
+    way_in.reports.extend(_readers(nc, publisher, results, recorded))
     cancelling = PostgresCancelling(pool, relatives)
     stopping = StopAttempts(cancelling, relay, revoke.withdraw, leases.hears_beats, clock=clock)
     cancel = CancelTasks(cancelling, relay, stopping)
@@ -210,16 +205,13 @@ async def _serve(
     await hear_heartbeats(nc, leases, stopping.heard, clock=clock)
     relaying = asyncio.Event()
     relay_task = asyncio.create_task(relay.run(relaying))
-    health = _health(
-        settings, [intake_runner, result_runner, dispatch_runner, relay], pool=pool, nc=nc
-    )
+    health = _health(settings, [intake_runner, *way_in.reports, relay], pool=pool, nc=nc)
     await stack.enter_async_context(health)
     try:
         await until_stopped(
             stop,
             intake_runner.run(stop),
-            result_runner.run(stop),
-            dispatch_runner.run(stop),
+            *(reader.run(stop) for reader in way_in.reports),
             recorded.run(stop),
             leases.run(stop),
             reconcile.run(stop),
@@ -236,6 +228,15 @@ async def _serve(
         # Last, so that what was committed while draining is still told.
         relaying.set()
         await relay_task
+
+
+def _readers(
+    nc: NATS, publisher: Publisher, results: SpendConsumer, placements: ResultsConsumer
+) -> list[PullRunner]:
+    pull = partial(PullRunner, nc, publisher, batch=RESULTS_BATCH, linger_s=ACKS_LINGER_S)
+    done = ConsumerRef(RESULTS, ORCHESTRATOR_RESULTS)
+    sent = ConsumerRef(DISPATCH, ORCHESTRATOR_DISPATCH)
+    return [pull(done, results, concurrency=2), pull(sent, placements, concurrency=4)]
 
 
 def _health(
