@@ -252,6 +252,16 @@ def an_erase(pool: Pool, stores: Stores, left: list[int]) -> Erase:
     return Erase(Cut(PostgresErasing(pool), left), cut.forget, cut, stores.settle)
 
 
+async def all_written(pool: Pool, episodes: int) -> bool:
+    """Tell whether so many episodes are in Postgres to their end, not only in the stream."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "select count(*) from memory.episode_entry where kind = 'close'"
+        )
+        row = await cursor.fetchone()
+    return row is not None and row[0] == episodes
+
+
 async def begun_for(pool: Pool, tenant: str) -> Running:
     command = EraseSubject(tenant=tenant, subject=Subject(tag=ANN))
     kept = PostgresErasing(pool)
@@ -268,6 +278,7 @@ async def test_ends_wherever_it_is_killed_and_when_redis_was_away(
         async with a_memory(settings, bus):
             for tenant in (*tenants, "away"):
                 await fill(bus, tenant, tag=ANN, word=SECRET)
+            await wait_until(lambda: all_written(pool, len(tenants) + 1))
         begun = {}
         for tenant, calls in tenants.items():
             begun[tenant] = await begun_for(pool, tenant)
