@@ -16,7 +16,6 @@ from octarm.clients.memory import MemoryClient
 from octarm.clients.write_behind import MAX_ENTRIES
 from octarm.common.bus.publisher import Outgoing, Publisher
 from octarm.common.bus.requests import ask_raw
-from octarm.common.bus.topology import MEMORY_WRITES
 from octarm.common.storage import open_redis
 from octarm.memory.domain.entries import encode
 from octarm.memory.routes.episodes import MAX_IN_HAND, EpisodeResponder
@@ -34,11 +33,11 @@ from octarm.models.errors import (
 )
 from octarm.models.hot_episodes import KeepWrites
 from octarm.models.ids import new_id
-from octarm.models.subjects import DLQ, EPISODES, GET_EPISODE, KEEP_WRITES
+from octarm.models.subjects import DLQ, GET_EPISODE, KEEP_WRITES
 from octarm.sdk.recall import Recall
 from tests.support.diarist import a_diarist
 from tests.support.episodes import an_entry
-from tests.support.memory_service import a_memory, a_provisioned_bus, memory_settings
+from tests.support.memory_service import a_memory, a_provisioned_bus, drained, memory_settings
 from tests.support.wait import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.integration
@@ -58,11 +57,6 @@ def settings(nats_url: str, postgres_url: str, redis_url: str) -> Settings:
 def memory_of(bus: NATS, tenant: str = "acme", arm_id: str = "writer") -> Recall:
     client = MemoryClient(bus, timeout_s=PATIENCE_S)
     return Recall(client, tenant, arm_id, Writers(bus).of(tenant), new_id("tsk"))
-
-
-async def drained(bus: NATS) -> bool:
-    info = await bus.jetstream().consumer_info(EPISODES, MEMORY_WRITES)
-    return not info.num_pending and not info.num_ack_pending
 
 
 def rows(url: str, table: str) -> int:

@@ -29,7 +29,7 @@ from octarm.models.errors import NotFound, Unavailable
 from octarm.models.ids import new_id
 from octarm.models.semantic import NewMemory, SearchMemory
 from octarm.sdk.recall import Recall
-from tests.support.memory_service import a_memory, a_provisioned_bus, memory_settings
+from tests.support.memory_service import a_memory, a_provisioned_bus, drained, memory_settings
 from tests.support.wait import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.integration
@@ -252,16 +252,6 @@ def an_erase(pool: Pool, stores: Stores, left: list[int]) -> Erase:
     return Erase(Cut(PostgresErasing(pool), left), cut.forget, cut, stores.settle)
 
 
-async def all_written(pool: Pool, episodes: int) -> bool:
-    """Tell whether so many episodes are in Postgres to their end, not only in the stream."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute(
-            "select count(*) from memory.episode_entry where kind = 'close'"
-        )
-        row = await cursor.fetchone()
-    return row is not None and row[0] == episodes
-
-
 async def begun_for(pool: Pool, tenant: str) -> Running:
     command = EraseSubject(tenant=tenant, subject=Subject(tag=ANN))
     kept = PostgresErasing(pool)
@@ -278,7 +268,7 @@ async def test_ends_wherever_it_is_killed_and_when_redis_was_away(
         async with a_memory(settings, bus):
             for tenant in (*tenants, "away"):
                 await fill(bus, tenant, tag=ANN, word=SECRET)
-            await wait_until(lambda: all_written(pool, len(tenants) + 1))
+            await wait_until(lambda: drained(bus))
         begun = {}
         for tenant, calls in tenants.items():
             begun[tenant] = await begun_for(pool, tenant)

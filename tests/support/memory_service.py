@@ -9,12 +9,13 @@ from nats.aio.client import Client as NATS
 from pydantic import SecretStr
 
 from octarm.clients.upkeep import UpkeepClient
-from octarm.common.bus.topology import provision
+from octarm.common.bus.topology import MEMORY_WRITES, provision
 from octarm.common.storage.migrations import upgrade
 from octarm.memory.__main__ import main
 from octarm.memory.schema import MIGRATIONS, SCHEMA
 from octarm.memory.settings import Settings
 from octarm.models.errors import OctarmError
+from octarm.models.subjects import EPISODES
 from tests.support.wait import wait_until
 
 
@@ -56,3 +57,9 @@ async def a_memory(settings: Settings, bus: NATS) -> AsyncGenerator[UpkeepClient
     finally:
         stop.set()
         await running
+
+
+async def drained(bus: NATS) -> bool:
+    """Tell whether all that is durable of episodes is in Postgres, not only in the stream."""
+    info = await bus.jetstream().consumer_info(EPISODES, MEMORY_WRITES)
+    return not info.num_pending and not info.num_ack_pending

@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 from octarm.common.bus.delivery import ACK, Dead, Delivery, Outcome, Retry
 from octarm.common.bus.letters import first_place
 from octarm.common.bus.requests import ok, problem
-from octarm.common.bus.wire import is_subject, listen, write_at_once
+from octarm.common.bus.wire import is_subject, listen, publication, write_at_once
 from octarm.common.failpoints import failpoint
 from octarm.common.storage import Batcher
 from octarm.common.telemetry import metrics
@@ -143,9 +143,8 @@ class SubmitResponder:
 
     def _reply(self, msg: Msg, body: bytes) -> None:
         failpoint("submit_before_reply")
-        command = b"PUB %b %d\r\n%b\r\n" % (msg.reply.encode(), len(body), body)
         fits = is_subject(msg.reply) and len(body) <= self.nc.max_payload
-        if fits and write_at_once(self.nc, command):
+        if fits and write_at_once(self.nc, publication(msg.reply, body)):
             return
         sending = asyncio.ensure_future(self._reply_later(msg, body))
         _sending.add(sending)

@@ -12,8 +12,8 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
+from octarm.common.bus import wire
 from octarm.common.bus.requests import answer, ok, problem, reply_of
-from octarm.common.bus.wire import is_subject, listen, write_at_once, write_commands
 from octarm.common.telemetry import get_logger
 from octarm.memory.domain.entries import encode
 from octarm.memory.usecases.lasting import ForgetOne
@@ -71,15 +71,14 @@ class EpisodeResponder:
             (subjects.WRITE_EPISODES, self._take_write),
             (subjects.GET_EPISODE, self._take_read),
         ):
-            subscription = await listen(self._nc, query.at(), take, queue=QUEUE)
+            subscription = await wire.listen(self._nc, query.at(), take, queue=QUEUE)
             self._subscriptions.append(subscription)
         await self._nc.flush()
 
     async def stop(self) -> None:
         """Take nothing more, and answer all that is in hand."""
-        if not self._nc.is_closed:
-            for subscription in self._subscriptions:
-                await subscription.unsubscribe()
+        for subscription in self._subscriptions:
+            await wire.take_no_more(self._nc, subscription)
         while self._in_hand:
             await asyncio.wait(self._in_hand)
 
@@ -135,21 +134,21 @@ class EpisodeResponder:
     async def _reply(self, msg: Msg, body: bytes) -> None:
         try:
             if command := self._command(msg, body):
-                await write_commands(self._nc, command)
+                await wire.write_commands(self._nc, command)
         except (NatsError, OSError):
             log.warning("reply_not_sent")
 
     def _reply_at_once(self, msg: Msg, body: bytes) -> None:
         command = self._command(msg, body)
-        if command and not write_at_once(self._nc, command, behind=MAX_BEHIND):
+        if command and not wire.write_at_once(self._nc, command, behind=MAX_BEHIND):
             self._begin(self._reply(msg, body))
 
     def _command(self, msg: Msg, body: bytes) -> bytes:
-        if not is_subject(msg.reply):
+        if not wire.is_subject(msg.reply):
             return b""
         if len(body) > self._nc.max_payload:
             body = problem(PayloadTooLarge("the answer does not fit the bus"))
-        return b"PUB %b %d\r\n%b\r\n" % (msg.reply.encode(), len(body), body)
+        return wire.publication(msg.reply, body)
 
     async def _written(self, data: bytes) -> bytes:
         try:

@@ -11,7 +11,7 @@ from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from octarm.common.bus.wire import write_commands
+from octarm.common.bus.wire import publication, write_commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Settlements:
     async def _send_replies(self) -> None:
         while self._replies:
             replies, self._replies = self._replies, []
-            said = (b"PUB %b %d\r\n%b\r\n" % (to.encode(), len(body), body) for to, body in replies)
+            said = (publication(to, body) for to, body in replies)
             # Unsettled is safe: it is delivered again and every handler is idempotent.
             with suppress(NatsError, OSError):
                 await write_commands(self._nc, b"".join(said))

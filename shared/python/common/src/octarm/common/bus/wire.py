@@ -29,6 +29,11 @@ def is_subject(text: str) -> bool:
     return _SUBJECT.fullmatch(text) is not None
 
 
+def publication(subject: str, body: bytes) -> bytes:
+    """Give the command that publishes a body without headers, for `write_commands`."""
+    return b"PUB %b %d\r\n%b\r\n" % (subject.encode(), len(body), body)
+
+
 async def write_commands(nc: NATS, commands: bytes) -> None:
     """Put protocol commands into the connection's buffer and have it flushed.
 

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final, TypeVar
 
+from octarm.common.clock import set_within
 from octarm.common.telemetry import get_logger
 from octarm.policies.sandbox.limits import Limits
 from octarm.policies.sandbox.process import ChildProcess, Died
@@ -83,19 +83,13 @@ class Pool:
         await dead.close()
         self._alive.discard(dead)
         rest_s = _REST_S if self._alive else 0.0
-        while not await self._closed_within(rest_s):
+        while not await set_within(self._closing, rest_s):
             try:
                 await self._start()
                 return
             except (OSError, Died) as error:
                 get_logger().warning("policy_child_not_started", error=str(error))
             rest_s = _REST_S
-
-    async def _closed_within(self, seconds: float) -> bool:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._closing.wait()
-        return self._closing.is_set()
 
     async def _start(self) -> None:
         child = await ChildProcess.start(self._limits)
